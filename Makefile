@@ -1,0 +1,38 @@
+# make help lists the targets.
+SHELL := /bin/sh
+GO ?= go
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: help demo test race lint fmt bench fuzz build postgres
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+build: ## build bin/partnersync
+	$(GO) build -o bin/partnersync ./cmd/partnersync
+
+demo: postgres build ## everything at once on an empty machine, every sample event, a table of what arrived
+	./bin/partnersync demo $(ARGS)
+
+test: postgres ## all tests, with a real Postgres
+	$(GO) test -timeout 10m ./...
+
+race: postgres ## all tests under the race detector
+	$(GO) test -race -timeout 20m ./...
+
+lint: ## gofmt, vet, staticcheck
+	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+fmt: ## format the code
+	gofmt -w .
+
+bench: postgres ## measure; takes a few minutes
+	$(GO) run ./internal/bench $(ARGS)
+
+fuzz: ## fuzz the parsers for a minute each
+	./scripts/fuzz.sh $(ARGS)
+
+postgres: ## find PostgreSQL, or install it where that is allowed
+	@./scripts/install-postgres.sh

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"partnersync/internal/config"
+	"partnersync/internal/diag"
+)
+
+type checkCmd struct {
+	Files  []string `arg:"" optional:"" help:"Config files; the one of --config if none is named."`
+	Strict bool     `help:"Variables that are not set are errors."`
+}
+
+func (c checkCmd) Run(cli *commands, s streams) error {
+	files := c.Files
+	if len(files) == 0 {
+		files = []string{cli.Config}
+	}
+	failed := false
+	var all diag.Problems
+	for _, file := range files {
+		cfg, problems := config.Load(file, config.Options{Lenient: !c.Strict})
+		all = append(all, problems...)
+		failed = failed || cfg == nil
+		if cli.JSON {
+			continue
+		}
+		printProblems(s.err, problems)
+		if cfg != nil {
+			fmt.Fprintf(s.out, "%s: ok: %s\n", file, summary(cfg))
+			continue
+		}
+		fmt.Fprintf(s.err, "\n%s: %s\n", file, plural(len(problems), "problem"))
+	}
+	if cli.JSON {
+		if err := printJSON(s.out, problemsJSON(all)); err != nil {
+			return err
+		}
+	}
+	if failed {
+		return errRefused
+	}
+	return nil
+}
+
+func summary(c *config.Config) string {
+	mappings := map[string]bool{} // one of several records has several entries
+	for _, m := range c.Mappings.Mappings() {
+		mappings[m.Name] = true
+	}
+	return fmt.Sprintf("%s, %s, %s", plural(len(c.Sources), "source"), plural(len(c.Sinks), "sink"), plural(len(mappings), "mapping"))
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+type problemJSON struct {
+	File     string `json:"file"`
+	Line     int    `json:"line"`
+	Col      int    `json:"col"`
+	Severity string `json:"severity"`
+	Message  string `json:"message"`
+	Hint     string `json:"hint,omitempty"`
+}
+
+func problemsJSON(problems diag.Problems) []problemJSON {
+	list := make([]problemJSON, 0, len(problems))
+	for _, p := range problems {
+		list = append(list, problemJSON{p.File, p.Line, p.Col, p.Severity.String(), p.Message, p.Hint})
+	}
+	return list
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}

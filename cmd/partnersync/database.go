@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"partnersync/internal/config"
+	"partnersync/internal/ledger"
+	"partnersync/internal/localpg"
+	"partnersync/migrations"
+)
+
+// withDatabase calls use with the URL of the config's database. Where that is the
+// private one it takes the one that `run` has up, or starts it for as long as use lasts.
+func (c *commands) withDatabase(ctx context.Context, s streams, use func(cfg *config.Config, url string) error) (err error) {
+	cfg, err := c.load(s, config.Options{})
+	if err != nil {
+		return err
+	}
+	if url := cfg.Database.URL.Reveal(); url != "" {
+		return use(cfg, url)
+	}
+	if url := localpg.Running(ctx, cfg.Database.Dir); url != "" {
+		return use(cfg, url)
+	}
+	pg, err := localpg.Start(ctx, localpg.Options{Dir: cfg.Database.Dir, Logger: newLogger(s.err, config.Log{Level: "warn", Format: "text"})})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, pg.Stop()) }()
+	return use(cfg, pg.URL())
+}
+
+// withLedger calls use with the ledger of the config's database.
+func (c *commands) withLedger(ctx context.Context, s streams, use func(cfg *config.Config, l *ledger.Ledger) error) error {
+	return c.withDatabase(ctx, s, func(cfg *config.Config, url string) error {
+		pc, err := pgxpool.ParseConfig(url)
+		if err != nil {
+			return errNoURL
+		}
+		pc.MaxConns = 4
+		pc.ConnConfig.ConnectTimeout = 5 * time.Second
+		pool, err := pgxpool.NewWithConfig(ctx, pc)
+		if err != nil {
+			return fmt.Errorf("open the database: %w", err)
+		}
+		defer pool.Close()
+		if err := migrations.Up(ctx, url); err != nil {
+			return err
+		}
+		return use(cfg, ledger.New(pool))
+	})
+}
+
+var errNoURL = usageError{errors.New("database.url is not a Postgres URL: write postgres://user:password@host:5432/database")}

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/google/uuid"
+
+	"partnersync/internal/config"
+	"partnersync/internal/diag"
+	"partnersync/internal/ledger"
+	"partnersync/internal/localpg"
+	"partnersync/sinks/sandbox"
+)
+
+type demoCmd struct {
+	Keep    bool          `help:"Stay up afterwards, to look around."`
+	Timeout time.Duration `help:"How long the events may take to arrive." default:"60s"`
+	Dir     string        `help:"Directory of the private Postgres; empty is a new one that is removed afterwards." placeholder:"DIR"`
+}
+
+// arrival is one line of the demo's table.
+type arrival struct {
+	Event   string   `json:"event"`
+	Outcome string   `json:"outcome"`
+	Records []string `json:"records"`
+	CRMIDs  []string `json:"crm_ids"`
+	Reason  string   `json:"reason,omitempty"`
+	Seconds float64  `json:"seconds"` // from received to applied
+	ok      bool
+}
+
+func (c demoCmd) Run(ctx context.Context, cli *commands, s streams) (err error) {
+	if !given(cli.Config) {
+		cli.Config = "config.example.yaml"
+	}
+	box := sandbox.New(sandbox.Options{})
+	crm, err := listen("127.0.0.1:0", "the sandbox")
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: box, ReadHeaderTimeout: 5 * time.Second}
+	go func() { _ = server.Serve(crm) }() // ends by Close below
+	defer server.Close()
+
+	dir := c.Dir
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "partnersync-demo-"); err != nil {
+			return fmt.Errorf("make a directory for the demo: %w", err)
+		}
+		defer func() {
+			err = errors.Join(err, localpg.Remove(context.WithoutCancel(ctx), filepath.Join(dir, "postgres")), os.RemoveAll(dir))
+		}()
+	}
+	options := demoOptions(cli.Config, crm.Addr(), filepath.Join(dir, "postgres"))
+	cfg, err := cli.load(s, options)
+	if err != nil {
+		return err
+	}
+	furnish(box, cfg)
+	log := slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	fmt.Fprintln(s.err, "starting a private Postgres, a sandbox CRM, the receiver and the workers ...")
+	p, err := newProcess(ctx, cfg, func() (*config.Config, diag.Problems) { return config.Load(cli.Config, options) }, parts{receive: true, work: true}, log)
+	if err != nil {
+		return err
+	}
+	running, stop := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- p.run(running) }()
+	defer func() {
+		stop()
+		err = errors.Join(err, <-done, p.close())
+	}()
+
+	arrivals, err := c.sendAll(ctx, p, cfg)
+	if err != nil {
+		return err
+	}
+	failed := 0
+	for _, a := range arrivals {
+		if !a.ok {
+			failed++
+		}
+	}
+	if cli.JSON {
+		err = printJSON(s.out, arrivals)
+	} else {
+		err = printArrivals(s.out, arrivals)
+	}
+	if err != nil {
+		return err
+	}
+	if c.Keep {
+		fmt.Fprintf(s.err, "\nthe CRM's records:  http://%s/\nhooks:              http://%s/hooks/\nmetrics:            http://%s/metrics\nControl-C ends it\n",
+			crm.Addr(), p.hooks.Addr(), p.admin.Addr())
+		<-ctx.Done()
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d events did not arrive", failed, len(arrivals))
+	}
+	if !cli.JSON {
+		fmt.Fprintf(s.out, "\nall %d events arrived\n", len(arrivals))
+	}
+	return nil
+}
+
+func given(configFile string) bool {
+	_, err := os.Stat(configFile)
+	return configFile != "config.yaml" || err == nil
+}
+
+// demoOptions lay over the config what makes it harmless: every sink goes to the
+// sandbox, the database is private, secrets need not be there.
+func demoOptions(path string, crm net.Addr, dir string) config.Options {
+	options := config.Options{Getenv: func(name string) (string, bool) { return "demo-" + strings.ToLower(name), name != "DATABASE_URL" }}
+	cfg, _ := config.Load(path, options)
+	if cfg == nil {
+		return options // loading it again reports what is wrong
+	}
+	var over strings.Builder
+	fmt.Fprintf(&over, "database: {url: '', dir: %q}\nreceiver: {listen: '127.0.0.1:0'}\nadmin: {listen: '127.0.0.1:0'}\n", dir)
+	if len(cfg.Sinks) > 0 {
+		over.WriteString("sinks:\n")
+	}
+	for _, name := range sortedKeys(cfg.Sinks) {
+		d := cfg.Sinks[name]
+		fmt.Fprintf(&over, "  %s: {url: null, limits: [], base_url: 'http://%s/%s'}\n", name, crm, d.Preset)
+	}
+	options.Over = over.String()
+	return options
+}
+
+// sendAll posts every sample over HTTP and waits until each has come to an end.
+func (c demoCmd) sendAll(ctx context.Context, p *process, cfg *config.Config) ([]arrival, error) {
+	client := &http.Client{Timeout: 10 * time.Second}
+	var arrivals []arrival
+	byID := map[uuid.UUID]int{}
+	var ids []uuid.UUID
+	for _, x := range samplesOf(cfg, "", "") {
+		a, err := x.post(ctx, client, "http://"+p.hooks.Addr().String())
+		if err != nil {
+			return nil, err
+		}
+		at := arrival{Event: x.source.Name + "." + x.event, Outcome: a.Status, Reason: a.Problem, Records: []string{}, CRMIDs: []string{}}
+		if id, err := uuid.Parse(a.ID); err == nil && a.Code == http.StatusAccepted && a.Status == "stored" {
+			byID[id] = len(arrivals)
+			ids = append(ids, id)
+		}
+		arrivals = append(arrivals, at)
+	}
+	deadline, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	for {
+		fates, err := p.ledger.Fates(deadline, ids)
+		if err != nil {
+			return nil, err
+		}
+		open := 0
+		for _, f := range fates {
+			if f.Outcome == ledger.Open {
+				open++
+			}
+		}
+		if open == 0 || deadline.Err() != nil {
+			fill(arrivals, byID, fates)
+			return arrivals, nil
+		}
+		select {
+		case <-deadline.Done():
+			fill(arrivals, byID, fates)
+			return arrivals, ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func fill(arrivals []arrival, byID map[uuid.UUID]int, fates []*ledger.Fate) {
+	for _, f := range fates {
+		a := &arrivals[byID[f.Event]]
+		a.Outcome, a.Reason = string(f.Outcome), f.Reason
+		a.ok = f.Outcome != ledger.Open && f.Outcome != ledger.Dead
+		if f.Outcome == ledger.Open {
+			a.Outcome = "open"
+		}
+		if !f.ClosedAt.IsZero() {
+			a.Seconds = max(a.Seconds, f.ClosedAt.Sub(f.ReceivedAt).Seconds())
+		}
+		for _, d := range f.Deliveries {
+			if d.Outcome == ledger.Open && d.Reason != "" {
+				a.Reason = d.Reason
+			}
+			if d.Object != "" {
+				a.Records = append(a.Records, d.Object)
+				a.CRMIDs = append(a.CRMIDs, d.CRMID)
+			}
+		}
+	}
+}
+
+func printArrivals(out io.Writer, arrivals []arrival) error {
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "EVENT\tOUTCOME\tRECORDS\tCRM IDS\tRECEIVED TO APPLIED\t")
+	for _, a := range arrivals {
+		took := ""
+		if a.Seconds > 0 {
+			took = fmt.Sprintf("%.0f ms", a.Seconds*1000)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", a.Event, a.Outcome, strings.Join(a.Records, ", "), strings.Join(a.CRMIDs, ", "), took, a.Reason)
+	}
+	return w.Flush()
+}

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"partnersync/internal/config"
+	"partnersync/internal/ledger"
+)
+
+type eventsCmd struct {
+	filterFlags
+	Limit int `help:"How many, newest first." default:"50"`
+}
+
+func (c eventsCmd) Run(ctx context.Context, cli *commands, s streams) error {
+	filter, err := c.filter(nil)
+	if err != nil {
+		return err
+	}
+	return cli.withLedger(ctx, s, func(_ *config.Config, l *ledger.Ledger) error {
+		list, err := l.Events(ctx, filter, c.Limit)
+		if err != nil {
+			return err
+		}
+		if cli.JSON {
+			return printJSON(s.out, list)
+		}
+		if len(list) == 0 {
+			fmt.Fprintln(s.out, "no event fits")
+			return nil
+		}
+		w := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
+		fmt.Fprintln(w, "RECEIVED\tID\tEVENT\tENTITY\tSTATUS\tOUTCOME")
+		for _, e := range list {
+			fmt.Fprintf(w, "%s\t%s\t%s.%s\t%s\t%s\t%s\n", e.ReceivedAt.UTC().Format("2006-01-02 15:04:05Z"), e.ID, e.Source, e.Type, e.Entity, e.Status, strings.Join(e.Outcomes, ", "))
+		}
+		return w.Flush()
+	})
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/google/uuid"
+
+	"partnersync/internal/config"
+	"partnersync/internal/ledger"
+)
+
+type explainCmd struct {
+	ID   string `arg:"" help:"Id of an event."`
+	Body bool   `help:"Print the body too, without its private fields."`
+}
+
+// told is a story with the body as people may see it.
+type told struct {
+	*ledger.Story
+	Payload map[string]any `json:"body,omitempty"`
+}
+
+func (c explainCmd) Run(ctx context.Context, cli *commands, s streams) error {
+	id, err := uuid.Parse(c.ID)
+	if err != nil {
+		return usageError{fmt.Errorf("%q is not the id of an event: `partnersync events` lists them", c.ID)}
+	}
+	return cli.withLedger(ctx, s, func(cfg *config.Config, l *ledger.Ledger) error {
+		story, err := l.Story(ctx, id)
+		if errors.Is(err, ledger.ErrNotFound) {
+			return fmt.Errorf("there is no event %s: `partnersync events` lists them", id)
+		}
+		if err != nil {
+			return err
+		}
+		t := told{Story: story}
+		if source := cfg.Sources[story.Source]; c.Body && source != nil {
+			if body, _, err := source.Shape(story.Type, story.Body); err == nil {
+				t.Payload = source.Redact(story.Type, body)
+			}
+		}
+		if cli.JSON {
+			return printJSON(s.out, t)
+		}
+		t.print(s.out)
+		return nil
+	})
+}
+
+func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000Z") }
+
+// print tells the story in the order in which it happened.
+func (t told) print(w io.Writer) {
+	fmt.Fprintf(w, "%s.%s  %s\n", t.Source, t.Type, t.ID)
+	if t.Entity != "" {
+		fmt.Fprintf(w, "about %s\n", t.Entity)
+	}
+	fmt.Fprintf(w, "\n%s  received, %d bytes: %s", clock(t.ReceivedAt), t.Bytes, t.Status)
+	if t.Reason != "" {
+		fmt.Fprintf(w, " (%s)", t.Reason)
+	}
+	fmt.Fprintln(w)
+	if t.OccurredAt != nil {
+		fmt.Fprintf(w, "%26s  happened at %s by the sender's clock\n", "", clock(*t.OccurredAt))
+	}
+	if t.OccurredAt == nil || !t.OccurredAt.Equal(t.VersionAt) {
+		fmt.Fprintf(w, "%26s  ordered as of %s\n", "", clock(t.VersionAt))
+	}
+	if t.Duplicates > 0 {
+		fmt.Fprintf(w, "%26s  came again %s; nothing was stored twice\n", "", times(t.Duplicates))
+	}
+	for _, r := range t.Routes {
+		run := ""
+		if r.Run > 0 {
+			run = fmt.Sprintf(", run %d", r.Run)
+		}
+		if r.Replay != nil {
+			run += fmt.Sprintf(", replay %d", *r.Replay)
+		}
+		fmt.Fprintf(w, "\n%s  route to %s opened (config %d%s)\n", clock(r.OpenedAt), r.Sink, r.Generation, run)
+		for _, d := range r.Deliveries {
+			fmt.Fprintf(w, "%s  %s: %s", clock(d.At), d.Mapping, d.Outcome)
+			if d.Object != "" {
+				fmt.Fprintf(w, " %s %s", d.Object, d.Key)
+			}
+			if d.CRMID != "" {
+				fmt.Fprintf(w, " as %s", d.CRMID)
+			}
+			fmt.Fprintln(w)
+			if detail := d.Detail(); detail != "" {
+				fmt.Fprintf(w, "%26s  %s\n", "", detail)
+			}
+		}
+		switch {
+		case r.ClosedAt == nil:
+			fmt.Fprintf(w, "%26s  still open\n", "")
+		default:
+			fmt.Fprintf(w, "%s  route to %s closed: %s", clock(*r.ClosedAt), r.Sink, r.Outcome)
+			if len(r.Deliveries) == 0 && r.Reason != "" {
+				fmt.Fprintf(w, " (%s)", r.Reason)
+			}
+			fmt.Fprintf(w, ", %s after receipt\n", r.ClosedAt.Sub(t.ReceivedAt).Round(time.Millisecond))
+		}
+	}
+	for _, j := range t.Jobs {
+		if j.State == "completed" {
+			continue
+		}
+		fmt.Fprintf(w, "\njob %d in %s is %s", j.ID, j.Queue, j.State)
+		if j.State != "running" && j.ScheduledAt.After(time.Now()) {
+			fmt.Fprintf(w, " until %s", clock(j.ScheduledAt))
+		}
+		fmt.Fprintf(w, ", attempt %d\n", j.Attempt)
+	}
+	if t.Payload != nil {
+		fmt.Fprintln(w, "\nbody:")
+		_ = printJSON(w, t.Payload) // what a terminal cannot take is not for us to mend
+	}
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
+}

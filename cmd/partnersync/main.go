@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	_ "time/tzdata" // zones of mappings, also where the system has none
+
+	"github.com/alecthomas/kong"
+
+	"partnersync/internal/config"
+	"partnersync/internal/diag"
+	"partnersync/receiver/sources"
+	"partnersync/sinks"
+)
+
+// Exit codes.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+type commands struct {
+	Config string `help:"Config file." default:"config.yaml" placeholder:"FILE"`
+	JSON   bool   `help:"Print JSON instead of text." name:"json"`
+
+	Run     runCmd     `cmd:"" help:"Receive webhooks and deliver them to the CRMs."`
+	Demo    demoCmd    `cmd:"" help:"Everything at once on an empty machine: Postgres, a sandbox CRM, every sample event."`
+	Check   checkCmd   `cmd:"" help:"Find the mistakes in config files."`
+	Try     tryCmd     `cmd:"" help:"Show what an event would send; sends nothing."`
+	Send    sendCmd    `cmd:"" help:"Post sample events, or a file, at a receiver."`
+	Sandbox sandboxCmd `cmd:"" help:"Run the fake CRM."`
+	Migrate migrateCmd `cmd:"" help:"Bring the database schema up to date, or show its state."`
+	Show    showCmd    `cmd:"" help:"Print a source, a sink, an event or the functions."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// streams are what a command talks to.
+type streams struct {
+	out, err io.Writer
+}
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run is main without the process, so that tests can call it.
+func run(args []string, out, errOut io.Writer) int {
+	var cli commands
+	exit := -1
+	parser, err := kong.New(&cli,
+		kong.Name("partnersync"),
+		kong.Description("Receives partner-program webhooks and keeps CRMs in step with them."),
+		kong.UsageOnError(), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Writers(out, errOut), kong.Exit(func(code int) { exit = code }),
+	)
+	if err != nil {
+		panic(err) // the grammar above is wrong
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	command, err := parser.Parse(args)
+	if exit >= 0 {
+		return exit
+	}
+	if err != nil {
+		fmt.Fprintf(errOut, "partnersync: %v\n", err)
+		return exitUsage
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	// The first signal drains; the second must stop at once, as if nobody listened.
+	context.AfterFunc(ctx, stop)
+	command.BindTo(ctx, (*context.Context)(nil))
+	return report(command.Run(&cli, streams{out, errOut}), errOut)
+}
+
+// usageError is a mistake in how partnersync was called or configured.
+type usageError struct{ error }
+
+// refused is a config that has problems, already printed.
+var errRefused = errors.New("the config has errors")
+
+func report(err error, errOut io.Writer) int {
+	var usage usageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errRefused):
+		return exitUsage
+	case errors.As(err, &usage):
+		fmt.Fprintf(errOut, "partnersync: %v\n", err)
+		return exitUsage
+	default:
+		fmt.Fprintf(errOut, "partnersync: %v\n", err)
+		return exitFailed
+	}
+}
+
+// load reads the config and prints what is wrong with it.
+func (c *commands) load(s streams, o config.Options) (*config.Config, error) {
+	cfg, problems := config.Load(c.Config, o)
+	printProblems(s.err, problems)
+	if cfg == nil {
+		return nil, errRefused
+	}
+	return cfg, nil
+}
+
+func printProblems(w io.Writer, problems diag.Problems) {
+	diag.Print(w, problems, func(file string) []byte {
+		if data, err := os.ReadFile(file); err == nil {
+			return data
+		}
+		for _, name := range sources.Presets() {
+			if data, _ := sources.Preset(name); sources.PresetFile(name) == file {
+				return data
+			}
+		}
+		for _, name := range sinks.Presets() {
+			if data, _ := sinks.Preset(name); sinks.PresetFile(name) == file {
+				return data
+			}
+		}
+		return nil // an overlay of our own
+	})
+}

@@ -1,0 +1,362 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"partnersync/internal/config"
+	"partnersync/internal/diag"
+	"partnersync/internal/ledger"
+	"partnersync/internal/localpg"
+	"partnersync/jobs"
+	"partnersync/migrations"
+	"partnersync/receiver"
+	"partnersync/sinks"
+)
+
+// parts says which halves of partnersync a process runs.
+type parts struct{ receive, work bool }
+
+// process is a running partnersync: what `run` starts and `demo` and tests start too.
+type process struct {
+	parts    parts
+	log      *slog.Logger
+	reread   func() (*config.Config, diag.Problems)
+	pg       *localpg.Server // nil where the config names a database
+	pool     *pgxpool.Pool
+	ledger   *ledger.Ledger
+	receiver *receiver.Receiver
+	workers  *jobs.Workers
+	registry *prometheus.Registry
+	hooks    net.Listener // nil without receive
+	admin    net.Listener
+	grace    time.Duration
+	ready    atomic.Bool
+
+	mu         sync.Mutex // a reload at a time
+	config     *config.Config
+	sinks      []*sinks.Sink
+	reloaded   prometheus.Gauge
+	configInfo *prometheus.GaugeVec
+}
+
+// newProcess connects everything; it listens, but serves only in run. reread
+// reads the config again for a reload.
+func newProcess(ctx context.Context, cfg *config.Config, reread func() (*config.Config, diag.Problems), what parts, log *slog.Logger) (_ *process, err error) {
+	p := &process{parts: what, log: log, reread: reread, config: cfg, grace: cfg.Jobs.Grace, registry: prometheus.NewRegistry()}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	if p.admin, err = listen(cfg.Admin.Listen, "admin.listen"); err != nil {
+		return nil, err
+	}
+	if what.receive {
+		if p.hooks, err = listen(cfg.Receiver.Listen, "receiver.listen"); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.openDatabase(ctx, cfg); err != nil {
+		return nil, err
+	}
+	p.ledger = ledger.New(p.pool)
+	p.register()
+	generation, err := p.ledger.Generation(ctx, cfg.Hash, hostName())
+	if err != nil {
+		return nil, err
+	}
+	if what.work {
+		plan := &jobs.Plan{Generation: generation, Sources: cfg.Sources, Mappings: cfg.Mappings, Sinks: map[string]*sinks.Sink{}}
+		p.workers, err = jobs.New(jobs.Options{
+			Pool: p.pool, Logger: log, Registerer: p.registry, MaxWorkers: cfg.Jobs.MaxWorkers, GiveUp: cfg.Jobs.GiveUp,
+		})
+		if err != nil {
+			return nil, err
+		}
+		plan.Sinks = p.openSinks(cfg)
+		if err := p.workers.Use(ctx, plan); err != nil {
+			return nil, err
+		}
+	}
+	if what.receive {
+		p.receiver = receiver.New(receiver.Options{
+			Ledger: p.ledger, Registerer: p.registry, Logger: log,
+			EventsPerJob: cfg.Jobs.EventsPerJob, Flushers: cfg.Receiver.Flushers, MaxBytes: cfg.Receiver.MaxBytes,
+		}, routing(cfg, generation))
+	}
+	p.noteConfig(cfg)
+	return p, nil
+}
+
+func routing(cfg *config.Config, generation int64) receiver.Routing {
+	return receiver.Routing{Generation: generation, Sources: cfg.Sources, Sinks: cfg.Mappings.Sinks}
+}
+
+func listen(address, key string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		var op *net.OpError
+		if errors.As(err, &op) {
+			err = op.Err
+		}
+		return nil, usageError{fmt.Errorf("%s: cannot listen on %s: %v", key, address, err)}
+	}
+	return l, nil
+}
+
+func hostName() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return name
+}
+
+func (p *process) openDatabase(ctx context.Context, cfg *config.Config) error {
+	url := cfg.Database.URL.Reveal()
+	if url == "" {
+		var err error
+		if p.pg, err = localpg.Start(ctx, localpg.Options{Dir: cfg.Database.Dir, Logger: p.log}); err != nil {
+			return err
+		}
+		url = p.pg.URL()
+	}
+	pc, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return errNoURL
+	}
+	pc.MaxConns = int32(cfg.Database.MaxConnections)
+	if p.pool, err = pgxpool.NewWithConfig(ctx, pc); err != nil {
+		return fmt.Errorf("open the database: %w", err)
+	}
+	if err := migrations.Up(ctx, url); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (p *process) openSinks(cfg *config.Config) map[string]*sinks.Sink {
+	open := map[string]*sinks.Sink{}
+	for name, d := range cfg.Sinks {
+		s := sinks.New(d, sinks.Options{Observer: p.workers.Observer(name)})
+		open[name] = s
+		p.sinks = append(p.sinks, s)
+	}
+	return open
+}
+
+func (p *process) register() {
+	p.reloaded = prometheus.NewGauge(prometheus.GaugeOpts{Name: "partnersync_config_last_reload_successful", Help: "1 when the last reload of the config took effect."})
+	p.configInfo = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "partnersync_config_info", Help: "The config in force, by its hash."}, []string{"hash"})
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "partnersync_build_info", Help: "The version that runs."}, []string{"version"})
+	build.WithLabelValues(versionText()).Set(1)
+	p.reloaded.Set(1)
+	p.registry.MustRegister(p.reloaded, p.configInfo, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		jobs.NewCollector(p.ledger, func() []string {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return sortedKeys(p.config.Sinks)
+		}))
+}
+
+func (p *process) noteConfig(cfg *config.Config) {
+	p.configInfo.Reset()
+	p.configInfo.WithLabelValues(cfg.Hash).Set(1)
+}
+
+// reload takes the config file as it is now. A bad one changes nothing.
+func (p *process) reload(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	err := p.reloadLocked(ctx)
+	if err != nil {
+		p.reloaded.Set(0)
+		p.log.Error("the config was not reloaded; the former one stays in force", "err", strings.ReplaceAll(err.Error(), "\n", "; "))
+		return err
+	}
+	p.reloaded.Set(1)
+	return nil
+}
+
+func (p *process) reloadLocked(ctx context.Context) error {
+	cfg, problems := p.reread()
+	if cfg == nil {
+		return problems
+	}
+	if cfg.Receiver != p.config.Receiver || cfg.Admin != p.config.Admin || cfg.Database != p.config.Database || cfg.Jobs != p.config.Jobs {
+		p.log.Warn("changes of database, receiver, admin and jobs take effect at the next start only")
+	}
+	generation, err := p.ledger.Generation(ctx, cfg.Hash, hostName())
+	if err != nil {
+		return err
+	}
+	if p.workers != nil {
+		former := p.sinks
+		p.sinks = nil
+		plan := &jobs.Plan{Generation: generation, Sources: cfg.Sources, Mappings: cfg.Mappings, Sinks: p.openSinks(cfg)}
+		if err := p.workers.Use(ctx, plan); err != nil {
+			return err
+		}
+		for _, s := range former {
+			s.Close() // closes idle connections only; requests under way end by themselves
+		}
+	}
+	if p.receiver != nil {
+		p.receiver.Use(routing(cfg, generation))
+	}
+	changed := cfg.Hash != p.config.Hash
+	p.config = cfg
+	p.noteConfig(cfg)
+	p.log.Info("the config is in force", "hash", cfg.Hash, "generation", generation, "changed", changed)
+	return nil
+}
+
+// run serves until ctx ends, then drains: ready goes false, nothing new is taken
+// in, what has been begun is finished, within the grace.
+func (p *process) run(ctx context.Context) error {
+	failed := make(chan error, 4)
+	var admin, hooks *http.Server
+	var background sync.WaitGroup
+	serve := func(l net.Listener, h http.Handler) *http.Server {
+		s := &http.Server{
+			Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second,
+			IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+			ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+		}
+		background.Go(func() {
+			if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("serve %s: %w", l.Addr(), err)
+			}
+		})
+		return s
+	}
+	admin = serve(p.admin, p.adminHandler())
+	// Each part gets a context of its own, since they stop one after the other.
+	receiving, stopReceiving := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopReceiving()
+	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWorking()
+	var received, worked sync.WaitGroup
+	if p.receiver != nil {
+		received.Go(func() {
+			if err := p.receiver.Run(receiving); err != nil {
+				failed <- err
+			}
+		})
+		hooks = serve(p.hooks, p.receiver.Handler())
+	}
+	if p.workers != nil {
+		worked.Go(func() {
+			if err := p.workers.Run(working, p.grace); err != nil {
+				failed <- err
+			}
+		})
+	}
+	p.ready.Store(true)
+	p.log.Info("partnersync runs", "version", versionText(), "hooks", address(p.hooks), "admin", address(p.admin), "config", p.config.Hash)
+
+	var err error
+	select {
+	case <-ctx.Done():
+		p.log.Info("draining")
+	case err = <-failed:
+	case <-p.databaseGone():
+		err = errors.New("the private Postgres has ended: see its log in the directory of database.dir")
+	}
+	p.ready.Store(false)
+	stopWorking()
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.grace)
+	defer cancel()
+	if hooks != nil {
+		err = errors.Join(err, hooks.Shutdown(drain))
+	}
+	stopReceiving()
+	received.Wait()
+	worked.Wait()
+	err = errors.Join(err, admin.Shutdown(drain))
+	background.Wait()
+	select {
+	case more := <-failed:
+		err = errors.Join(err, more)
+	default:
+	}
+	return err
+}
+
+func (p *process) databaseGone() <-chan struct{} {
+	if p.pg == nil {
+		return nil
+	}
+	return p.pg.Done()
+}
+
+func address(l net.Listener) string {
+	if l == nil {
+		return ""
+	}
+	return l.Addr().String()
+}
+
+// close frees what newProcess has taken, in the reverse order.
+func (p *process) close() error {
+	for _, l := range []net.Listener{p.hooks, p.admin} {
+		if l != nil {
+			_ = l.Close() // closed already where it has served
+		}
+	}
+	for _, s := range p.sinks {
+		s.Close()
+	}
+	if p.pool != nil {
+		p.pool.Close()
+	}
+	if p.pg != nil {
+		return p.pg.Stop()
+	}
+	return nil
+}
+
+func (p *process) adminHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelWarn)}))
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", p.serveReady)
+	mux.HandleFunc("POST /-/reload", func(w http.ResponseWriter, r *http.Request) {
+		if err := p.reload(r.Context()); err != nil {
+			http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+			return
+		}
+		_, _ = io.WriteString(w, "the config is in force\n")
+	})
+	return mux
+}
+
+func (p *process) serveReady(w http.ResponseWriter, r *http.Request) {
+	if !p.ready.Load() {
+		http.Error(w, "not ready: starting or draining", http.StatusServiceUnavailable)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+	defer cancel()
+	if err := p.ledger.Ping(ctx); err != nil {
+		http.Error(w, "not ready: Postgres does not answer", http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = io.WriteString(w, "ok\n")
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+
+	"golang.org/x/term"
+
+	"partnersync/internal/config"
+	"partnersync/internal/diag"
+)
+
+type runCmd struct {
+	Only string `help:"Run one half only: receive or work." enum:"receive,work," default:""`
+}
+
+func (c runCmd) Run(ctx context.Context, cli *commands, s streams) error {
+	cfg, err := cli.load(s, config.Options{})
+	if err != nil {
+		return err
+	}
+	log := newLogger(s.err, cfg.Log)
+	reread := func() (*config.Config, diag.Problems) { return config.Load(cli.Config, config.Options{}) }
+	p, err := newProcess(ctx, cfg, reread, parts{receive: c.Only != "work", work: c.Only != "receive"}, log)
+	if err != nil {
+		return err
+	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	reloading, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-reloading.Done():
+				return
+			case <-hup:
+				_ = p.reload(reloading) // logged and counted there
+			}
+		}
+	}()
+	err = p.run(ctx)
+	stop()
+	<-done
+	return errors.Join(err, p.close())
+}
+
+// newLogger writes text to a terminal and JSON elsewhere, unless the config says otherwise.
+func newLogger(w io.Writer, c config.Log) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		level = slog.LevelInfo
+	}
+	options := &slog.HandlerOptions{Level: level}
+	f, isFile := w.(*os.File)
+	if c.Format == "text" || (c.Format == "" && isFile && term.IsTerminal(int(f.Fd()))) {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

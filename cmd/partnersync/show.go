@@ -1,0 +1,155 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"partnersync/internal/config"
+	"partnersync/internal/diag"
+	"partnersync/mappers"
+	"partnersync/receiver/sources"
+	"partnersync/sinks"
+)
+
+type showCmd struct {
+	Source    showSource    `cmd:"" help:"Print a source: a preset as it ships, or one of the config."`
+	Sink      showSink      `cmd:"" help:"Print the whole description of a sink."`
+	Event     showEvent     `cmd:"" help:"Print an event: its fields, types and a sample."`
+	Functions showFunctions `cmd:"" help:"List the functions of expressions, with examples."`
+}
+
+type (
+	showSource struct {
+		Name string `arg:"" help:"Name of a preset or of a source of the config."`
+	}
+	showSink struct {
+		Name string `arg:"" help:"Name of a preset or of a sink of the config."`
+	}
+	showEvent struct {
+		Name string `arg:"" help:"source.event, such as partnerstack.deal.updated."`
+	}
+	showFunctions struct {
+		Name string `arg:"" optional:"" help:"One function only."`
+	}
+)
+
+func (c showSource) Run(cli *commands, s streams) error {
+	if text, ok := sources.Preset(c.Name); ok {
+		_, err := s.out.Write(text)
+		return err
+	}
+	if cfg, _ := config.Load(cli.Config, config.Options{Lenient: true}); cfg != nil && cfg.Sources[c.Name] != nil {
+		src := cfg.Sources[c.Name]
+		fmt.Fprintf(s.out, "source %s (preset %s)\n", c.Name, orNone(src.Preset))
+		w := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
+		for _, name := range src.EventNames() {
+			fmt.Fprintf(w, "  %s\t%s\n", name, src.Events[name].Description)
+		}
+		return w.Flush()
+	}
+	return usageError{fmt.Errorf("there is no source %q: the presets are %s", c.Name, strings.Join(sources.Presets(), ", "))}
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+func (c showSink) Run(cli *commands, s streams) error {
+	if cfg, _ := config.Load(cli.Config, config.Options{Lenient: true}); cfg != nil && cfg.Sinks[c.Name] != nil {
+		_, err := s.out.Write(cfg.Sinks[c.Name].YAML())
+		return err
+	}
+	if text, ok := sinks.Preset(c.Name); ok {
+		_, err := s.out.Write(text)
+		return err
+	}
+	return usageError{fmt.Errorf("there is no sink %q: the presets are %s", c.Name, strings.Join(sinks.Presets(), ", "))}
+}
+
+func (c showEvent) Run(cli *commands, s streams) error {
+	name, event, _ := strings.Cut(c.Name, ".")
+	src := findSource(cli, name)
+	if src == nil {
+		return usageError{fmt.Errorf("there is no source %q: write source.event, such as partnerstack.deal.updated", name)}
+	}
+	found := src.Find(event)
+	if len(found) != 1 {
+		return usageError{fmt.Errorf("source %q has no event %q: %s", name, event, diag.OneOf(event, src.EventNames()))}
+	}
+	e := found[0]
+	if cli.JSON {
+		return printJSON(s.out, map[string]any{"source": name, "event": e.Name, "description": e.Description, "schema": e.Schema, "sample": string(e.Sample)})
+	}
+	fmt.Fprintf(s.out, "%s.%s: %s\n\n", name, e.Name, e.Description)
+	w := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
+	printFields(w, "event", e.Schema)
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if e.Sample != nil {
+		fmt.Fprintf(s.out, "\nsample:\n%s\n", e.Sample)
+	}
+	return nil
+}
+
+func findSource(cli *commands, name string) *sources.Source {
+	if cfg, _ := config.Load(cli.Config, config.Options{Lenient: true}); cfg != nil && cfg.Sources[name] != nil {
+		return cfg.Sources[name]
+	}
+	if _, ok := sources.Preset(name); !ok {
+		return nil
+	}
+	cfg, _ := config.Parse("preset", []byte(fmt.Sprintf("sources: {%s: {preset: %s, verify: none}}", name, name)), config.Options{Lenient: true})
+	if cfg == nil {
+		return nil
+	}
+	return cfg.Sources[name]
+}
+
+func printFields(w io.Writer, path string, s mappers.Schema) {
+	for _, name := range sortedKeys(s.Fields) {
+		f := s.Fields[name]
+		var notes []string
+		for _, note := range []struct {
+			is   bool
+			text string
+		}{{f.Required, "required"}, {f.Private, "private"}, {f.Deprecated, "deprecated"}, {f.None != "", "none is " + f.None}} {
+			if note.is {
+				notes = append(notes, note.text)
+			}
+		}
+		fmt.Fprintf(w, "  %s.%s\t%s\t%s\t%s\n", path, name, f.Kind, strings.Join(notes, ", "), f.Description)
+		printFields(w, path+"."+name, f)
+		if f.Elem != nil {
+			printFields(w, path+"."+name+"[]", *f.Elem)
+		}
+	}
+}
+
+func (c showFunctions) Run(cli *commands, s streams) error {
+	var list []mappers.FunctionDoc
+	for _, f := range mappers.Functions() {
+		if c.Name == "" || f.Name == c.Name {
+			list = append(list, f)
+		}
+	}
+	if len(list) == 0 {
+		return usageError{fmt.Errorf("there is no function %q: `partnersync show functions` lists them", c.Name)}
+	}
+	if cli.JSON {
+		return printJSON(s.out, list)
+	}
+	for _, f := range list {
+		fmt.Fprintf(s.out, "%s\n    %s\n", f.Signature, f.Doc)
+		for _, e := range f.Examples {
+			fmt.Fprintf(s.out, "    %s  ->  %s\n", e.Expression, e.Result)
+		}
+		fmt.Fprintln(s.out)
+	}
+	return nil
+}

@@ -1,0 +1,242 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"partnersync/internal/config"
+	"partnersync/internal/diag"
+	"partnersync/mappers"
+	"partnersync/sinks"
+)
+
+type tryCmd struct {
+	File   string `arg:"" optional:"" help:"The body of an event; - is standard input. Without it, the sample of --event."`
+	Source string `help:"The source that the event comes from."`
+	Event  string `help:"The type of the event; without it, the body tells."`
+	Sink   string `help:"Show this sink only."`
+}
+
+// trial is what an event would do.
+type trial struct {
+	Source  string      `json:"source"`
+	Event   string      `json:"event"`
+	Entity  string      `json:"entity"`
+	Ignored string      `json:"ignored,omitempty"`
+	Drift   []string    `json:"drift,omitempty"`
+	Sinks   []trialSink `json:"sinks"`
+}
+
+type trialSink struct {
+	Sink     string          `json:"sink"`
+	Mappings []trialMapping  `json:"mappings"`
+	Requests []sinks.Preview `json:"requests"`
+}
+
+type trialMapping struct {
+	Mapping string           `json:"mapping"`
+	Skipped string           `json:"skipped,omitempty"`
+	Failed  string           `json:"failed,omitempty"`
+	Changes []mappers.Change `json:"changes,omitempty"`
+}
+
+func (c tryCmd) Run(cli *commands, s streams) error {
+	cfg, problems := config.Load(cli.Config, config.Options{Lenient: true})
+	if cfg == nil {
+		printProblems(s.err, problems)
+		return errRefused
+	}
+	if source, event, ok := strings.Cut(c.Event, "."); ok && c.Source == "" && cfg.Sources[source] != nil {
+		c.Source, c.Event = source, event
+	}
+	if c.Source == "" && len(cfg.Sources) == 1 {
+		c.Source = sortedKeys(cfg.Sources)[0]
+	}
+	source := cfg.Sources[c.Source]
+	if source == nil {
+		return usageError{fmt.Errorf("name the source with --source: one of %s", strings.Join(sortedKeys(cfg.Sources), ", "))}
+	}
+	body, err := c.body(cfg)
+	if err != nil {
+		return err
+	}
+	e := source.Open(c.Event, body)
+	if e.Malformed != nil {
+		return fmt.Errorf("the body is refused: %v", e.Malformed)
+	}
+	t := trial{Source: c.Source, Event: e.Type, Entity: e.Entity, Ignored: e.Ignored, Drift: e.Drift, Sinks: []trialSink{}}
+	if e.Ignored == "" {
+		now := time.Now()
+		ev := &mappers.Event{ID: uuid.Nil.String(), Source: c.Source, Type: e.Type, Entity: e.Entity, OccurredAt: e.OccurredAt, ReceivedAt: now, Body: e.Body}
+		for _, name := range cfg.Mappings.Sinks(c.Source, e.Type) {
+			if c.Sink != "" && name != c.Sink {
+				continue
+			}
+			ts, err := trySink(cfg, name, ev)
+			if err != nil {
+				return err
+			}
+			t.Sinks = append(t.Sinks, ts)
+		}
+	}
+	if cli.JSON {
+		return printJSON(s.out, t)
+	}
+	t.print(s.out)
+	return nil
+}
+
+func (c tryCmd) body(cfg *config.Config) ([]byte, error) {
+	switch c.File {
+	case "":
+		list := samplesOf(cfg, c.Source, c.Event)
+		if names := cfg.Sources[c.Source].EventNames(); c.Event != "" && len(cfg.Sources[c.Source].Find(c.Event)) == 0 {
+			return nil, usageError{fmt.Errorf("source %q has no event %q: %s", c.Source, c.Event, diag.OneOf(c.Event, names))}
+		}
+		if c.Event == "" || len(list) != 1 {
+			return nil, usageError{errors.New("name a file, or an event that has a sample with --event: `partnersync show source NAME` lists them")}
+		}
+		return list[0].body, nil
+	case "-":
+		return io.ReadAll(os.Stdin)
+	default:
+		data, err := os.ReadFile(c.File)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		return data, nil
+	}
+}
+
+// trySink maps an event for a sink and asks the sink for the requests that it
+// would make if no record were there yet.
+func trySink(cfg *config.Config, name string, ev *mappers.Event) (trialSink, error) {
+	t := trialSink{Sink: name, Requests: []sinks.Preview{}}
+	sink := sinks.New(cfg.Sinks[name], sinks.Options{})
+	defer sink.Close()
+	groups := map[string][]sinks.Row{}
+	ops := map[string]sinks.Operation{}
+	var order []string
+	for _, o := range cfg.Mappings.Run(name, ev) {
+		m := trialMapping{Mapping: o.Mapping, Skipped: o.Skipped, Changes: o.Changes}
+		if o.Failed != nil {
+			m.Failed = o.Failed.Message
+		}
+		t.Mappings = append(t.Mappings, m)
+		for i, ch := range o.Changes {
+			row := sinks.Row{
+				Trace: fmt.Sprintf("%s/%d", o.Mapping, i), Object: ch.Object, Property: ch.Key.Property, Key: ch.Key.Value, Values: map[string]any{},
+				Event: sinks.EventInfo{ID: ev.ID, Source: ev.Source, Type: ev.Type, OccurredAt: ev.OccurredAt, Mapping: o.Mapping},
+			}
+			for _, f := range ch.Fields {
+				row.Values[f.Name] = f.Value
+			}
+			op, group := sink.Group(row)
+			if ch.Mode == mappers.Append || ch.Mode == mappers.CreateOnly {
+				op = sinks.Create
+			}
+			group = string(op) + group
+			if groups[group] == nil {
+				order = append(order, group)
+			}
+			ops[group] = op
+			same := func(r sinks.Row) bool {
+				return r.Object == row.Object && r.Property == row.Property && r.Key == row.Key
+			}
+			if at := slices.IndexFunc(groups[group], same); at >= 0 {
+				maps.Copy(groups[group][at].Values, row.Values) // one record is written once, whatever mappings it comes from
+				continue
+			}
+			groups[group] = append(groups[group], row)
+		}
+	}
+	for _, group := range order {
+		previews, err := sink.Preview(ops[group], groups[group])
+		if err != nil {
+			return t, err
+		}
+		t.Requests = append(t.Requests, previews...)
+	}
+	return t, nil
+}
+
+func (t trial) print(w io.Writer) {
+	fmt.Fprintf(w, "%s.%s", t.Source, t.Event)
+	if t.Entity != "" {
+		fmt.Fprintf(w, " about %s", t.Entity)
+	}
+	fmt.Fprintln(w)
+	if t.Ignored != "" {
+		fmt.Fprintf(w, "  ignored: %s\n", t.Ignored)
+		return
+	}
+	for _, path := range t.Drift {
+		fmt.Fprintf(w, "  not in the schema: %s\n", path)
+	}
+	if len(t.Sinks) == 0 {
+		fmt.Fprintln(w, "  no mapping wants it: it would be stored as unmapped")
+	}
+	for _, s := range t.Sinks {
+		fmt.Fprintf(w, "\nto %s\n", s.Sink)
+		for _, m := range s.Mappings {
+			switch {
+			case m.Skipped != "":
+				fmt.Fprintf(w, "  %s: skipped: %s\n", m.Mapping, m.Skipped)
+			case m.Failed != "":
+				fmt.Fprintf(w, "  %s: dead: %s\n", m.Mapping, m.Failed)
+			}
+			for _, ch := range m.Changes {
+				fmt.Fprintf(w, "  %s: %s %s %s\n", m.Mapping, ch.Mode, ch.Object, showKey(ch.Key))
+				for _, f := range ch.Fields {
+					fmt.Fprintf(w, "      %-24s %v%s\n", f.Name, showValue(f.Value), showRule(f.Rule))
+				}
+				for _, l := range ch.Links {
+					verb := "link to"
+					if l.Remove {
+						verb = "unlink from"
+					}
+					fmt.Fprintf(w, "      %s %s %s\n", verb, l.To, showKey(l.Key))
+				}
+			}
+		}
+		for _, r := range s.Requests {
+			fmt.Fprintf(w, "\n  %s %s\n", r.Method, r.URL)
+			if len(r.Body) > 0 {
+				fmt.Fprintf(w, "  %s\n", strings.ReplaceAll(string(r.Body), "\n", "\n  "))
+			}
+		}
+	}
+}
+
+func showKey(k mappers.Key) string {
+	if k.Local {
+		return "(our key " + k.Value + ")"
+	}
+	return k.Property + "=" + k.Value
+}
+
+func showValue(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "(blank)"
+	case string:
+		return v
+	default:
+		return fmt.Sprint(v)
+	}
+}
+
+func showRule(r mappers.Rule) string {
+	if r == mappers.Set {
+		return ""
+	}
+	return "  (" + string(r) + ")"
+}

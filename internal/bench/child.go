@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// child is a process that is being measured. Its owner calls stop.
+type child struct {
+	name    string
+	cmd     *exec.Cmd
+	log     string
+	done    chan struct{} // closed when it has ended
+	err     error         // once done is closed
+	address string        // where it takes requests; empty where it takes none
+	pprof   string        // where it gives profiles
+}
+
+const (
+	startLimit = 30 * time.Second
+	stopLimit  = 40 * time.Second // above the grace of partnersync
+)
+
+// spawn starts a program and returns when it says, in a line of JSON on its standard
+// error, that it runs.
+func spawn(ctx context.Context, name, dir string, env []string, program string, args ...string) (*child, error) {
+	log, err := os.CreateTemp(dir, name+"-*.log")
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	defer log.Close()
+	c := &child{name: name, cmd: exec.Command(program, args...), log: log.Name(), done: make(chan struct{})}
+	c.cmd.Dir = dir
+	c.cmd.Env = append(os.Environ(), env...)
+	// A file, since a pipe would have this process read what is written.
+	c.cmd.Stdout, c.cmd.Stderr = log, log
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{}
+	dieWithParent(c.cmd.SysProcAttr)
+	started := make(chan error, 1)
+	go func() {
+		// The kernel's signal comes when the thread ends, not the process.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer close(c.done)
+		err := c.cmd.Start()
+		started <- err
+		if err == nil {
+			c.err = c.cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	if err := c.awaitReady(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("start %s: %w", name, err), c.stop())
+	}
+	return c, nil
+}
+
+func (c *child) awaitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	for {
+		if c.ready() {
+			return nil
+		}
+		select {
+		case <-c.done:
+			return fmt.Errorf("it has ended: %v%s", c.err, c.said())
+		case <-ctx.Done():
+			return fmt.Errorf("%w%s", ctx.Err(), c.said())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// ready looks for the line that says where the child listens.
+func (c *child) ready() bool {
+	data, err := os.ReadFile(c.log)
+	if err != nil {
+		return false
+	}
+	for line := range bytes.Lines(data) {
+		var said struct {
+			Hooks *string `json:"hooks"`
+			Pprof string  `json:"pprof"`
+		}
+		if json.Unmarshal(line, &said) != nil {
+			continue
+		}
+		if said.Pprof != "" {
+			c.pprof = said.Pprof
+		}
+		if said.Hooks != nil {
+			c.address = *said.Hooks
+			return true
+		}
+	}
+	return false
+}
+
+// said returns the last lines of the child, for an error.
+func (c *child) said() string {
+	data, _ := os.ReadFile(c.log)
+	var last []string
+	in := bufio.NewScanner(bytes.NewReader(data))
+	for in.Scan() {
+		if last = append(last, in.Text()); len(last) > 5 {
+			last = last[1:]
+		}
+	}
+	text := ""
+	for _, line := range last {
+		text += "\n\t" + line
+	}
+	return text
+}
+
+// stop asks the child to end and waits for it. It is an error when the child fails.
+func (c *child) stop() error {
+	select {
+	case <-c.done:
+	default:
+		_ = c.cmd.Process.Signal(syscall.SIGTERM) // gone already: Wait tells
+		select {
+		case <-c.done:
+		case <-time.After(stopLimit):
+			_ = c.cmd.Process.Kill()
+			<-c.done
+			return fmt.Errorf("%s did not stop within %s%s", c.name, stopLimit, c.said())
+		}
+	}
+	if c.err != nil {
+		return fmt.Errorf("%s ended: %w%s", c.name, c.err, c.said())
+	}
+	return os.Remove(c.log)
+}
+
+func (c *child) pid() int { return c.cmd.Process.Pid }
+
+// build compiles the real partnersync. For profiles a file is laid into its package that
+// gives them out; the shipped program has no such thing.
+func build(ctx context.Context, dir string, profiled bool) (string, error) {
+	program := filepath.Join(dir, "partnersync")
+	args := []string{"build", "-o", program}
+	if profiled {
+		overlay, err := profilingOverlay(ctx, dir)
+		if err != nil {
+			return "", err
+		}
+		args = append(args, "-overlay", overlay)
+	}
+	out, err := exec.CommandContext(ctx, "go", append(args, "partnersync/cmd/partnersync")...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build partnersync: %w\n%s", err, out)
+	}
+	return program, nil
+}

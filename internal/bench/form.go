@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+)
+
+// The forms that are compared.
+const (
+	formOurs    = "partnersync"
+	formOurs100 = "partnersync, events_per_job: 100"
+	formPlain   = "plain River"
+	formBare    = "bare handler"
+)
+
+// eventsPerJob is the setting of a form of ours.
+func eventsPerJob(form string) int {
+	if form == formOurs100 {
+		return 100
+	}
+	return 1
+}
+
+// config is partnersync's: its defaults, but for where things are, and for HubSpot's
+// request limit, which would hold every worker to 1,000 records a second.
+const config = `
+database: {url: %[1]q}
+receiver: {listen: "127.0.0.1:0"}
+admin: {listen: "127.0.0.1:0"}
+jobs: {events_per_job: %[4]d}
+sources:
+  partnerstack:
+    preset: partnerstack
+    verify: {token: %[3]q}
+sinks:
+  crm:
+    preset: hubspot
+    auth: {token: %[3]q}
+    base_url: %[2]q
+    limits: [{requests: 1000000, per: 1s, burst: 1000000}]
+tables:
+  deal_stages: {map: {Working: qualifiedtobuy, Closed Won: closedwon}, else: skip}
+mappings:
+  - name: deals
+    on: partnerstack.deal.updated
+    to: crm
+    object: deals
+    key: {partnerstack_deal_key: event.key}
+    set:
+      dealname: event.account_name
+      amount: cents(event.amount)
+      closedate: date(event.close_date)
+      dealstage: lookup(event.stage, "deal_stages")
+    set_first:
+      first_partner: event.partner_key
+`
+
+// start starts the program of a form; halves are "receive", "work", or "receive,work".
+func (b *bench) start(ctx context.Context, form, halves string) (*child, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	crm := "http://" + b.crm.address
+	switch form {
+	case formBare:
+		return spawn(ctx, "bare", b.dir, []string{roleVariable + "=" + roleBare}, self)
+	case formPlain:
+		return spawn(ctx, "plain", b.dir, []string{
+			roleVariable + "=" + rolePlain, databaseVariable + "=" + b.database.url, crmVariable + "=" + crm, halvesVariable + "=" + halves,
+		}, self)
+	}
+	path := filepath.Join(b.dir, "config-"+strconv.Itoa(eventsPerJob(form))+".yaml")
+	text := fmt.Sprintf(config, b.database.url, crm, token, eventsPerJob(form))
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		return nil, fmt.Errorf("write the config: %w", err)
+	}
+	args := []string{"run", "--config", path}
+	if halves == "receive" || halves == "work" {
+		args = append(args, "--only", halves)
+	}
+	return spawn(ctx, "partnersync", b.dir, nil, b.program, args...)
+}
+
+// address is the path that a form takes events at.
+const hooksPath = "/hooks/partnerstack/deal.updated"

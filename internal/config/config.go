@@ -1,0 +1,286 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"partnersync/internal/diag"
+	"partnersync/internal/secret"
+	"partnersync/mappers"
+	"partnersync/receiver/sources"
+	"partnersync/sinks"
+)
+
+// Config is a config file, compiled.
+type Config struct {
+	Path     string
+	Hash     string // of the file and what was laid over it
+	Database Database
+	Receiver Receiver
+	Admin    Admin
+	Jobs     Jobs
+	Log      Log
+	Sources  map[string]*sources.Source
+	Sinks    map[string]*sinks.Description
+	Tables   map[string]*mappers.Table
+	Mappings *mappers.Mapper
+}
+
+// Database says where Postgres is.
+type Database struct {
+	URL            secret.String `yaml:"url"`             // empty: a private Postgres
+	Dir            string        `yaml:"dir"`             // of the private Postgres
+	MaxConnections int           `yaml:"max_connections"` // of this process; 10
+}
+
+// Receiver configures the public listener.
+type Receiver struct {
+	Listen   string `yaml:"listen"`
+	Flushers int    `yaml:"flushers"`  // transactions under way at a time; 2
+	MaxBytes int64  `yaml:"max_bytes"` // of bodies that wait for their commit; 64 MiB
+}
+
+// Admin configures the private listener.
+type Admin struct {
+	Listen string `yaml:"listen"`
+}
+
+// Jobs configures the workers.
+type Jobs struct {
+	EventsPerJob int           `yaml:"events_per_job"` // 1
+	MaxWorkers   int           `yaml:"max_workers"`    // jobs at hand per sink; 400
+	GiveUp       time.Duration `yaml:"give_up"`        // from the first failure of a delivery that counts; 72h
+	Grace        time.Duration `yaml:"grace"`          // of a graceful stop; 25s
+}
+
+// Log configures the log.
+type Log struct {
+	Level  string `yaml:"level"`  // debug, info, warn or error
+	Format string `yaml:"format"` // text or json; empty: text on a terminal
+}
+
+type file struct {
+	Database Database             `yaml:"database"`
+	Receiver Receiver             `yaml:"receiver"`
+	Admin    Admin                `yaml:"admin"`
+	Jobs     Jobs                 `yaml:"jobs"`
+	Log      Log                  `yaml:"log"`
+	Sources  map[string]diag.Node `yaml:"sources"`
+	Sinks    map[string]diag.Node `yaml:"sinks"`
+	Tables   diag.Node            `yaml:"tables"`
+	Mappings diag.Node            `yaml:"mappings"`
+}
+
+// Options say how to read a config.
+type Options struct {
+	// Getenv resolves ${NAME}; nil means os.LookupEnv.
+	Getenv func(name string) (string, bool)
+	// Lenient turns an unset variable into a warning: whoever checks a config
+	// need not have its secrets.
+	Lenient bool
+	// Over is YAML laid over the file, key by key.
+	Over string
+}
+
+// Load reads and compiles a file. The Config is nil when a problem is an error.
+func Load(path string, o Options) (*Config, diag.Problems) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		var problems diag.Problems
+		hint := ""
+		if errors.Is(err, os.ErrNotExist) {
+			hint = "name the file with --config, or begin with a copy of config.example.yaml"
+		}
+		var reason *os.PathError
+		if errors.As(err, &reason) {
+			err = reason.Err
+		}
+		problems.Add(diag.Problem{Pos: diag.Pos{File: path}, Message: "the config cannot be read: " + err.Error(), Hint: hint})
+		return nil, problems
+	}
+	return Parse(path, data, o)
+}
+
+// Parse compiles the text of a config; path names it in problems and is where
+// ${file:...} is relative to.
+func Parse(path string, data []byte, o Options) (*Config, diag.Problems) {
+	root, problems := diag.Parse(path, data)
+	if problems.Failed() {
+		return nil, problems
+	}
+	over, overProblems := diag.Parse("overlay", []byte(o.Over))
+	if problems = append(problems, overProblems...); problems.Failed() {
+		return nil, problems
+	}
+	d := &diag.Decoding{Expand: o.expand(filepath.Dir(path))}
+	root = diag.Overlay(root, over)
+	if !root.Exists() {
+		problems.Add(diag.Problem{Pos: diag.Pos{File: path}, Message: "the config is empty", Hint: "begin with a copy of config.example.yaml"})
+		return nil, problems
+	}
+	c := compile(root, d)
+	d.Problems.Sort()
+	if d.Problems.Failed() {
+		return nil, d.Problems
+	}
+	sum := sha256.Sum256(append(append([]byte{}, data...), o.Over...))
+	c.Path, c.Hash = path, hex.EncodeToString(sum[:8])
+	return c, d.Problems
+}
+
+func compile(root diag.Node, d *diag.Decoding) *Config {
+	f := file{
+		Database: Database{Dir: ".partnersync", MaxConnections: 10},
+		Receiver: Receiver{Listen: ":8080", Flushers: 2, MaxBytes: 64 << 20},
+		Admin:    Admin{Listen: "127.0.0.1:8081"},
+		Jobs:     Jobs{EventsPerJob: 1, MaxWorkers: 400, GiveUp: 72 * time.Hour, Grace: 25 * time.Second},
+		Log:      Log{Level: "info"},
+	}
+	d.Decode(root, &f)
+	f.check(root, d)
+	c := &Config{
+		Database: f.Database, Receiver: f.Receiver, Admin: f.Admin, Jobs: f.Jobs, Log: f.Log,
+		Sources: map[string]*sources.Source{}, Sinks: map[string]*sinks.Description{}, Tables: map[string]*mappers.Table{},
+	}
+	catalog := &mappers.Catalog{Sources: map[string]*mappers.SourceInfo{}, Sinks: map[string]*mappers.SinkInfo{}, Tables: c.Tables}
+	for _, name := range named(root.Get("sources"), "source", d) {
+		if s := sources.Load(name, f.Sources[name], d); s != nil {
+			c.Sources[name] = s
+			catalog.Sources[name] = sourceInfo(s)
+		}
+	}
+	for _, name := range named(root.Get("sinks"), "sink", d) {
+		if s := sinks.Load(name, f.Sinks[name], d); s != nil {
+			c.Sinks[name] = s
+			catalog.Sinks[name] = sinkInfo(s)
+		}
+	}
+	d.Decode(f.Tables, &c.Tables)
+	catalog.Tables = c.Tables
+	switch f.Mappings.Kind() {
+	case diag.None, diag.List:
+	default:
+		d.Errorf(f.Mappings, "begin each mapping with a dash: `- name: ...`", "expected a list of mappings, found %s", f.Mappings.Kind())
+	}
+	c.Mappings = mappers.CompileAll(f.Mappings.Items(), catalog, d)
+	return c
+}
+
+// check looks at the settings that are plain values.
+func (f *file) check(root diag.Node, d *diag.Decoding) {
+	positive := func(section, key string, ok bool, want string) {
+		if n := root.Get(section).Get(key); n.Exists() && !ok {
+			d.Errorf(n, want, "%s.%s is out of range", section, key)
+		}
+	}
+	positive("database", "max_connections", f.Database.MaxConnections >= 4 && f.Database.MaxConnections <= 500, "from 4 to 500")
+	positive("receiver", "flushers", f.Receiver.Flushers >= 1 && f.Receiver.Flushers <= 64, "from 1 to 64; 1 or 2 are best on two cores")
+	positive("receiver", "max_bytes", f.Receiver.MaxBytes >= 1<<20, "at least 1048576")
+	positive("jobs", "events_per_job", f.Jobs.EventsPerJob >= 1 && f.Jobs.EventsPerJob <= 1000, "from 1 to 1000")
+	positive("jobs", "max_workers", f.Jobs.MaxWorkers >= 1 && f.Jobs.MaxWorkers <= 10000, "from 1 to 10000")
+	positive("jobs", "grace", f.Jobs.Grace >= time.Second, "at least 1s")
+	oneOf := func(key, value string, allowed ...string) {
+		if n := root.Get("log").Get(key); n.Exists() && !slices.Contains(allowed, value) {
+			d.Errorf(n, diag.OneOf(value, allowed), "log.%s cannot be %q", key, value)
+		}
+	}
+	oneOf("level", f.Log.Level, "debug", "info", "warn", "error")
+	oneOf("format", f.Log.Format, "text", "json")
+}
+
+var validName = regexp.MustCompile(`^[a-z0-9]+([_-]?[a-z0-9]+)*$`)
+
+// named returns the names in a section in order, without those that are none:
+// they become part of URLs, queues and metric labels.
+func named(section diag.Node, what string, d *diag.Decoding) []string {
+	var names []string
+	for _, e := range section.Entries() {
+		name := e.Key.Text()
+		if !validName.MatchString(name) || len(name) > 50 {
+			d.Errorf(e.Key, "use lower-case letters, digits, - and _, 50 characters at most", "%q cannot name a %s", name, what)
+			continue
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
+func (o Options) expand(dir string) func(string) (string, error) {
+	lookup := o.Getenv
+	if lookup == nil {
+		lookup = os.LookupEnv
+	}
+	return func(reference string) (string, error) {
+		if path, ok := strings.CutPrefix(reference, "file:"); ok {
+			if !filepath.IsAbs(path) {
+				path = filepath.Join(dir, path)
+			}
+			data, err := os.ReadFile(path)
+			if err != nil {
+				if o.Lenient {
+					return "unset", diag.Soft{Text: fmt.Sprintf("the file %q cannot be read here", path)}
+				}
+				return "", fmt.Errorf("the file %q cannot be read", path)
+			}
+			return strings.TrimRight(string(data), "\r\n"), nil
+		}
+		name, fallback, hasFallback := strings.Cut(reference, ":-")
+		if value, ok := lookup(name); ok && value != "" {
+			return value, nil
+		}
+		switch {
+		case hasFallback:
+			return fallback, nil
+		case o.Lenient:
+			return "unset", diag.Soft{Text: fmt.Sprintf("the environment variable %s is not set here", name)}
+		default:
+			return "", fmt.Errorf("the environment variable %s is not set", name)
+		}
+	}
+}
+
+// Secrets are all the secrets of a config, to be hidden in texts that come from elsewhere.
+func (c *Config) Secrets() []secret.String {
+	all := []secret.String{c.Database.URL}
+	for _, name := range slices.Sorted(maps.Keys(c.Sources)) {
+		all = append(all, c.Sources[name].Secrets()...)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Sinks)) {
+		all = append(all, c.Sinks[name].Secrets()...)
+	}
+	return all
+}
+
+func sourceInfo(s *sources.Source) *mappers.SourceInfo {
+	info := &mappers.SourceInfo{Events: map[string]*mappers.Schema{}, Zone: s.Zone, Currency: s.Currency, Allow: s.Allow}
+	for name, e := range s.Events {
+		info.Events[name] = &e.Schema
+	}
+	return info
+}
+
+// sinkInfo derives what mappings may ask of a sink from what it can do.
+func sinkInfo(d *sinks.Description) *mappers.SinkInfo {
+	info := &mappers.SinkInfo{Preset: d.Preset, Links: d.Supports(sinks.Link), Modes: []mappers.Mode{}}
+	for _, m := range []struct {
+		mode mappers.Mode
+		op   sinks.Operation
+	}{
+		{mappers.Upsert, sinks.Upsert}, {mappers.UpdateOnly, sinks.Update}, {mappers.CreateOnly, sinks.Create},
+		{mappers.Append, sinks.Create}, {mappers.Archive, sinks.Archive},
+	} {
+		if d.Supports(m.op) {
+			info.Modes = append(info.Modes, m.mode)
+		}
+	}
+	return info
+}

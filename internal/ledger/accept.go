@@ -1,0 +1,284 @@
+package ledger
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// Status says what the receiver made of an event.
+type Status string
+
+// The statuses of events.
+const (
+	Stored    Status = "stored"
+	Unmapped  Status = "unmapped"
+	Ignored   Status = "ignored"
+	Malformed Status = "malformed"
+)
+
+// Incoming is one event to store. Its texts hold no NUL and are valid UTF-8.
+type Incoming struct {
+	ID         uuid.UUID
+	Source     string
+	Type       string
+	Entity     string
+	OccurredAt time.Time // zero where the body has no time
+	Rank       int16
+	ReceivedAt time.Time
+	Status     Status
+	Reason     string
+	Headers    []byte // a JSON object, or nil
+	Body       []byte
+	Sinks      []string // one route and job each
+}
+
+// Accepted is what became of an Incoming.
+type Accepted struct {
+	ID        uuid.UUID // of the stored event: for a duplicate, that of the first
+	Duplicate bool
+}
+
+// ClockSkew is how far the sender's clock may run ahead of ours.
+const ClockSkew = 2 * time.Minute
+
+// VersionTime is the time that orders an event among those of its entity, and
+// whether the sender's time was beyond belief and has been clamped.
+func VersionTime(occurredAt, receivedAt time.Time) (time.Time, bool) {
+	if latest := receivedAt.Add(ClockSkew); occurredAt.After(latest) {
+		return latest, true
+	}
+	return occurredAt, false
+}
+
+// Accept stores events, opens their routes and inserts their jobs, all in one
+// transaction and one round trip. It returns one Accepted per Incoming, in the
+// same order. Equal events within one call are folded.
+func (l *Ledger) Accept(ctx context.Context, events []Incoming, generation int64, eventsPerJob int) ([]Accepted, error) {
+	accepted := make([]Accepted, len(events))
+	waves := split(events)
+	err := l.run(func() error {
+		batch := &pgx.Batch{}
+		var locks []int64
+		for _, w := range waves {
+			locks = append(locks, w.locks...)
+		}
+		if len(locks) > 0 {
+			slices.Sort(locks)
+			batch.Queue(lockEntities, slices.Compact(locks))
+		}
+		for _, w := range waves {
+			w.queue(batch, events, generation, max(eventsPerJob, 1))
+		}
+		results := l.pool.SendBatch(ctx, batch)
+		defer results.Close()
+		if len(locks) > 0 {
+			if _, err := results.Exec(); err != nil {
+				return err
+			}
+		}
+		for _, w := range waves {
+			if err := w.read(results, events, accepted); err != nil {
+				return err
+			}
+		}
+		return results.Close()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("store %d events: %w", len(events), err)
+	}
+	return accepted, nil
+}
+
+// wave is a part of a batch in which no event depends on another: of several
+// events of one entity without the sender's time, each must see the one before.
+type wave struct {
+	first   []int            // of each distinct event, the index in the batch
+	copies  []int32          // how often it came again within the batch
+	again   [][2]int         // index in the batch of such a copy, and the position of its like in first
+	folded  map[[16]byte]int // digest → position in first
+	digests [][]byte
+	untimed map[string]bool
+	locks   []int64
+}
+
+func split(events []Incoming) []*wave {
+	var waves []*wave
+	current := func() *wave { return waves[len(waves)-1] }
+	begin := func() {
+		waves = append(waves, &wave{folded: map[[16]byte]int{}, untimed: map[string]bool{}})
+	}
+	begin()
+	for i := range events {
+		e := &events[i]
+		digest := digestOf(e)
+		if at, ok := current().folded[digest]; ok && foldable(e) {
+			current().copies[at]++
+			current().again = append(current().again, [2]int{i, at})
+			continue
+		}
+		if e.OccurredAt.IsZero() && e.Entity != "" {
+			thing := e.Source + "\x00" + e.Type + "\x00" + e.Entity
+			if current().untimed[thing] {
+				begin()
+			}
+			current().untimed[thing] = true
+			sum := sha256.Sum256([]byte(thing))
+			current().locks = append(current().locks, int64(binary.BigEndian.Uint64(sum[:8])))
+		}
+		w := current()
+		w.folded[digest] = len(w.first)
+		w.first = append(w.first, i)
+		w.copies = append(w.copies, 0)
+		w.digests = append(w.digests, digest[:])
+	}
+	return waves
+}
+
+// foldable: an event without time and entity cannot be told from its equals.
+func foldable(e *Incoming) bool { return !e.OccurredAt.IsZero() || e.Entity != "" }
+
+func digestOf(e *Incoming) [16]byte {
+	h := sha256.New()
+	for _, s := range []string{e.Source, e.Type, e.Entity} {
+		var n [4]byte
+		binary.BigEndian.PutUint32(n[:], uint32(len(s)))
+		h.Write(n[:])
+		h.Write([]byte(s))
+	}
+	h.Write(e.Body)
+	return [16]byte(h.Sum(nil)[:16])
+}
+
+const lockEntities = `SELECT pg_advisory_xact_lock(k) FROM (SELECT unnest($1::bigint[]) AS k ORDER BY 1) keys`
+
+// acceptEvents writes rows in the order of their digests, so that two receivers
+// which store the same events wait for each other instead of deadlocking.
+const acceptEvents = `
+WITH given AS (
+	SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::smallint[],
+		$8::timestamptz[], $9::text[], $10::text[], $11::bytea[], $12::jsonb[], $13::bytea[], $14::int[])
+		AS g(id, source, type, entity, occurred_at, version_at, rank, received_at, status, reason, digest, headers, body, copies)
+), latest AS (
+	SELECT g.id AS given, e.id
+	FROM given g
+	CROSS JOIN LATERAL (
+		SELECT e.id, e.digest FROM events e
+		WHERE e.source = g.source AND e.entity = g.entity AND e.type = g.type AND e.entity <> ''
+		ORDER BY e.version_at DESC, e.id DESC LIMIT 1
+	) e
+	WHERE g.occurred_at IS NULL AND g.entity <> '' AND e.digest = g.digest
+), again AS (
+	UPDATE events e SET duplicates = e.duplicates + 1 + g.copies
+	FROM latest l JOIN given g ON g.id = l.given WHERE e.id = l.id
+), stored AS (
+	INSERT INTO events AS e (id, source, type, entity, occurred_at, version_at, rank, received_at, status, reason, digest, headers, body, duplicates)
+	SELECT g.id, g.source, g.type, g.entity, g.occurred_at,
+		CASE WHEN g.occurred_at IS NOT NULL THEN g.version_at
+		ELSE greatest(clock_timestamp(), (
+			SELECT max(p.version_at) + interval '1 microsecond' FROM events p WHERE p.source = g.source AND p.entity = g.entity AND p.entity <> ''))
+		END,
+		g.rank, g.received_at, g.status, g.reason, g.digest, g.headers, g.body, g.copies
+	FROM given g
+	WHERE NOT EXISTS (SELECT FROM latest l WHERE l.given = g.id)
+	ORDER BY g.digest
+	ON CONFLICT (digest) WHERE occurred_at IS NOT NULL DO UPDATE SET duplicates = e.duplicates + 1 + excluded.duplicates
+	RETURNING id, source, digest, (xmax = 0) AS fresh
+), opened AS (
+	INSERT INTO routes (event_id, sink, source, generation)
+	SELECT s.id, r.sink, s.source, $17
+	FROM unnest($15::uuid[], $16::text[]) AS r(id, sink) JOIN stored s ON s.id = r.id AND s.fresh
+	RETURNING event_id, sink, source
+), counted AS (
+	INSERT INTO tally_changes (hour, source, sink, outcome, routes)
+	SELECT date_trunc('hour', now(), 'UTC'), source, sink, 'opened', count(*) FROM opened GROUP BY source, sink
+), queued AS (
+	INSERT INTO river_job (args, kind, max_attempts, priority, queue, state)
+	SELECT jsonb_build_object('event_ids', jsonb_agg(event_id ORDER BY event_id), 'sink', sink), '` + JobKind + `', $19, 1, 'sink_' || sink, 'available'
+	FROM (SELECT event_id, sink, (row_number() OVER (PARTITION BY sink ORDER BY event_id) - 1) / $18::int AS part FROM opened) o
+	GROUP BY sink, part
+	RETURNING queue
+), told AS (
+	SELECT pg_notify(current_schema() || '.river_insert', json_build_object('queue', queue)::text)
+	FROM (SELECT DISTINCT queue FROM queued) q
+)
+SELECT NULL::uuid AS given, id, digest, fresh FROM stored
+UNION ALL SELECT given, id, NULL, false FROM latest
+UNION ALL SELECT NULL, NULL, NULL, NULL FROM (SELECT count(*) FROM told) t WHERE t.count < 0`
+
+func (w *wave) queue(batch *pgx.Batch, events []Incoming, generation int64, eventsPerJob int) {
+	n := len(w.first)
+	ids, sources, types, entities := make(pgtype.FlatArray[[16]byte], n), make([]string, n), make([]string, n), make([]string, n)
+	occurred, versions, received := make(pgtype.FlatArray[pgtype.Timestamptz], n), make([]time.Time, n), make([]time.Time, n)
+	ranks, statuses, reasons := make([]int16, n), make([]string, n), make([]string, n)
+	headers, bodies := make([][]byte, n), make([][]byte, n)
+	var routeIDs pgtype.FlatArray[[16]byte]
+	var routeSinks []string
+	for i, at := range w.first {
+		e := &events[at]
+		ids[i], sources[i], types[i], entities[i] = e.ID, e.Source, e.Type, e.Entity
+		versions[i] = e.ReceivedAt
+		if !e.OccurredAt.IsZero() {
+			occurred[i] = pgtype.Timestamptz{Time: e.OccurredAt, Valid: true}
+			versions[i], _ = VersionTime(e.OccurredAt, e.ReceivedAt)
+		}
+		received[i], ranks[i], statuses[i], reasons[i] = e.ReceivedAt, e.Rank, string(e.Status), e.Reason
+		headers[i], bodies[i] = e.Headers, e.Body
+		for _, sink := range e.Sinks {
+			routeIDs, routeSinks = append(routeIDs, e.ID), append(routeSinks, sink)
+		}
+	}
+	batch.Queue(acceptEvents, ids, sources, types, entities, occurred, versions, ranks, received, statuses, reasons,
+		w.digests, headers, bodies, w.copies, routeIDs, routeSinks, generation, eventsPerJob, MaxAttempts)
+}
+
+func (w *wave) read(results pgx.BatchResults, events []Incoming, accepted []Accepted) error {
+	rows, err := results.Query()
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	byDigest := map[string]int{}
+	byID := map[uuid.UUID]int{}
+	for i, at := range w.first {
+		byDigest[string(w.digests[i])] = i
+		byID[events[at].ID] = i
+	}
+	outcome := make([]Accepted, len(w.first))
+	for rows.Next() {
+		var given *uuid.UUID
+		var id uuid.UUID
+		var digest []byte
+		var fresh bool
+		if err := rows.Scan(&given, &id, &digest, &fresh); err != nil {
+			return err
+		}
+		i, ok := byID[id]
+		if given != nil {
+			i, ok = byID[*given]
+		} else if !ok {
+			i, ok = byDigest[string(digest)]
+		}
+		if !ok {
+			return fmt.Errorf("the database answered for event %s, which is not in the batch", id)
+		}
+		outcome[i] = Accepted{ID: id, Duplicate: !fresh}
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	for i, at := range w.first {
+		accepted[at] = outcome[i]
+	}
+	for _, c := range w.again {
+		accepted[c[0]] = Accepted{ID: outcome[c[1]].ID, Duplicate: true}
+	}
+	return nil
+}

@@ -1,0 +1,435 @@
+package ledger_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"partnersync/internal/ledger"
+	"partnersync/internal/pgtest"
+)
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// event gives an event of source "s" with the body; times in seconds after noon,
+// -1 for none.
+func event(typ, entity string, seconds int, body string, sinks ...string) ledger.Incoming {
+	in := ledger.Incoming{
+		ID: uuid.Must(uuid.NewV7()), Source: "s", Type: typ, Entity: entity, ReceivedAt: noon.Add(time.Hour),
+		Status: ledger.Stored, Body: []byte(body), Sinks: sinks,
+	}
+	if seconds >= 0 {
+		in.OccurredAt = noon.Add(time.Duration(seconds) * time.Second)
+	}
+	return in
+}
+
+func accept(t *testing.T, l *ledger.Ledger, events ...ledger.Incoming) []ledger.Accepted {
+	t.Helper()
+	accepted, err := l.Accept(t.Context(), events, 1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return accepted
+}
+
+func query[T any](t *testing.T, pool *pgxpool.Pool, sql string, args ...any) []T {
+	t.Helper()
+	rows, err := pool.Query(t.Context(), sql, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[T])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func TestAcceptSameEvent(t *testing.T) {
+	t.Parallel()
+	// One event per character and call; a letter is a body.
+	tests := []struct {
+		name   string
+		timed  bool
+		entity string
+		give   []string // bodies of each call
+		want   []string // "+" stored, "=" duplicate
+	}{
+		{"timed bodies are stored once", true, "e", []string{"a", "b", "a", "b"}, []string{"+", "+", "=", "="}},
+		{"timed bodies within a batch", true, "e", []string{"abab"}, []string{"++=="}},
+		{"timed bodies without an entity", true, "", []string{"aa", "a"}, []string{"+=", "="}},
+		{"untimed bodies are compared with the latest", false, "e", []string{"a", "a", "b", "a", "a"}, []string{"+", "=", "+", "+", "="}},
+		{"untimed bodies within a batch", false, "e", []string{"aabaab"}, []string{"+=++=+"}},
+		{"untimed bodies across batches", false, "e", []string{"ab", "ba"}, []string{"++", "=+"}},
+		{"without time and entity nothing is the same", false, "", []string{"aa", "a"}, []string{"++", "+"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l := ledger.New(pgtest.Pool(t))
+			var got []string
+			last := map[byte]uuid.UUID{} // the id under which a body was stored last
+			for _, bodies := range tt.give {
+				var events []ledger.Incoming
+				for i := range bodies {
+					e := event("t", tt.entity, -1, bodies[i:i+1])
+					if tt.timed {
+						e.OccurredAt = noon
+					}
+					events = append(events, e)
+				}
+				var marks []byte
+				for i, a := range accept(t, l, events...) {
+					if a.Duplicate {
+						marks = append(marks, '=')
+						if a.ID != last[bodies[i]] {
+							t.Errorf("the duplicate of %q is told the id %s, want %s", bodies[i], a.ID, last[bodies[i]])
+						}
+						continue
+					}
+					marks = append(marks, '+')
+					if a.ID != events[i].ID {
+						t.Errorf("event %d got the id %s, want its own, %s", i, a.ID, events[i].ID)
+					}
+					last[bodies[i]] = a.ID
+				}
+				got = append(got, string(marks))
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestAcceptCountsDuplicates(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	l := ledger.New(pool)
+	timed := func() ledger.Incoming { return event("t", "e", 5, "timed") }
+	untimed := func() ledger.Incoming { return event("t", "e", -1, "untimed") }
+	accept(t, l, timed(), untimed(), timed(), untimed(), timed())
+	accept(t, l, timed(), untimed(), untimed())
+	got := query[string](t, pool, "SELECT convert_from(body, 'utf8') || ' ' || duplicates FROM events ORDER BY 1")
+	if diff := cmp.Diff([]string{"timed 3", "untimed 3"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAcceptTellsEventsApart(t *testing.T) {
+	t.Parallel()
+	l := ledger.New(pgtest.Pool(t))
+	other := event("t", "e", 5, "b")
+	other.Source = "another"
+	accepted := accept(t, l, event("t", "e", 5, "b"), event("u", "e", 5, "b"), event("t", "f", 5, "b"), event("t", "e", 5, "c"), other)
+	for i, a := range accepted {
+		if a.Duplicate {
+			t.Errorf("event %d is taken for another", i)
+		}
+	}
+}
+
+// An untimed event makes the batch two statements; the timed one after it meets
+// its like that the first has just inserted.
+func TestAcceptFoldsAcrossWaves(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	l := ledger.New(pool)
+	first := event("t", "e", 5, "timed", "crm")
+	accepted := accept(t, l, first, event("t", "e", -1, "a"), event("t", "e", -1, "b"), event("t", "e", 5, "timed", "crm"))
+	want := ledger.Accepted{ID: first.ID, Duplicate: true}
+	if diff := cmp.Diff(want, accepted[3]); diff != "" {
+		t.Error(diff)
+	}
+	if got := query[int](t, pool, "SELECT count(*)::int FROM routes"); got[0] != 1 {
+		t.Errorf("got %d routes, want that of the first", got[0])
+	}
+}
+
+func TestAcceptStoresAllThatIsGiven(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	l := ledger.New(pool)
+	full := event("deal.created", "deal:1", 5, "{\"a\": \"\x00\xff\"}")
+	full.Rank, full.Status, full.Reason = 7, ledger.Ignored, "a test"
+	full.Headers = []byte(`{"user-agent": "x"}`)
+	bare := event("unknown", "", -1, "")
+	bare.Body = []byte{}
+	accept(t, l, full, bare)
+
+	type row struct {
+		Source, Type, Entity, Status, Reason string
+		OccurredAt                           *time.Time
+		ReceivedAt                           time.Time
+		Rank                                 int16
+		Headers                              *string
+		Body                                 []byte
+	}
+	get := func(id uuid.UUID) row {
+		rows, err := pool.Query(t.Context(), `SELECT source, type, entity, status, reason, occurred_at, received_at, rank,
+			headers::text, body FROM events WHERE id = $1`, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[row])
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.ReceivedAt = r.ReceivedAt.UTC()
+		if r.OccurredAt != nil {
+			*r.OccurredAt = r.OccurredAt.UTC()
+		}
+		return r
+	}
+	headers := `{"user-agent": "x"}`
+	if diff := cmp.Diff(row{"s", "deal.created", "deal:1", "ignored", "a test", &full.OccurredAt, full.ReceivedAt, 7, &headers, full.Body}, get(full.ID)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(row{"s", "unknown", "", "stored", "", nil, bare.ReceivedAt, 0, nil, []byte{}}, get(bare.ID)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAcceptVersions(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	l := ledger.New(pool)
+	version := func(id uuid.UUID) time.Time {
+		return query[time.Time](t, pool, "SELECT version_at FROM events WHERE id = $1", id)[0].UTC()
+	}
+	past, future := event("t", "e", 5, "past"), event("t", "e", 5, "future")
+	future.OccurredAt = time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)
+	accept(t, l, past, future)
+	if got := version(past.ID); !got.Equal(past.OccurredAt) {
+		t.Errorf("the version is %s, want the sender's time", got)
+	}
+	if got, want := version(future.ID), future.ReceivedAt.Add(ledger.ClockSkew); !got.Equal(want) {
+		t.Errorf("the version of an event from 2099 is %s, want %s", got, want)
+	}
+
+	// Postgres's clock orders events without a time, and never before those of the entity.
+	before := query[time.Time](t, pool, "SELECT clock_timestamp()")[0]
+	first, second := event("t", "x", -1, "1"), event("t", "x", -1, "2")
+	accept(t, l, first, second)
+	if a, b := version(first.ID), version(second.ID); a.Before(before) || !a.Before(b) {
+		t.Errorf("versions %s and %s: want them in order and from %s on", a, b, before)
+	}
+	ahead := event("t", "y", 0, "ahead")
+	ahead.ReceivedAt = before.Add(time.Hour)
+	ahead.OccurredAt = ahead.ReceivedAt
+	later := event("u", "y", -1, "later")
+	accept(t, l, ahead)
+	accept(t, l, later)
+	if a, b := version(ahead.ID), version(later.ID); !a.Before(b) {
+		t.Errorf("an event that came after the one of %s has the version %s", a, b)
+	}
+}
+
+func TestAcceptOpensRoutesAndJobs(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name         string
+		eventsPerJob int
+		want         []string // sink and number of events of each job
+	}{
+		{"one event a job", 1, []string{"archive 1", "crm 1", "crm 1", "crm 1"}},
+		{"two", 2, []string{"archive 1", "crm 1", "crm 2"}},
+		{"a hundred", 100, []string{"archive 1", "crm 3"}},
+		{"zero means one", 0, []string{"archive 1", "crm 1", "crm 1", "crm 1"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			pool := pgtest.Pool(t)
+			l := ledger.New(pool)
+			unmapped := event("t", "e", 9, "unmapped")
+			unmapped.Status = ledger.Unmapped
+			events := []ledger.Incoming{
+				event("t", "e", 1, "1", "crm"), event("t", "e", 2, "2", "crm", "archive"), unmapped,
+				event("t", "e", 3, "3", "crm"), event("t", "e", 3, "3", "crm"),
+			}
+			if _, err := l.Accept(t.Context(), events, 42, tt.eventsPerJob); err != nil {
+				t.Fatal(err)
+			}
+
+			wantRoutes := []string{
+				events[0].ID.String() + " crm", events[1].ID.String() + " archive", events[1].ID.String() + " crm", events[3].ID.String() + " crm",
+			}
+			routes := query[string](t, pool, `SELECT event_id || ' ' || sink FROM routes
+				WHERE run = 0 AND generation = 42 AND outcome IS NULL ORDER BY event_id, sink`)
+			if diff := cmp.Diff(wantRoutes, routes); diff != "" {
+				t.Errorf("routes: %s", diff)
+			}
+
+			var got, covered []string
+			for _, raw := range query[[]byte](t, pool, `SELECT args FROM river_job
+				WHERE kind = 'deliver' AND state = 'available' AND queue = 'sink_' || (args->>'sink') AND priority = 1 AND max_attempts = 30000 AND attempt = 0`) {
+				var args struct {
+					EventIDs []string `json:"event_ids"`
+					Sink     string   `json:"sink"`
+				}
+				decoder := json.NewDecoder(bytes.NewReader(raw))
+				decoder.DisallowUnknownFields()
+				if err := decoder.Decode(&args); err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, fmt.Sprintf("%s %d", args.Sink, len(args.EventIDs)))
+				for _, id := range args.EventIDs {
+					covered = append(covered, id+" "+args.Sink)
+				}
+			}
+			if diff := cmp.Diff(tt.want, got, sorted()); diff != "" {
+				t.Errorf("jobs: %s", diff)
+			}
+			if diff := cmp.Diff(wantRoutes, covered, sorted()); diff != "" {
+				t.Errorf("events of the jobs: %s", diff)
+			}
+		})
+	}
+}
+
+func TestAcceptNotifies(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	conn, err := pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	schema := query[string](t, pool, "SELECT current_schema()::text")[0]
+	if _, err := conn.Exec(t.Context(), "LISTEN "+pgx.Identifier{schema + ".river_insert"}.Sanitize()); err != nil {
+		t.Fatal(err)
+	}
+	accept(t, ledger.New(pool), event("t", "e", 1, "1", "crm"), event("t", "e", 2, "2", "crm"), event("t", "e", 3, "3", "archive"))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var got []string
+	for range 2 {
+		n, err := conn.Conn().WaitForNotification(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var payload struct{ Queue string }
+		if err := json.Unmarshal([]byte(n.Payload), &payload); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, payload.Queue)
+	}
+	if diff := cmp.Diff([]string{ledger.Queue("archive"), ledger.Queue("crm")}, got, sorted()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Several processes are sent the same events in different orders and batches.
+func TestAcceptConcurrently(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	l := ledger.New(pool)
+	const writers, rounds, events = 4, 10, 20
+	var fresh [writers]map[string]int
+	var group sync.WaitGroup
+	for w := range writers {
+		fresh[w] = map[string]int{}
+		group.Go(func() {
+			for round := range rounds {
+				var batch []ledger.Incoming
+				for i := range events {
+					n := i
+					if w%2 == 1 {
+						n = events - 1 - i
+					}
+					// All have the same timed events of a round; untimed ones of few entities.
+					batch = append(batch, event("t", fmt.Sprint("timed", n), n, fmt.Sprint("timed ", round, n), "crm"),
+						event("t", fmt.Sprint("untimed", n%3), -1, fmt.Sprint("untimed ", n%2), "crm"))
+				}
+				accepted, err := l.Accept(t.Context(), batch, 1, 100)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for i, a := range accepted {
+					if a.ID == uuid.Nil {
+						t.Errorf("event %d has no id", i)
+					}
+					if !a.Duplicate {
+						fresh[w][string(batch[i].Body)]++
+					}
+				}
+			}
+		})
+	}
+	group.Wait()
+	for round := range rounds {
+		for n := range events {
+			body, total := fmt.Sprint("timed ", round, n), 0
+			for w := range writers {
+				total += fresh[w][body]
+			}
+			if total != 1 {
+				t.Errorf("%q was stored %d times", body, total)
+			}
+		}
+	}
+	counts := query[string](t, pool, `SELECT format('%s events, %s routes, %s accounted',
+		(SELECT count(*) FROM events WHERE occurred_at IS NOT NULL), (SELECT count(*) FROM routes r JOIN events e ON e.id = r.event_id AND occurred_at IS NOT NULL),
+		(SELECT count(*) + sum(duplicates) FROM events))`)
+	if want := fmt.Sprintf("%d events, %d routes, %d accounted", rounds*events, rounds*events, writers*rounds*events*2); counts[0] != want {
+		t.Errorf("got %s, want %s", counts[0], want)
+	}
+	// No two consecutive versions of an entity hold the same body, and none is shared.
+	same := query[int](t, pool, `SELECT count(*)::int FROM (SELECT digest = lag(digest) OVER w AND true AS same, version_at = lag(version_at) OVER w AS tie
+		FROM events WHERE occurred_at IS NULL WINDOW w AS (PARTITION BY entity ORDER BY version_at, id)) x WHERE same OR tie`)
+	if same[0] != 0 {
+		t.Errorf("%d untimed events repeat the one before or share its version", same[0])
+	}
+}
+
+func TestAcceptIsOneTransaction(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	l := ledger.New(pool)
+	bad := event("t", "e", 2, "bad", "crm")
+	bad.Reason = "NUL \x00"
+	// The untimed events make three statements of it; the last one fails.
+	_, err := l.Accept(t.Context(), []ledger.Incoming{
+		event("t", "e", 1, "good", "crm"), event("t", "e", -1, "a", "crm"), event("t", "e", -1, "b", "crm"), event("t", "e", -1, "a", "crm"), bad,
+	}, 1, 1)
+	if !ledger.Refused(err) {
+		t.Fatalf("got %v, want a refusal", err)
+	}
+	got := query[int](t, pool, "SELECT (SELECT count(*) FROM events)::int + (SELECT count(*) FROM routes)::int + (SELECT count(*) FROM river_job)::int")
+	if got[0] != 0 {
+		t.Errorf("%d rows are left of a batch that failed", got[0])
+	}
+}
+
+func TestAcceptCancelled(t *testing.T) {
+	t.Parallel()
+	l := ledger.New(pgtest.Pool(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := l.Accept(ctx, []ledger.Incoming{event("t", "e", 1, "1")}, 1, 1)
+	if err == nil || ledger.Refused(err) {
+		t.Errorf("got %v, want an error that is no refusal", err)
+	}
+}
+
+func sorted() cmp.Option {
+	return cmp.Transformer("sorted", func(list []string) map[string]int {
+		counts := map[string]int{}
+		for _, s := range list {
+			counts[s]++
+		}
+		return counts
+	})
+}

@@ -1,0 +1,86 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Balance is the account of one source and sink: every route that was opened has
+// ended in a named outcome or is open.
+type Balance struct {
+	Source      string `json:"source"`
+	Sink        string `json:"sink"`
+	Accepted    int64  `json:"accepted"` // routes that were opened
+	Delivered   int64  `json:"delivered"`
+	Unchanged   int64  `json:"unchanged"`
+	Stale       int64  `json:"stale"`
+	Skipped     int64  `json:"skipped"`
+	Dead        int64  `json:"dead"`
+	Open        int64  `json:"open"`
+	Unaccounted int64  `json:"unaccounted"` // 0 unless something is lost
+}
+
+// rollUp adds what transactions have changed to the totals. Only one at a time
+// does it; another finds nothing left.
+const rollUp = `
+WITH taken AS (
+	DELETE FROM tally_changes RETURNING hour, source, sink, outcome, routes
+)
+INSERT INTO tallies AS t (hour, source, sink, outcome, routes)
+SELECT hour, source, sink, outcome, sum(routes) FROM taken GROUP BY hour, source, sink, outcome ORDER BY 1, 2, 3, 4
+ON CONFLICT (hour, source, sink, outcome) DO UPDATE SET routes = t.routes + excluded.routes`
+
+// RollUp adds up the changes of the tallies, and so keeps their table small.
+func (l *Ledger) RollUp(ctx context.Context) error {
+	err := l.run(func() error {
+		_, err := l.pool.Exec(ctx, rollUp)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("roll up the tallies: %w", err)
+	}
+	return nil
+}
+
+// Counts and open routes come from one snapshot, so that the balance holds while
+// events arrive.
+const balance = `
+WITH counted AS (
+	SELECT source, sink, outcome, sum(routes)::bigint AS routes FROM (
+		SELECT source, sink, outcome, routes FROM tallies WHERE hour >= $1
+		UNION ALL SELECT source, sink, outcome, routes FROM tally_changes WHERE hour >= $1
+	) c GROUP BY source, sink, outcome
+	UNION ALL
+	SELECT source, sink, 'open', count(*) FROM routes WHERE outcome IS NULL AND opened_at >= $1 GROUP BY source, sink
+)
+SELECT source, sink,
+	coalesce(sum(routes) FILTER (WHERE outcome = 'opened'), 0)::bigint,
+	coalesce(sum(routes) FILTER (WHERE outcome = 'delivered'), 0)::bigint,
+	coalesce(sum(routes) FILTER (WHERE outcome = 'unchanged'), 0)::bigint,
+	coalesce(sum(routes) FILTER (WHERE outcome = 'stale'), 0)::bigint,
+	coalesce(sum(routes) FILTER (WHERE outcome = 'skipped'), 0)::bigint,
+	coalesce(sum(routes) FILTER (WHERE outcome = 'dead'), 0)::bigint,
+	coalesce(sum(routes) FILTER (WHERE outcome = 'open'), 0)::bigint
+FROM counted GROUP BY source, sink ORDER BY source, sink`
+
+// Balances returns the account per source and sink of the routes opened since
+// the beginning of an hour; the zero time means all.
+func (l *Ledger) Balances(ctx context.Context, since time.Time) ([]Balance, error) {
+	rows, err := l.pool.Query(ctx, balance, since.UTC().Truncate(time.Hour))
+	if err != nil {
+		return nil, fmt.Errorf("read the balances: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Balance, error) {
+		var b Balance
+		err := row.Scan(&b.Source, &b.Sink, &b.Accepted, &b.Delivered, &b.Unchanged, &b.Stale, &b.Skipped, &b.Dead, &b.Open)
+		b.Unaccounted = b.Accepted - b.Delivered - b.Unchanged - b.Stale - b.Skipped - b.Dead - b.Open
+		return b, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the balances: %w", err)
+	}
+	return list, nil
+}

@@ -1,0 +1,55 @@
+package ledger
+
+import (
+	"errors"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// JobKind is the kind of the River jobs that work routes.
+const JobKind = "deliver"
+
+// MaxAttempts is far above what any route needs: partnersync ends a route by
+// its own rules, River must never discard it first.
+const MaxAttempts = 30000
+
+// Queue is the River queue of a sink.
+func Queue(sink string) string { return "sink_" + sink }
+
+// Ledger runs the statements. It is safe for concurrent use.
+type Ledger struct{ pool *pgxpool.Pool }
+
+// New returns a Ledger on pool; the caller closes the pool.
+func New(pool *pgxpool.Pool) *Ledger { return &Ledger{pool} }
+
+// Refused reports whether Postgres looked at the statement and refused it for
+// its data, so that the same statement can never succeed.
+func Refused(err error) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || len(pg.Code) != 5 {
+		return false
+	}
+	switch pg.Code[:2] {
+	case "22", "23", "54": // data exception, constraint violation, limit exceeded
+		return true
+	}
+	return false
+}
+
+// collided reports whether another transaction was in the way, so that the same statement may be run again.
+func collided(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "40P01" || pg.Code == "40001")
+}
+
+// run sends a batch as one implicit transaction, one round trip, again when it collides.
+func (l *Ledger) run(send func() error) error {
+	var err error
+	for range 5 {
+		if err = send(); err == nil || !collided(err) {
+			return err
+		}
+	}
+	return err
+}

@@ -1,0 +1,227 @@
+package ledger_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"github.com/shopspring/decimal"
+
+	"partnersync/internal/ledger"
+	"partnersync/internal/pgtest"
+)
+
+func newID(t *testing.T) uuid.UUID {
+	t.Helper()
+	id, err := uuid.NewV7()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func stored(t *testing.T, l *ledger.Ledger, sinks ...string) uuid.UUID {
+	t.Helper()
+	id := newID(t)
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	_, err := l.Accept(t.Context(), []ledger.Incoming{{
+		ID: id, Source: "ps", Type: "deal.updated", Entity: "deal:" + id.String(), OccurredAt: now, ReceivedAt: now,
+		Status: ledger.Stored, Body: []byte(`{"key":"` + id.String() + `"}`), Sinks: sinks,
+	}}, 1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func TestRecordSurvivesStoring(t *testing.T) {
+	t.Parallel()
+	l := ledger.New(pgtest.Pool(t))
+	event := newID(t)
+	older, newer := ledger.Version{At: 1_000_001, Rank: 1, Event: event}, ledger.Version{At: 2_000_002, Rank: -2, Event: newID(t)}
+	value := ledger.NewValue
+	rec := &ledger.Record{
+		ID: newID(t), Object: "deals", Property: "deal_key", Key: "d\x1f'1", CRMID: "901", Presence: ledger.Present, New: true,
+		Fields: map[string]*ledger.Field{
+			"acked":   {Wanted: value("a"), Version: newer, Mapping: "deals", Rule: "set", Acked: value("a"), AckedAt: newer},
+			"pending": {Wanted: value(decimal.RequireFromString("95.50")), Version: newer, Mapping: "deals", Rule: "set", Acked: value(int64(7)), AckedAt: older},
+			"new":     {Wanted: value([]any{"x", int64(1), nil, map[string]any{"k": true}}), Version: older, Mapping: "deals", Rule: "set_first"},
+			"refused": {Wanted: value("\"quoted\"\n\u2028é"), Version: older, Mapping: "m", Rule: "set", Refused: true},
+			"blank":   {Wanted: value(nil), Version: older, Mapping: "m", Rule: "clear"},
+		},
+		Links: map[string]*ledger.Link{
+			ledger.LinkName("companies", "", "k", "v"):  {To: "companies", Property: "k", Key: "v", Version: newer, Mapping: "deals", Done: true},
+			ledger.LinkName("companies", "x", "k", "w"): {To: "companies", Property: "k", Key: "w", As: "x", Version: older, Mapping: "deals", Remove: true},
+		},
+	}
+	if err := l.Write(t.Context(), "crm", "", &ledger.Report{Records: []*ledger.Record{rec}}); err != nil {
+		t.Fatal(err)
+	}
+	key := ledger.RecordKey{Object: "deals", Property: "deal_key", Key: rec.Key}
+	found, err := l.Records(t.Context(), "crm", "", []ledger.RecordKey{key, {Object: "deals", Property: "deal_key", Key: "other"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := rec.Clone()
+	want.New = false
+	if diff := cmp.Diff(map[ledger.RecordKey]*ledger.Record{key: want}, found, cmp.Comparer(func(a, b ledger.Value) bool { return a.JSON == b.JSON })); diff != "" {
+		t.Error(diff)
+	}
+	other, err := l.Records(t.Context(), "another", "", []ledger.RecordKey{key})
+	if err != nil || len(other) != 0 {
+		t.Errorf("another sink sees %v, %v", other, err)
+	}
+}
+
+func TestEqualValuesHaveEqualJSON(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		a, b any
+		want bool
+	}{
+		{"decimals of another scale", decimal.RequireFromString("95.50"), decimal.RequireFromString("95.5"), true},
+		{"decimal and whole number", decimal.RequireFromString("7.00"), int64(7), true},
+		{"number and text", int64(7), "7", false},
+		{"order of keys", map[string]any{"a": "1", "b": "2"}, map[string]any{"b": "2", "a": "1"}, true},
+		{"order of a list", []any{"a", "b"}, []any{"b", "a"}, false},
+		{"NUL cannot be stored", "a\x00b", "ab", true},
+		{"blank and nothing", nil, "", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if got := ledger.NewValue(tt.a).Equal(ledger.NewValue(tt.b)); got != tt.want {
+				t.Errorf("%v and %v: got %v", tt.a, tt.b, got)
+			}
+		})
+	}
+}
+
+func TestRouteIsReadUntilItIsClosed(t *testing.T) {
+	t.Parallel()
+	l := ledger.New(pgtest.Pool(t))
+	id := stored(t, l, "crm")
+	routes, err := l.Routes(t.Context(), "crm", []uuid.UUID{id})
+	if err != nil || len(routes) != 1 {
+		t.Fatalf("%v, %v", routes, err)
+	}
+	r := routes[0]
+	if r.Source != "ps" || r.Type != "deal.updated" || r.Version.Event != id || r.Version.At != r.OccurredAt.UnixMicro() {
+		t.Errorf("read %+v", r)
+	}
+	open := ledger.Delivery{Event: id, Mapping: "deals", Object: "deals", Key: "k", Class: "timeout", Reason: "slow", Attempts: 2, FirstFailedAt: time.Now().UTC().Truncate(time.Microsecond)}
+	if err := l.Write(t.Context(), "crm", "", &ledger.Report{Deliveries: []ledger.Delivery{open}}); err != nil {
+		t.Fatal(err)
+	}
+	if routes, err = l.Routes(t.Context(), "crm", []uuid.UUID{id}); err != nil || len(routes) != 1 || len(routes[0].Deliveries) != 1 {
+		t.Fatalf("%v, %v", routes, err)
+	}
+	if d := routes[0].Deliveries[0]; d.Attempts != 2 || !d.FirstFailedAt.Equal(open.FirstFailedAt) || d.Outcome != ledger.Open {
+		t.Errorf("the attempts are lost: %+v", d)
+	}
+	dead := open
+	dead.Outcome, dead.Reason = ledger.Dead, "refused"
+	late := open
+	late.Outcome = ledger.Delivered
+	for _, d := range []ledger.Delivery{dead, late} { // the first outcome stays
+		report := &ledger.Report{Deliveries: []ledger.Delivery{d}, Closings: []ledger.Closing{{Event: id, Outcome: d.Outcome, Reason: d.Reason}}}
+		if err := l.Write(t.Context(), "crm", "", report); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if routes, err = l.Routes(t.Context(), "crm", []uuid.UUID{id}); err != nil || len(routes) != 0 {
+		t.Fatalf("still open: %v, %v", routes, err)
+	}
+	fates, err := l.Fates(t.Context(), []uuid.UUID{id})
+	if err != nil || len(fates) != 1 || len(fates[0].Deliveries) != 1 {
+		t.Fatalf("%v, %v", fates, err)
+	}
+	if f := fates[0]; f.Outcome != ledger.Dead || f.Reason != "refused" || f.ClosedAt.IsZero() || f.Deliveries[0].Outcome != ledger.Dead {
+		t.Errorf("got %+v", f)
+	}
+}
+
+func TestSweepQueuesRoutesThatHaveLostTheirJob(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	l := ledger.New(pool)
+	var ids []uuid.UUID
+	for range 5 {
+		ids = append(ids, stored(t, l, "crm"))
+	}
+	if _, err := pool.Exec(t.Context(), `DELETE FROM river_job WHERE args @> jsonb_build_object('event_ids', jsonb_build_array($1::text))`, ids[1].String()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pool.Exec(t.Context(), `UPDATE river_job SET state = 'discarded', finalized_at = now() WHERE args @> jsonb_build_object('event_ids', jsonb_build_array($1::text))`, ids[3].String()); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, err := l.Sweep(t.Context(), "crm", time.Hour, ledger.Cursor{}, 100); err != nil || n != 0 {
+		t.Fatalf("young routes are left alone: %d, %v", n, err)
+	}
+	found, steps := 0, 0
+	for cursor := (ledger.Cursor{}); ; steps++ {
+		n, next, err := l.Sweep(t.Context(), "crm", 0, cursor, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found += n
+		if cursor = next; cursor == (ledger.Cursor{}) {
+			break
+		}
+	}
+	if found != 2 || steps < 2 {
+		t.Errorf("found %d in %d steps", found, steps)
+	}
+	if n, _, err := l.Sweep(t.Context(), "crm", 0, ledger.Cursor{}, 100); err != nil || n != 0 {
+		t.Errorf("a second sweep finds %d, %v", n, err)
+	}
+}
+
+func TestGenerationGrowsWithEachChange(t *testing.T) {
+	t.Parallel()
+	l := ledger.New(pgtest.Pool(t))
+	var got []int64
+	for _, hash := range []string{"a", "a", "b", "a"} {
+		g, err := l.Generation(t.Context(), hash, "test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, g)
+	}
+	if got[0] != got[1] || got[2] <= got[1] || got[3] <= got[2] {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestSinkStateAndWake(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	l := ledger.New(pool)
+	if s, err := l.SinkState(t.Context(), "crm"); err != nil || s.State != "ready" {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	want := ledger.SinkState{State: "parked", Reason: "daily quota\x00", Until: time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)}
+	if err := l.SetSinkState(t.Context(), "crm", want); err != nil {
+		t.Fatal(err)
+	}
+	got, err := l.SinkState(t.Context(), "crm")
+	if err != nil || got.State != want.State || !got.Until.Equal(want.Until) || got.Reason != "daily quota" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	stored(t, l, "crm")
+	stored(t, l, "other")
+	if _, err := pool.Exec(t.Context(), `UPDATE river_job SET state = 'scheduled', scheduled_at = now() + interval '1 hour'`); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := l.Wake(t.Context(), "crm"); err != nil || n != 1 {
+		t.Errorf("woke %d, %v", n, err)
+	}
+	stats, err := l.Queues(t.Context(), []string{"crm", "other"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stats[0].Jobs["available"] != 1 || stats[1].Jobs["scheduled"] != 1 || stats[0].Oldest <= 0 {
+		t.Errorf("got %+v", stats)
+	}
+}

@@ -1,0 +1,214 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// ErrFenced means that a sink has another owner by now: what was to be sent must
+// not be sent, and what was sent is not ours to record.
+var ErrFenced = errors.New("the sink has another owner by now")
+
+// fencedCode is the SQLSTATE that the schema's fence function raises.
+const fencedCode = "PS001"
+
+func fenced(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == fencedCode
+}
+
+// Ownership is the right to work a sink; it ends when the epoch has grown.
+type Ownership struct {
+	Sink  string
+	Epoch int64
+}
+
+// Silence is how long an owner may fail to renew before another overtakes it.
+const Silence = 8 * time.Second
+
+// Owners is one process's hold on its sinks: a database session of its own, whose
+// advisory locks show that the process lives. It is not safe for concurrent use.
+type Owners struct {
+	ledger *Ledger
+	id     string
+	conn   *pgx.Conn
+}
+
+// Owners opens the session of the process id. The caller closes it.
+func (l *Ledger) Owners(ctx context.Context, id string) (*Owners, error) {
+	conn, err := pgx.ConnectConfig(ctx, l.pool.Config().ConnConfig.Copy())
+	if err != nil {
+		return nil, fmt.Errorf("open the session of owners: %w", err)
+	}
+	return &Owners{ledger: l, id: id, conn: conn}, nil
+}
+
+// Close gives up the session and with it every lock.
+func (o *Owners) Close(ctx context.Context) error { return o.conn.Close(ctx) }
+
+func lockKey(sink string) int64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte("partnersync sink " + sink)) // never fails
+	return int64(h.Sum64())
+}
+
+// Beat shows that the process lives and renews its sinks. It returns the ids of
+// all processes that live, and those of the given sinks that are still its own.
+func (o *Owners) Beat(ctx context.Context, owned []Ownership) (living []string, kept []Ownership, err error) {
+	names, epochs := make([]string, len(owned)), make([]int64, len(owned))
+	for i, w := range owned {
+		names[i], epochs[i] = w.Sink, w.Epoch
+	}
+	batch := &pgx.Batch{}
+	batch.Queue(`INSERT INTO workers (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET seen_at = now()`, o.id)
+	batch.Queue(`DELETE FROM workers WHERE seen_at < now() - interval '10 minutes'`)
+	batch.Queue(`SELECT id FROM workers WHERE seen_at > now() - $1::interval ORDER BY id`, Silence).Query(func(rows pgx.Rows) error {
+		living, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+	batch.Queue(`
+		UPDATE sinks s SET renewed_at = now() FROM unnest($2::text[], $3::bigint[]) AS w(name, epoch)
+		WHERE s.name = w.name AND s.epoch = w.epoch AND s.owner = $1 RETURNING s.name, s.epoch`, o.id, names, epochs).Query(func(rows pgx.Rows) error {
+		kept, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Ownership])
+		return err
+	})
+	if err := o.conn.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, nil, fmt.Errorf("show that the process lives: %w", err)
+	}
+	return living, kept, nil
+}
+
+// Leave takes the process out of the list of those that live.
+func (o *Owners) Leave(ctx context.Context) error {
+	_, err := o.conn.Exec(ctx, `DELETE FROM workers WHERE id = $1`, o.id)
+	return err
+}
+
+// Take makes the process the owner of a sink, if nobody else is: its lock is free,
+// or the owner has been silent for too long. It then ends the former owner's jobs
+// and queues their routes anew. The announcements are those of requests that may
+// still be on their way.
+func (o *Owners) Take(ctx context.Context, sink string) (*Ownership, []Announcement, error) {
+	var free bool
+	if err := o.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, lockKey(sink)).Scan(&free); err != nil {
+		return nil, nil, fmt.Errorf("take sink %q: %w", sink, err)
+	}
+	if !free {
+		return nil, nil, o.overtake(ctx, sink)
+	}
+	w := &Ownership{Sink: sink}
+	var announced []Announcement
+	err := pgx.BeginFunc(ctx, o.conn, func(tx pgx.Tx) error {
+		var former string
+		err := tx.QueryRow(ctx, `
+			INSERT INTO sinks (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING owner`, sink).Scan(&former)
+		if err != nil {
+			return err
+		}
+		err = tx.QueryRow(ctx, `
+			UPDATE sinks SET owner = $2, epoch = epoch + 1, backend = pg_backend_pid(), renewed_at = now() WHERE name = $1 RETURNING epoch`, sink, o.id).Scan(&w.Epoch)
+		if err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, `SELECT records, until FROM announcements WHERE sink = $1 AND until > now()`, sink)
+		if err != nil {
+			return err
+		}
+		if announced, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Announcement]); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `DELETE FROM announcements WHERE sink = $1 AND until <= now()`, sink); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, requeueRunning, Queue(sink), o.id, MaxAttempts)
+		return err
+	})
+	if err != nil {
+		_, unlockErr := o.conn.Exec(ctx, `SELECT pg_advisory_unlock($1)`, lockKey(sink))
+		return nil, nil, errors.Join(fmt.Errorf("take sink %q: %w", sink, err), unlockErr)
+	}
+	return w, announced, nil
+}
+
+// A job that the former owner was running is never put back, since that process
+// may yet report it done: it is ended, and another takes its place.
+const requeueRunning = `
+WITH ended AS (
+	UPDATE river_job SET state = 'cancelled', finalized_at = now()
+	WHERE queue = $1 AND state = 'running' AND attempted_by[array_upper(attempted_by, 1)] IS DISTINCT FROM $2
+	RETURNING args, kind, priority, queue
+), queued AS (
+	INSERT INTO river_job (args, kind, max_attempts, priority, queue, state)
+	SELECT args, kind, $3, priority, queue, 'available' FROM ended RETURNING queue
+)
+SELECT pg_notify(current_schema() || '.river_insert', json_build_object('queue', queue)::text) FROM (SELECT DISTINCT queue FROM queued) q`
+
+// overtake ends the session of an owner that has not renewed for too long, so
+// that its lock is free at the next attempt.
+func (o *Owners) overtake(ctx context.Context, sink string) error {
+	_, err := o.conn.Exec(ctx, `
+		SELECT pg_terminate_backend(a.pid) FROM sinks s JOIN pg_stat_activity a ON a.pid = s.backend AND a.datname = current_database()
+		WHERE s.name = $1 AND s.owner <> $2 AND s.renewed_at < now() - $3::interval AND a.pid <> pg_backend_pid()`, sink, o.id, Silence)
+	if err != nil {
+		return fmt.Errorf("overtake the silent owner of sink %q: %w", sink, err)
+	}
+	return nil
+}
+
+// Release hands a sink over: whoever is to own it may take it at once.
+func (o *Owners) Release(ctx context.Context, w Ownership) error {
+	batch := &pgx.Batch{}
+	batch.Queue(`UPDATE sinks SET owner = '', backend = NULL WHERE name = $1 AND epoch = $2 AND owner = $3`, w.Sink, w.Epoch, o.id)
+	batch.Queue(`SELECT pg_advisory_unlock($1)`, lockKey(w.Sink))
+	if err := o.conn.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("release sink %q: %w", w.Sink, err)
+	}
+	return nil
+}
+
+// Announcement says which records a request may still change, and until when.
+type Announcement struct {
+	Records []string
+	Until   time.Time
+}
+
+const recordSeparator = "\x1f"
+
+func (k RecordKey) text() string {
+	return k.Object + recordSeparator + k.Property + recordSeparator + k.Key
+}
+
+// Announce tells that the records of keys are about to be written, and returns
+// the stored ones among lack. It is refused with ErrFenced once the sink has
+// another owner; after it has returned no new owner touches the records for hold.
+func (l *Ledger) Announce(ctx context.Context, w Ownership, account string, id uuid.UUID, keys, lack []RecordKey, hold time.Duration) (map[RecordKey]*Record, error) {
+	texts := make([]string, len(keys))
+	for i, k := range keys {
+		texts[i] = k.text()
+	}
+	var found map[RecordKey]*Record
+	batch := &pgx.Batch{}
+	batch.Queue(`SELECT partnersync_fence($1, $2)`, w.Sink, w.Epoch)
+	batch.Queue(`INSERT INTO announcements (id, sink, epoch, records, until) VALUES ($1, $2, $3, $4, now() + $5::interval)`, id, w.Sink, w.Epoch, texts, hold)
+	if len(lack) > 0 {
+		objects, properties, values := keyColumns(lack)
+		batch.Queue(readRecords, w.Sink, account, objects, properties, values).Query(func(rows pgx.Rows) (err error) {
+			found, err = scanRecords(rows)
+			return err
+		})
+	}
+	if err := l.pool.SendBatch(ctx, batch).Close(); err != nil {
+		if fenced(err) {
+			return nil, ErrFenced
+		}
+		return nil, fmt.Errorf("announce %d records: %w", len(keys), err)
+	}
+	return found, nil
+}

@@ -1,0 +1,247 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// ErrNotFound means that nothing is stored under the given id or key.
+var ErrNotFound = errors.New("not found")
+
+// Filter selects events. Zero fields select everything.
+type Filter struct {
+	IDs     []uuid.UUID `json:"ids,omitempty"`
+	Source  string      `json:"source,omitempty"`
+	Type    string      `json:"type,omitempty"`
+	Entity  string      `json:"entity,omitempty"`
+	Status  string      `json:"status,omitempty"`  // of the event
+	Outcome string      `json:"outcome,omitempty"` // of a route; "open" for those that have not ended
+	Sink    string      `json:"sink,omitempty"`
+	Mapping string      `json:"mapping,omitempty"`
+	Reason  string      `json:"reason,omitempty"` // a part of a delivery's reason
+	Text    string      `json:"text,omitempty"`   // a part of the body
+	Since   time.Time   `json:"since,omitzero"`
+	Until   time.Time   `json:"until,omitzero"`
+}
+
+// where selects rows of events e. What refers to routes and deliveries looks at
+// the latest run of a route.
+const where = `
+	($1::uuid[] IS NULL OR e.id = ANY($1)) AND ($2 = '' OR e.source = $2) AND ($3 = '' OR e.type = $3) AND ($4 = '' OR e.entity = $4)
+	AND ($5 = '' OR e.status = $5)
+	AND ($11::timestamptz IS NULL OR e.received_at >= $11) AND ($12::timestamptz IS NULL OR e.received_at < $12)
+	AND ($10 = '' OR position(convert_to($10, 'UTF8') IN e.body) > 0)
+	AND (($6 = '' AND $7 = '' AND $8 = '' AND $9 = '') OR EXISTS (
+		SELECT FROM routes r
+		WHERE r.event_id = e.id AND ($7 = '' OR r.sink = $7)
+		AND ($6 = '' OR r.outcome = $6 OR ($6 = 'open' AND r.outcome IS NULL))
+		AND NOT EXISTS (SELECT FROM routes n WHERE n.event_id = r.event_id AND n.sink = r.sink AND n.run > r.run)
+		AND (($8 = '' AND $9 = '') OR EXISTS (
+			SELECT FROM deliveries d WHERE d.event_id = r.event_id AND d.sink = r.sink AND d.run = r.run
+			AND ($8 = '' OR d.mapping = $8) AND ($9 = '' OR position($9 IN d.reason) > 0)))))`
+
+func (f Filter) args() []any {
+	var since, until *time.Time
+	if !f.Since.IsZero() {
+		since = &f.Since
+	}
+	if !f.Until.IsZero() {
+		until = &f.Until
+	}
+	return []any{f.IDs, f.Source, f.Type, f.Entity, f.Status, f.Outcome, f.Sink, f.Mapping, f.Reason, f.Text, since, until}
+}
+
+// EventLine is one event of a list.
+type EventLine struct {
+	ID         uuid.UUID `json:"id"`
+	Source     string    `json:"source"`
+	Type       string    `json:"type"`
+	Entity     string    `json:"entity"`
+	Status     string    `json:"status"`
+	Reason     string    `json:"reason,omitempty"`
+	ReceivedAt time.Time `json:"received_at"`
+	Duplicates int       `json:"duplicates"`
+	Outcomes   []string  `json:"outcomes"` // "sink: outcome" of the latest runs
+}
+
+// Events lists the newest events that a filter selects, at most limit.
+func (l *Ledger) Events(ctx context.Context, f Filter, limit int) ([]EventLine, error) {
+	rows, err := l.pool.Query(ctx, `
+		SELECT e.id, e.source, e.type, e.entity, e.status, e.reason, e.received_at, e.duplicates,
+			ARRAY(SELECT r.sink || ': ' || coalesce(r.outcome, 'open') FROM routes r WHERE r.event_id = e.id
+				AND NOT EXISTS (SELECT FROM routes n WHERE n.event_id = r.event_id AND n.sink = r.sink AND n.run > r.run) ORDER BY r.sink)
+		FROM events e WHERE `+where+` ORDER BY e.id DESC LIMIT $13`, append(f.args(), limit)...)
+	if err != nil {
+		return nil, fmt.Errorf("list events: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[EventLine])
+	if err != nil {
+		return nil, fmt.Errorf("list events: %w", err)
+	}
+	return list, nil
+}
+
+// Story is everything that is known of one event.
+type Story struct {
+	EventLine
+	OccurredAt *time.Time      `json:"occurred_at"`
+	VersionAt  time.Time       `json:"version_at"`
+	Headers    json.RawMessage `json:"headers,omitempty"`
+	Bytes      int             `json:"bytes"` // of the body
+	Body       []byte          `json:"-"`
+	Routes     []StoryRoute    `json:"routes"`
+	Jobs       []StoryJob      `json:"jobs"`
+}
+
+// StoryRoute is one run of an event to a sink.
+type StoryRoute struct {
+	Sink       string          `json:"sink"`
+	Run        int32           `json:"run"`
+	Outcome    string          `json:"outcome"` // "open" where it has not ended
+	Reason     string          `json:"reason,omitempty"`
+	Generation int64           `json:"generation"`
+	Replay     *int64          `json:"replay,omitempty"`
+	OpenedAt   time.Time       `json:"opened_at"`
+	ClosedAt   *time.Time      `json:"closed_at"`
+	Deliveries []StoryDelivery `json:"deliveries"`
+}
+
+// StoryDelivery is what became of one record.
+type StoryDelivery struct {
+	Mapping       string     `json:"mapping"`
+	MappingHash   string     `json:"mapping_hash"`
+	Object        string     `json:"object,omitempty"`
+	Key           string     `json:"key,omitempty"`
+	Outcome       string     `json:"outcome"`
+	Class         string     `json:"class,omitempty"`
+	Reason        string     `json:"reason,omitempty"`
+	Attempts      int        `json:"attempts"`
+	FirstFailedAt *time.Time `json:"first_failed_at,omitempty"`
+	Status        int        `json:"status,omitempty"`
+	CRMID         string     `json:"crm_id,omitempty"`
+	At            time.Time  `json:"at"`
+}
+
+// StoryJob is a River job that still knows of the event.
+type StoryJob struct {
+	ID          int64     `json:"id"`
+	Queue       string    `json:"queue"`
+	State       string    `json:"state"`
+	Attempt     int       `json:"attempt"`
+	Errors      int       `json:"errors"`
+	ScheduledAt time.Time `json:"scheduled_at"`
+}
+
+// Story returns what is known of an event, or ErrNotFound.
+func (l *Ledger) Story(ctx context.Context, id uuid.UUID) (*Story, error) {
+	lines, err := l.Events(ctx, Filter{IDs: []uuid.UUID{id}}, 1)
+	if err != nil {
+		return nil, err
+	}
+	if len(lines) == 0 {
+		return nil, fmt.Errorf("event %s: %w", id, ErrNotFound)
+	}
+	s := &Story{EventLine: lines[0], Routes: []StoryRoute{}, Jobs: []StoryJob{}}
+	type at struct {
+		sink string
+		run  int32
+	}
+	index := map[at]int{}
+	batch := &pgx.Batch{}
+	batch.Queue(`SELECT occurred_at, version_at, headers, length(body), body FROM events WHERE id = $1`, id).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&s.OccurredAt, &s.VersionAt, &s.Headers, &s.Bytes, &s.Body)
+	})
+	batch.Queue(`
+		SELECT sink, run, coalesce(outcome, 'open'), reason, generation, replay, opened_at, closed_at
+		FROM routes WHERE event_id = $1 ORDER BY run, sink`, id).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			r := StoryRoute{Deliveries: []StoryDelivery{}}
+			if err := rows.Scan(&r.Sink, &r.Run, &r.Outcome, &r.Reason, &r.Generation, &r.Replay, &r.OpenedAt, &r.ClosedAt); err != nil {
+				return err
+			}
+			index[at{r.Sink, r.Run}] = len(s.Routes)
+			s.Routes = append(s.Routes, r)
+		}
+		return rows.Err()
+	})
+	batch.Queue(`
+		SELECT sink, run, mapping, mapping_hash, object, key, coalesce(outcome, 'open'), class, reason, attempts, first_failed_at, status, crm_id, at
+		FROM deliveries WHERE event_id = $1 ORDER BY run, sink, mapping, object, key`, id).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			var d StoryDelivery
+			var k at
+			if err := rows.Scan(&k.sink, &k.run, &d.Mapping, &d.MappingHash, &d.Object, &d.Key, &d.Outcome, &d.Class, &d.Reason, &d.Attempts, &d.FirstFailedAt, &d.Status, &d.CRMID, &d.At); err != nil {
+				return err
+			}
+			if i, ok := index[k]; ok {
+				s.Routes[i].Deliveries = append(s.Routes[i].Deliveries, d)
+			}
+		}
+		return rows.Err()
+	})
+	batch.Queue(`
+		SELECT id, queue, state::text, attempt, coalesce(array_length(errors, 1), 0), scheduled_at FROM river_job
+		WHERE args @> jsonb_build_object('event_ids', jsonb_build_array($1::text)) ORDER BY id`, id.String()).Query(func(rows pgx.Rows) error {
+		s.Jobs, err = pgx.CollectRows(rows, pgx.RowToStructByPos[StoryJob])
+		return err
+	})
+	if err := l.pool.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, fmt.Errorf("read event %s: %w", id, err)
+	}
+	return s, nil
+}
+
+// DeadGroup is dead deliveries of one cause.
+type DeadGroup struct {
+	Sink    string    `json:"sink"`
+	Mapping string    `json:"mapping"`
+	Class   string    `json:"class"`
+	Reason  string    `json:"reason"`
+	Count   int64     `json:"count"`
+	Latest  time.Time `json:"latest"`
+	Example uuid.UUID `json:"example"`
+}
+
+// Dead groups the dead deliveries whose route has not been replayed since.
+func (l *Ledger) Dead(ctx context.Context, f Filter) ([]DeadGroup, error) {
+	rows, err := l.pool.Query(ctx, `
+		SELECT r.sink, coalesce(d.mapping, ''), coalesce(d.class, ''), coalesce(d.reason, r.reason), count(*), max(r.closed_at),
+			(array_agg(r.event_id ORDER BY r.closed_at DESC))[1]
+		FROM routes r LEFT JOIN deliveries d ON d.event_id = r.event_id AND d.sink = r.sink AND d.run = r.run AND d.outcome = 'dead'
+		WHERE r.outcome = 'dead' AND ($1 = '' OR r.sink = $1) AND ($2 = '' OR r.source = $2) AND ($3 = '' OR d.mapping = $3)
+		AND ($4 = '' OR position($4 IN coalesce(d.reason, r.reason)) > 0)
+		AND ($5::timestamptz IS NULL OR r.closed_at >= $5)
+		AND NOT EXISTS (SELECT FROM routes n WHERE n.event_id = r.event_id AND n.sink = r.sink AND n.run > r.run)
+		GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC, 6 DESC`, f.Sink, f.Source, f.Mapping, f.Reason, f.args()[10])
+	if err != nil {
+		return nil, fmt.Errorf("list dead deliveries: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[DeadGroup])
+	if err != nil {
+		return nil, fmt.Errorf("list dead deliveries: %w", err)
+	}
+	return list, nil
+}
+
+// Detail puts class, status, attempts and reason into one line, "" when there is
+// nothing to tell.
+func (d StoryDelivery) Detail() string {
+	var parts []string
+	if d.Class != "" && d.Class != "ok" {
+		parts = append(parts, d.Class)
+	}
+	if d.Reason != "" {
+		parts = append(parts, d.Reason)
+	}
+	if d.Attempts > 0 {
+		parts = append(parts, fmt.Sprintf("failed attempts: %d", d.Attempts))
+	}
+	return strings.Join(parts, ": ")
+}

@@ -1,0 +1,241 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// Outcome is how a route or a delivery ended.
+type Outcome string
+
+// The outcomes; Open is that of what has not ended.
+const (
+	Open      Outcome = ""
+	Dead      Outcome = "dead"
+	Delivered Outcome = "delivered"
+	Stale     Outcome = "stale"
+	Unchanged Outcome = "unchanged"
+	Skipped   Outcome = "skipped"
+)
+
+// Outcomes are those in which something ends, the first of several deciding a route's.
+var Outcomes = []Outcome{Dead, Delivered, Stale, Unchanged, Skipped}
+
+// Route is an open route with its event and the deliveries that it has had.
+type Route struct {
+	Event      uuid.UUID
+	Run        int32
+	Generation int64
+	Source     string
+	Type       string
+	Entity     string
+	OccurredAt time.Time // zero where the sender gave none
+	ReceivedAt time.Time
+	Version    Version
+	Body       []byte
+	Deliveries []Delivery
+}
+
+// Delivery is what became of one record of one mapping of a route.
+type Delivery struct {
+	Event         uuid.UUID
+	Run           int32
+	Mapping       string
+	MappingHash   string
+	Object        string
+	Key           string
+	Outcome       Outcome
+	Class         string
+	Reason        string
+	Attempts      int32
+	FirstFailedAt time.Time // zero: nothing has failed that counts
+	Status        int32
+	CRMID         string
+}
+
+// Closing ends a route.
+type Closing struct {
+	Event   uuid.UUID
+	Run     int32
+	Outcome Outcome
+	Reason  string
+}
+
+const openRoutes = `
+SELECT e.id, r.run, r.generation, e.source, e.type, e.entity, e.occurred_at, e.received_at, e.version_at, e.rank, e.body
+FROM routes r JOIN events e ON e.id = r.event_id
+WHERE r.sink = $1 AND r.event_id = ANY($2) AND r.outcome IS NULL
+ORDER BY e.version_at, e.rank, e.id, r.run`
+
+const routeDeliveries = `
+SELECT event_id, run, mapping, object, key, outcome, attempts, first_failed_at
+FROM deliveries WHERE event_id = ANY($2) AND sink = $1`
+
+// Routes returns the open routes of events to a sink, oldest version first.
+func (l *Ledger) Routes(ctx context.Context, sink string, events []uuid.UUID) ([]*Route, error) {
+	batch := &pgx.Batch{}
+	batch.Queue(openRoutes, sink, events)
+	batch.Queue(routeDeliveries, sink, events)
+	results := l.pool.SendBatch(ctx, batch)
+	defer results.Close()
+
+	type at struct {
+		event uuid.UUID
+		run   int32
+	}
+	var routes []*Route
+	byRun := map[at]*Route{}
+	rows, err := results.Query()
+	if err != nil {
+		return nil, fmt.Errorf("read open routes: %w", err)
+	}
+	for rows.Next() {
+		r := &Route{}
+		var occurred *time.Time
+		var version time.Time
+		if err := rows.Scan(&r.Event, &r.Run, &r.Generation, &r.Source, &r.Type, &r.Entity, &occurred, &r.ReceivedAt, &version, &r.Version.Rank, &r.Body); err != nil {
+			return nil, fmt.Errorf("read open routes: %w", err)
+		}
+		if occurred != nil {
+			r.OccurredAt = occurred.UTC()
+		}
+		r.Version.At, r.Version.Event = version.UnixMicro(), r.Event
+		routes = append(routes, r)
+		byRun[at{r.Event, r.Run}] = r
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read open routes: %w", err)
+	}
+	if rows, err = results.Query(); err != nil {
+		return nil, fmt.Errorf("read deliveries: %w", err)
+	}
+	for rows.Next() {
+		var d Delivery
+		var outcome *string
+		var failed *time.Time
+		if err := rows.Scan(&d.Event, &d.Run, &d.Mapping, &d.Object, &d.Key, &outcome, &d.Attempts, &failed); err != nil {
+			return nil, fmt.Errorf("read deliveries: %w", err)
+		}
+		if outcome != nil {
+			d.Outcome = Outcome(*outcome)
+		}
+		if failed != nil {
+			d.FirstFailedAt = *failed
+		}
+		if r := byRun[at{d.Event, d.Run}]; r != nil {
+			r.Deliveries = append(r.Deliveries, d)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read deliveries: %w", err)
+	}
+	return routes, nil
+}
+
+// Report is what a worker has found out in one pass; it is written as a whole.
+type Report struct {
+	Records    []*Record // changed or new
+	Deliveries []Delivery
+	Closings   []Closing
+}
+
+const writeRecords = `
+INSERT INTO records (id, sink, account, object, crm_id, presence, fields, links)
+SELECT r.id, $1, $2, r.object, r.crm_id, r.presence, r.fields, r.links
+FROM unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::jsonb[]) AS r(id, object, crm_id, presence, fields, links)
+ON CONFLICT (id) DO UPDATE SET crm_id = excluded.crm_id, presence = excluded.presence,
+	fields = excluded.fields, links = excluded.links, updated_at = now()`
+
+const writeKeys = `
+INSERT INTO record_keys (sink, account, object, property, value, record_id)
+SELECT $1, $2, k.object, k.property, k.value, k.id
+FROM unnest($3::uuid[], $4::text[], $5::text[], $6::text[]) AS k(id, object, property, value)`
+
+// A delivery that has ended keeps its outcome for the rest of the run.
+const writeDeliveries = `
+INSERT INTO deliveries AS d (sink, event_id, run, mapping, mapping_hash, object, key, outcome, class, reason, attempts, first_failed_at, status, crm_id)
+SELECT $1, x.event_id, x.run, x.mapping, x.mapping_hash, x.object, x.key, nullif(x.outcome, ''), x.class, x.reason, x.attempts, x.first_failed_at, x.status, x.crm_id
+FROM unnest($2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::int[], $12::timestamptz[], $13::int[], $14::text[])
+	AS x(event_id, run, mapping, mapping_hash, object, key, outcome, class, reason, attempts, first_failed_at, status, crm_id)
+ON CONFLICT (event_id, sink, run, mapping, object, key) DO UPDATE SET
+	mapping_hash = excluded.mapping_hash, outcome = excluded.outcome, class = excluded.class, reason = excluded.reason, attempts = excluded.attempts,
+	first_failed_at = excluded.first_failed_at, status = excluded.status, crm_id = excluded.crm_id, at = now()
+WHERE d.outcome IS NULL`
+
+const closeRoutes = `
+WITH closed AS (
+	UPDATE routes r SET outcome = x.outcome, reason = x.reason, closed_at = now()
+	FROM unnest($2::uuid[], $3::int[], $4::text[], $5::text[]) AS x(event_id, run, outcome, reason)
+	WHERE r.event_id = x.event_id AND r.sink = $1 AND r.run = x.run AND r.outcome IS NULL
+	RETURNING r.opened_at, r.source, r.outcome
+)
+INSERT INTO tally_changes (hour, source, sink, outcome, routes)
+SELECT date_trunc('hour', opened_at, 'UTC'), source, $1, outcome, count(*) FROM closed GROUP BY 1, 2, 4`
+
+// Write stores a report in one transaction and one round trip.
+func (l *Ledger) Write(ctx context.Context, sink, account string, report *Report) error {
+	batch := &pgx.Batch{}
+	queueRecords(batch, sink, account, report.Records)
+	queueDeliveries(batch, sink, report.Deliveries)
+	if n := len(report.Closings); n > 0 {
+		events, runs, outcomes, reasons := make([]uuid.UUID, n), make([]int32, n), make([]string, n), make([]string, n)
+		for i, c := range report.Closings {
+			events[i], runs[i], outcomes[i], reasons[i] = c.Event, c.Run, string(c.Outcome), storable(c.Reason)
+		}
+		batch.Queue(closeRoutes, sink, events, runs, outcomes, reasons)
+	}
+	if batch.Len() == 0 {
+		return nil
+	}
+	if err := l.run(func() error { return l.pool.SendBatch(ctx, batch).Close() }); err != nil {
+		return fmt.Errorf("record what became of %d routes: %w", len(report.Closings), err)
+	}
+	return nil
+}
+
+func queueRecords(batch *pgx.Batch, sink, account string, records []*Record) {
+	n := len(records)
+	if n == 0 {
+		return
+	}
+	ids, objects, crmIDs, presences := make([]uuid.UUID, n), make([]string, n), make([]string, n), make([]string, n)
+	fields, links := make([][]byte, n), make([][]byte, n)
+	var keyIDs []uuid.UUID
+	var keyObjects, keyProperties, keyValues []string
+	for i, r := range records {
+		ids[i], objects[i], crmIDs[i], presences[i] = r.ID, r.Object, storable(r.CRMID), string(r.Presence)
+		fields[i], links[i] = encodeFields(r.Fields), encodeLinks(r.Links)
+		if r.New {
+			keyIDs = append(keyIDs, r.ID)
+			keyObjects, keyProperties, keyValues = append(keyObjects, r.Object), append(keyProperties, r.Property), append(keyValues, r.Key)
+		}
+	}
+	batch.Queue(writeRecords, sink, account, ids, objects, crmIDs, presences, fields, links)
+	if len(keyIDs) > 0 {
+		batch.Queue(writeKeys, sink, account, keyIDs, keyObjects, keyProperties, keyValues)
+	}
+}
+
+func queueDeliveries(batch *pgx.Batch, sink string, deliveries []Delivery) {
+	n := len(deliveries)
+	if n == 0 {
+		return
+	}
+	events, runs, attempts, statuses := make([]uuid.UUID, n), make([]int32, n), make([]int32, n), make([]int32, n)
+	mappings, hashes, objects, keys := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	outcomes, classes, reasons, crmIDs := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	failed := make([]*time.Time, n)
+	for i, d := range deliveries {
+		events[i], runs[i], attempts[i], statuses[i] = d.Event, d.Run, d.Attempts, d.Status
+		mappings[i], hashes[i], objects[i], keys[i] = d.Mapping, d.MappingHash, d.Object, storable(d.Key)
+		outcomes[i], classes[i], reasons[i], crmIDs[i] = string(d.Outcome), d.Class, storable(d.Reason), storable(d.CRMID)
+		if !d.FirstFailedAt.IsZero() {
+			failed[i] = &d.FirstFailedAt
+		}
+	}
+	batch.Queue(writeDeliveries, sink, events, runs, mappings, hashes, objects, keys, outcomes, classes, reasons, attempts, failed, statuses, crmIDs)
+}

@@ -1,0 +1,104 @@
+//go:build unix
+
+package localpg
+
+import (
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// process is a child that is waited for from its start.
+type process struct {
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended
+	err  error         // of Wait, once done is closed
+}
+
+// startProcess starts cmd in a session of its own, so that a Ctrl-C in the terminal is
+// ours to handle, and sees that it ends when we do.
+func startProcess(cmd *exec.Cmd, as *syscall.Credential) (*process, error) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: as}
+	dieWithParent(cmd.SysProcAttr)
+	p := &process{cmd: cmd, done: make(chan struct{})}
+	started := make(chan error, 1)
+	go func() {
+		// The kernel's signal comes when the thread ends, not the process: keep the
+		// thread for as long as the child lives.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer close(p.done)
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			p.err = cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		<-p.done
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *process) pid() int { return p.cmd.Process.Pid }
+
+func (p *process) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// watch starts a shell that asks pid for a fast shutdown when this process ends: its
+// standard input is a pipe that nobody writes to and that closes with us. The
+// returned function ends the watcher without touching pid.
+func watch(pid int, as *syscall.Credential) (stop func(), err error) {
+	cmd := exec.Command("/bin/sh", "-c", `cat >/dev/null; kill -INT "$1"`, "sh", strconv.Itoa(pid))
+	cmd.Dir = "/"
+	cmd.Env = environment()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: as}
+	var stdin io.WriteCloser
+	if stdin, err = cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return func() {
+		// Its session, so that cat ends with the shell.
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		cmd.Wait()
+		stdin.Close()
+	}, nil
+}
+
+// environment is what Postgres gets of ours: what it takes to find programs and
+// libraries. The rest may hold the user's secrets, or settings of libpq.
+func environment() []string {
+	env := []string{"LC_ALL=C"}
+	for _, name := range []string{"PATH", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"} {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
+}
+
+// runsIn tells whether pid is a live process at work in dir, as every process of a
+// Postgres is in its data directory. A number alone proves nothing: after a
+// restart of the machine it may be anybody's.
+func runsIn(pid int, dir string) bool {
+	if runtime.GOOS == "linux" {
+		cwd, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/cwd")
+		return err == nil && cwd == dir
+	}
+	out, err := exec.Command("ps", "-o", "args=", "-p", strconv.Itoa(pid)).Output()
+	return err == nil && strings.Contains(string(out), dir)
+}

@@ -1,0 +1,181 @@
+package jobs
+
+import (
+	"github.com/google/uuid"
+
+	"partnersync/internal/ledger"
+	"partnersync/mappers"
+)
+
+// tally counts what became of the fields and links of one change.
+type tally struct {
+	pending int // the CRM lacks it
+	stale   int // a newer event has decided it
+	same    int // the CRM has it already, from another event
+	acked   int // the CRM has it from this very event: an earlier attempt got through
+	refused int // the CRM has refused this very value before, so it is not sent
+}
+
+// fold lays a change over the wanted state of its record. The same changes in
+// any order, any number of times, give the same wanted state.
+func fold(rec *ledger.Record, change *mappers.Change, version ledger.Version) tally {
+	var t tally
+	for _, f := range change.Fields {
+		if f.Rule == mappers.Touch {
+			continue // goes along with others, see rowValues
+		}
+		foldField(rec, change, f, version, &t)
+	}
+	for _, l := range change.Links {
+		foldLink(rec, change, l, version, &t)
+	}
+	return t
+}
+
+func foldField(rec *ledger.Record, change *mappers.Change, f mappers.Field, version ledger.Version, t *tally) {
+	next := &ledger.Field{Wanted: ledger.NewValue(f.Value), Version: version, Mapping: change.Mapping, Rule: string(f.Rule)}
+	have := rec.Fields[f.Name]
+	if have == nil {
+		rec.Fields[f.Name] = next
+		t.pending++
+		return
+	}
+	order := version.Compare(have.Version)
+	if f.Rule == mappers.SetFirst {
+		if order > 0 { // somebody came first
+			t.same++
+			return
+		}
+		order = -order
+	}
+	if order < 0 {
+		t.stale++
+		return
+	}
+	again := next.Wanted.Equal(have.Wanted)
+	if order == 0 && again {
+		// The event itself once more: a repeat after a crash, or a replay.
+		have.Refused = false
+		if have.Pending() {
+			t.pending++
+		} else {
+			t.acked++
+		}
+		return
+	}
+	rec.Fields[f.Name] = next
+	next.Acked, next.AckedAt = have.Acked, have.AckedAt
+	switch {
+	case again && have.Refused:
+		next.Refused = true
+		t.refused++
+	case !have.AckedAt.IsZero() && next.Wanted.Equal(have.Acked) && !change.Rewrite:
+		next.AckedAt = version
+		t.same++
+	default:
+		t.pending++
+	}
+}
+
+func foldLink(rec *ledger.Record, change *mappers.Change, l mappers.Link, version ledger.Version, t *tally) {
+	name := ledger.LinkName(l.To, l.As, l.Key.Property, l.Key.Value)
+	have := rec.Links[name]
+	switch {
+	case have == nil:
+		if l.Remove {
+			t.same++ // nothing of ours to remove
+			return
+		}
+		have = &ledger.Link{To: l.To, Property: l.Key.Property, Key: l.Key.Value, As: l.As}
+		rec.Links[name] = have
+	case version.Compare(have.Version) < 0:
+		t.stale++
+		return
+	case have.Version == version && have.Remove == l.Remove && have.Done:
+		t.acked++
+		return
+	case have.Remove == l.Remove && have.Done && !change.Rewrite:
+		have.Version, have.Mapping = version, change.Mapping
+		t.same++
+		return
+	}
+	have.Version, have.Mapping, have.Remove, have.Done = version, change.Mapping, l.Remove, false
+	t.pending++
+	if !l.Only || l.Remove {
+		return
+	}
+	for other, former := range rec.Links {
+		if other != name && former.To == l.To && former.As == l.As && !former.Remove && former.Version.Compare(version) < 0 {
+			former.Version, former.Mapping, former.Remove, former.Done = version, change.Mapping, true, false
+		}
+	}
+}
+
+// contributes reports whether anything that the event of version wants is still
+// wanted and not yet with the CRM.
+func contributes(rec *ledger.Record, version ledger.Version) bool {
+	for _, f := range rec.Fields {
+		if f.Version == version && f.Pending() {
+			return true
+		}
+	}
+	for _, l := range rec.Links {
+		if l.Version == version && !l.Done {
+			return true
+		}
+	}
+	return false
+}
+
+// part is what one event contributes to the row of a record; the parts of a
+// refused row are sent one by one.
+type part struct {
+	event  uuid.UUID
+	fields map[string]ledger.Version // name → version sent
+}
+
+// pendingParts groups the fields that the CRM lacks by the event that wants them.
+func pendingParts(rec *ledger.Record) []part {
+	var parts []part
+	index := map[uuid.UUID]int{}
+	for name, f := range rec.Fields {
+		if !f.Pending() {
+			continue
+		}
+		i, ok := index[f.Version.Event]
+		if !ok {
+			i = len(parts)
+			index[f.Version.Event] = i
+			parts = append(parts, part{event: f.Version.Event, fields: map[string]ledger.Version{}})
+		}
+		parts[i].fields[name] = f.Version
+	}
+	return parts
+}
+
+// acknowledge notes that the CRM took the given fields in the versions sent.
+func acknowledge(rec *ledger.Record, fields map[string]ledger.Version) {
+	for name, version := range fields {
+		if f := rec.Fields[name]; f != nil && f.Version == version {
+			f.Acked, f.AckedAt = f.Wanted, version
+		}
+	}
+}
+
+// refuse notes that the CRM will not take the given fields in the versions sent.
+func refuse(rec *ledger.Record, fields map[string]ledger.Version) {
+	for name, version := range fields {
+		if f := rec.Fields[name]; f != nil && f.Version == version {
+			f.Refused = true
+		}
+	}
+}
+
+// doubt notes that nobody knows whether the CRM took the given fields.
+func doubt(rec *ledger.Record, fields map[string]ledger.Version) {
+	for name, version := range fields {
+		if f := rec.Fields[name]; f != nil && f.Version == version {
+			f.AckedAt = ledger.Version{}
+		}
+	}
+}

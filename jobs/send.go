@@ -1,0 +1,512 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"partnersync/internal/ledger"
+	"partnersync/mappers"
+	"partnersync/sinks"
+)
+
+// parcel is one row on its way to the CRM, with the deliveries that it serves.
+type parcel struct {
+	row        sinks.Row // its Operation is empty where only links are to be made
+	key        ledger.RecordKey
+	record     *ledger.Record
+	fields     map[string]ledger.Version // the versions sent
+	parts      []part
+	deliveries []*delivery
+	retried    bool    // once, for a conflict or a short throttle
+	next       *parcel // of the same record: to be sent after this one
+}
+
+// short is how long a worker waits for a throttled sink before it gives its jobs back.
+const short = 2 * time.Second
+
+// send makes one row per record that the CRM lacks something of, and sends them
+// in as few requests as the sink allows.
+func (c *cycle) send(ctx context.Context) {
+	parcels := c.parcels()
+	for len(parcels) > 0 {
+		parcels = c.round(ctx, parcels)
+	}
+}
+
+// parcels makes one row per record, and a further one where it is archived, which
+// comes last: in whatever order the events came, a record stays archived.
+func (c *cycle) parcels() []*parcel {
+	type place struct {
+		key     ledger.RecordKey
+		archive bool
+	}
+	byPlace := map[place]*parcel{}
+	var order []place
+	add := func(d *delivery) {
+		if !d.open() {
+			return
+		}
+		at := place{d.key, d.change.Mode == mappers.Archive}
+		p := byPlace[at]
+		if p == nil {
+			p = &parcel{key: d.key, record: d.record, fields: map[string]ledger.Version{}}
+			byPlace[at] = p
+			order = append(order, at)
+		}
+		p.deliveries = append(p.deliveries, d)
+	}
+	c.each(add)
+	for _, d := range c.bare {
+		add(d)
+	}
+	var ready []*parcel
+	for _, at := range order {
+		p := byPlace[at]
+		if at.archive {
+			if write := byPlace[place{at.key, false}]; write == nil && c.archivable(p) {
+				p.fill(c.sink)
+				ready = append(ready, p)
+			}
+			continue
+		}
+		p.parts = pendingParts(p.record)
+		for _, part := range p.parts {
+			for name, version := range part.fields {
+				p.fields[name] = version
+			}
+		}
+		p.next = byPlace[place{at.key, true}]
+		p.fill(c.sink)
+		if p.row.Operation == "" && p.next != nil && c.archivable(p.next) {
+			p = p.next // a link of what is archived is not needed any more
+			p.fill(c.sink)
+		}
+		if p.row.Operation != "" {
+			ready = append(ready, p)
+		}
+	}
+	return ready
+}
+
+// archivable ends the deliveries that would archive a record that is not known to be there.
+func (c *cycle) archivable(p *parcel) bool {
+	if p.record.CRMID != "" {
+		return true
+	}
+	for _, d := range p.deliveries {
+		if d.open() {
+			d.end(ledger.Skipped, "", "there is no record that partnersync knows of to archive")
+		}
+	}
+	return false
+}
+
+// mode is how the row of several deliveries is written: as that of them that may do most.
+func (p *parcel) mode() mappers.Mode {
+	mode := p.deliveries[len(p.deliveries)-1].change.Mode
+	for _, d := range p.deliveries {
+		switch m := d.change.Mode; {
+		case !d.open():
+		case m == mappers.Upsert, mode == mappers.UpdateOnly:
+			mode = m
+		}
+	}
+	return mode
+}
+
+// fill makes the row of a parcel. It leaves the operation empty where the record itself
+// needs no request, only its links.
+func (p *parcel) fill(sink *sinks.Sink) {
+	last, mode := p.deliveries[len(p.deliveries)-1], p.mode()
+	rec := p.record
+	p.row = sinks.Row{
+		Object: rec.Object, Property: last.change.Key.Property, Key: last.change.Key.Value, ID: rec.CRMID,
+		Values: make(map[string]any, len(p.fields)+1),
+		Event: sinks.EventInfo{
+			ID: last.route.Event.String(), Source: last.route.Source, Type: last.route.Type,
+			OccurredAt: last.route.OccurredAt, Mapping: last.Mapping,
+		},
+	}
+	p.row.Trace = last.route.Event.String() + "/" + rec.ID.String()
+	for name := range p.fields {
+		p.row.Values[name] = rec.Fields[name].Wanted.Go
+	}
+	if sink.Whole() {
+		// What the target makes of a request does not depend on those before.
+		for name, f := range rec.Fields {
+			if !f.Refused {
+				p.row.Values[name] = f.Wanted.Go
+			}
+		}
+	}
+	if len(p.fields) == 0 && rec.Presence != ledger.Unknown && mode != mappers.Archive {
+		return
+	}
+	for _, d := range p.deliveries {
+		if !d.open() {
+			continue
+		}
+		for _, f := range d.change.Fields {
+			if f.Rule == mappers.Touch && f.Value != nil {
+				p.row.Values[f.Name] = f.Value
+			}
+			if f.Optional && !slices.Contains(p.row.Optional, f.Name) {
+				p.row.Optional = append(p.row.Optional, f.Name)
+			}
+		}
+	}
+	switch mode {
+	case mappers.Archive:
+		p.row.Operation = sinks.Archive
+	case mappers.Append:
+		p.row.Operation = sinks.Create
+	case mappers.CreateOnly:
+		p.row.Operation = sinks.Create
+		if !last.change.Key.Local {
+			p.row.Values[last.change.Key.Property] = last.change.Key.Value
+		}
+	case mappers.UpdateOnly:
+		p.row.Operation = sinks.Update
+	default:
+		p.row.Operation, _ = sink.Group(p.row)
+	}
+}
+
+// round sends parcels and returns those to be sent again, changed.
+func (c *cycle) round(ctx context.Context, parcels []*parcel) []*parcel {
+	groups := map[string][]*parcel{}
+	var order []string
+	for _, p := range parcels {
+		op, name := c.sink.Group(p.row)
+		name = string(op) + "\x00" + name
+		if groups[name] == nil {
+			order = append(order, name)
+		}
+		groups[name] = append(groups[name], p)
+	}
+	var chunks [][]*parcel
+	for _, name := range order {
+		most := max(c.sink.MaxRows(groups[name][0].row.Operation), 1)
+		chunks = slices.AppendSeq(chunks, slices.Chunk(groups[name], most))
+	}
+	results := make([][]sinks.Result, len(chunks))
+	var wait sync.WaitGroup
+	for i, chunk := range chunks {
+		wait.Go(func() {
+			rows := make([]sinks.Row, len(chunk))
+			for j, p := range chunk {
+				rows[j] = p.row
+			}
+			c.owner.metrics.batchRows.WithLabelValues(c.owner.name).Observe(float64(len(rows)))
+			results[i] = c.sink.Write(ctx, chunk[0].row.Operation, rows)
+		})
+	}
+	wait.Wait()
+
+	var again []*parcel
+	var pause time.Duration
+	for i, chunk := range chunks {
+		for j, p := range chunk {
+			next, wait := c.answer(ctx, p, results[i][j])
+			if len(next) == 0 && p.next != nil {
+				next = c.turn(p.next, results[i][j])
+			}
+			again = append(again, next...)
+			pause = max(pause, wait)
+		}
+	}
+	if pause > 0 && len(again) > 0 {
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+	return again
+}
+
+// answer deals with what the CRM said of one parcel. It returns what is to be
+// sent instead, and how long to wait before.
+func (c *cycle) answer(ctx context.Context, p *parcel, res sinks.Result) ([]*parcel, time.Duration) {
+	counts := c.owner.gate.heard(res.Class, reasonOf(res))
+	switch res.Class {
+	case sinks.OK:
+		c.accepted(p, res)
+	case sinks.Rejected:
+		return c.rejected(p, res), 0
+	case sinks.Conflict:
+		if p.retried {
+			c.failed(p, res, counts)
+			return nil, 0
+		}
+		p.retried = true
+		if p.deliveries[0].change.Mode == mappers.CreateOnly {
+			p.record.CRMID, p.record.Presence = res.Existing, ledger.Present
+			for _, d := range p.deliveries {
+				refuseAll(p.record, d.route.Version)
+				d.end(ledger.Skipped, res.Class, "the record is there already")
+			}
+			return nil, 0
+		}
+		if res.Existing != "" {
+			p.record.CRMID = res.Existing
+		}
+		p.fill(c.sink)
+		return []*parcel{p}, 0
+	case sinks.Throttled:
+		if !p.retried && res.RetryAfter <= short && ctx.Err() == nil {
+			p.retried = true
+			return []*parcel{p}, max(res.RetryAfter, 50*time.Millisecond)
+		}
+		c.owner.gate.stop(res.Class, reasonOf(res), res.RetryAfter)
+		c.postpone(p, res)
+	case sinks.Parked, sinks.Held:
+		c.owner.gate.stop(res.Class, reasonOf(res), res.RetryAfter)
+		c.postpone(p, res)
+	default:
+		if ctx.Err() != nil {
+			counts = false // we cut it short ourselves
+		}
+		c.failed(p, res, counts)
+	}
+	return nil, 0
+}
+
+func (c *cycle) accepted(p *parcel, res sinks.Result) {
+	rec := p.record
+	dropped := map[string]ledger.Version{}
+	for _, name := range res.Dropped {
+		if v, ok := p.fields[name]; ok {
+			dropped[name] = v
+			delete(p.fields, name)
+		}
+	}
+	refuse(rec, dropped)
+	acknowledge(rec, p.fields)
+	if res.ID != "" {
+		rec.CRMID = res.ID
+	}
+	rec.Presence = ledger.Present
+	if p.row.Operation == sinks.Archive {
+		rec.Presence = ledger.Gone
+	}
+	for _, d := range p.deliveries {
+		if !d.open() {
+			continue
+		}
+		d.Status, d.CRMID = int32(res.Status), rec.CRMID
+		note := ""
+		if len(res.Dropped) > 0 {
+			note = "left out, since the CRM refuses it: " + strings.Join(res.Dropped, ", ")
+		}
+		d.end(ledger.Delivered, sinks.OK, note)
+	}
+}
+
+// rejected ends a delivery whose row was refused. A row that serves several
+// events is first sent again as its parts, since one bad value must not take the
+// others with it.
+func (c *cycle) rejected(p *parcel, res sinks.Result) []*parcel {
+	rec := p.record
+	if res.Absent {
+		c.absent(p, res)
+		return nil
+	}
+	if len(p.parts) > 1 {
+		return c.split(p)
+	}
+	switch {
+	case res.Field != "" && hasField(p.fields, res.Field):
+		refuse(rec, map[string]ledger.Version{res.Field: p.fields[res.Field]})
+	case rec.Presence == ledger.Present:
+		refuse(rec, p.fields)
+	}
+	for _, d := range p.deliveries {
+		if d.open() {
+			d.Status, d.CRMID = int32(res.Status), rec.CRMID
+			d.Attempts++
+			outcome := ledger.Dead
+			if d.change.OnReject[res.Code] == "skip" {
+				outcome = ledger.Skipped
+			}
+			d.end(outcome, res.Class, reasonOf(res))
+		}
+	}
+	return nil
+}
+
+// absent ends deliveries to a record that is not in the CRM: gone where it has
+// been there, not there yet under update_only.
+func (c *cycle) absent(p *parcel, res sinks.Result) {
+	gone := p.record.CRMID != ""
+	if gone {
+		p.record.Presence = ledger.Gone
+	}
+	for _, d := range p.deliveries {
+		if !d.open() {
+			continue
+		}
+		d.Status, d.CRMID = int32(res.Status), p.record.CRMID
+		switch {
+		case d.change.Mode == mappers.Archive:
+			d.end(ledger.Unchanged, res.Class, "archived already")
+		case gone:
+			d.end(ledger.Skipped, res.Class, "the record is gone from the CRM")
+		case d.change.Absent == "dead":
+			d.end(ledger.Dead, res.Class, "the record is not in the CRM")
+		case d.change.Absent == "skip":
+			refuseAll(p.record, d.route.Version)
+			d.end(ledger.Skipped, res.Class, "the record is not in the CRM")
+		default:
+			d.end(ledger.Skipped, res.Class, "the record is not in the CRM yet; what is wanted is kept for it")
+		}
+	}
+}
+
+func hasField(fields map[string]ledger.Version, name string) bool {
+	_, ok := fields[name]
+	return ok
+}
+
+// split sends the parts of a refused row one after the other, oldest first.
+func (c *cycle) split(p *parcel) []*parcel {
+	parts := slices.Clone(p.parts)
+	slices.SortFunc(parts, func(a, b part) int { return a.oldest().Compare(b.oldest()) })
+	head, tail := parts[0], parts[1:]
+	first := &parcel{key: p.key, record: p.record, fields: head.fields, parts: []part{head}}
+	rest := &parcel{key: p.key, record: p.record, fields: map[string]ledger.Version{}, parts: tail}
+	for _, t := range tail {
+		for name, v := range t.fields {
+			rest.fields[name] = v
+		}
+	}
+	for _, d := range p.deliveries {
+		if d.route.Event == head.event {
+			first.deliveries = append(first.deliveries, d)
+		} else {
+			rest.deliveries = append(rest.deliveries, d)
+		}
+	}
+	lender := p.deliveries[0]
+	first.lend(lender)
+	rest.lend(lender)
+	first.next, rest.next = rest, p.next
+	first.fill(c.sink)
+	return []*parcel{first}
+}
+
+// lend gives a parcel whose event is not at hand any more a delivery to tell
+// object and key by; it has ended already, so nothing is recorded for it.
+func (p *parcel) lend(d *delivery) {
+	if len(p.deliveries) > 0 {
+		return
+	}
+	ended := *d
+	ended.Outcome, ended.fresh = ledger.Delivered, false
+	p.deliveries = []*delivery{&ended}
+}
+
+// turn is the turn of a parcel that has waited for another of its record, if the
+// CRM has given that one a final answer.
+func (c *cycle) turn(p *parcel, before sinks.Result) []*parcel {
+	switch before.Class {
+	case sinks.OK, sinks.Rejected:
+		if p.mode() == mappers.Archive && !c.archivable(p) {
+			return nil
+		}
+		p.fill(c.sink)
+		return []*parcel{p}
+	case sinks.Throttled, sinks.Parked, sinks.Held:
+		c.postpone(p, before)
+	default:
+		before.Sent = false // this one was not
+		c.failed(p, before, false)
+	}
+	if p.next != nil {
+		return c.turn(p.next, before)
+	}
+	return nil
+}
+
+func (p part) oldest() ledger.Version {
+	var oldest ledger.Version
+	for _, v := range p.fields {
+		if oldest.IsZero() || v.Compare(oldest) < 0 {
+			oldest = v
+		}
+	}
+	return oldest
+}
+
+// postpone leaves the deliveries open, uncounted: the sink has stopped.
+func (c *cycle) postpone(p *parcel, res sinks.Result) {
+	wait, _ := c.owner.gate.stopped()
+	for _, d := range p.deliveries {
+		if d.open() {
+			d.Status, d.Class, d.Reason, d.wait = int32(res.Status), string(res.Class), reasonOf(res), max(wait, time.Second)
+		}
+	}
+}
+
+// failed leaves the deliveries open for another attempt, or ends them when their time is up.
+func (c *cycle) failed(p *parcel, res sinks.Result, counts bool) {
+	if res.Sent {
+		doubt(p.record, p.fields)
+		c.ambiguous[p.key] = true
+	}
+	for _, d := range p.deliveries {
+		if !d.open() {
+			continue
+		}
+		d.Status, d.Class, d.Reason, d.fresh = int32(res.Status), string(res.Class), reasonOf(res), true
+		if res.Sent && res.Status == 0 && d.change.Key.Local && !c.sink.Repeatable(p.row.Operation) {
+			// Nothing in the CRM tells whether it was made; a second one would be worse.
+			d.end(ledger.Dead, res.Class, "the connection broke before the CRM said whether it made the record: look, then replay")
+			continue
+		}
+		if !counts {
+			wait, _ := c.owner.gate.stopped()
+			d.wait = max(wait, time.Second)
+			continue
+		}
+		d.Attempts++
+		if d.FirstFailedAt.IsZero() {
+			d.FirstFailedAt = time.Now()
+		}
+		if time.Since(d.FirstFailedAt) >= c.owner.giveUp {
+			d.end(ledger.Dead, res.Class, fmt.Sprintf("gave up after %d attempts: %s", d.Attempts, reasonOf(res)))
+			continue
+		}
+		d.counted = true
+	}
+}
+
+// reasonOf puts an answer into one line, with what helps to mend it.
+func reasonOf(res sinks.Result) string {
+	var b strings.Builder
+	if res.Status != 0 {
+		fmt.Fprintf(&b, "HTTP %d", res.Status)
+	}
+	add := func(format string, args ...any) {
+		if b.Len() > 0 {
+			b.WriteString(": ")
+		}
+		fmt.Fprintf(&b, format, args...)
+	}
+	if res.Code != "" {
+		add("%s", res.Code)
+	}
+	if res.Message != "" {
+		add("%s", res.Message)
+	}
+	if res.Field != "" && !strings.Contains(res.Message, res.Field) {
+		add("field %q", res.Field)
+	}
+	if len(res.Allowed) > 0 && !strings.Contains(res.Message, res.Allowed[0]) {
+		add("it takes %s", strings.Join(res.Allowed, ", "))
+	}
+	return b.String()
+}

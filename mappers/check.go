@@ -1,0 +1,453 @@
+package mappers
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/expr-lang/expr/ast"
+	"github.com/expr-lang/expr/builtin"
+	"github.com/expr-lang/expr/checker"
+	"github.com/expr-lang/expr/checker/nature"
+	"github.com/expr-lang/expr/conf"
+	"github.com/expr-lang/expr/file"
+	"github.com/expr-lang/expr/parser"
+	"github.com/expr-lang/expr/types"
+
+	"partnersync/internal/diag"
+)
+
+// Bounds that no honest expression comes near. The length bounds how deep the
+// parser goes: parentheses are no nodes.
+const (
+	maxNodes  = 1000
+	maxLength = 10_000
+)
+
+// predicates are the built-ins of the language that stay: they run a condition
+// or an expression for each element of a list.
+var predicates = []string{"all", "any", "count", "filter", "find", "map", "none", "one"}
+
+// operators are those of the language that stay. Left out are ranges and
+// powers, whose results have no bounds.
+var operators = []string{
+	"==", "!=", "<", ">", "<=", ">=", "+", "-", "*", "/", "%", "and", "&&", "or", "||",
+	"in", "contains", "startsWith", "endsWith", "matches", "??",
+}
+
+// check finds what is wrong with one expression. The type checker of the
+// language runs without visitors: with one it would pass over the arguments
+// of our functions.
+type check struct {
+	node  diag.Node
+	want  Want
+	scope *Scope
+	d     *diag.Decoding
+	src   string
+
+	config *conf.Config
+	tree   *parser.Tree
+	failed bool
+	arg    *argument // the last argument that a function refused
+}
+
+type argument struct {
+	index   int // -1 is the call itself
+	message string
+	hint    string
+}
+
+// errorf reports a problem at a place inside the expression.
+func (c *check) errorf(at file.Location, hint, format string, args ...any) {
+	c.failed = true
+	c.d.Problems.Add(diag.Problem{
+		Pos:     c.node.PosAt(byteOffset(c.src, at.From)),
+		Width:   max(at.To-at.From, 1),
+		Message: fmt.Sprintf(format, args...),
+		Hint:    hint,
+	})
+}
+
+// yaml refuses what YAML has made of something that was meant as an expression.
+func (c *check) yaml() bool {
+	n := c.node
+	switch {
+	case !strings.HasPrefix(n.Tag(), "!!") && n.Tag() != "" && n.Tag() != "!":
+		c.d.Errorf(n, "a leading ! is YAML's sign for a tag: write not, or put the whole expression in single quotes", "%q is no expression", n.Tag())
+	case n.Kind() == diag.None || n.Kind() == diag.Null || n.Kind() == diag.Scalar && strings.TrimSpace(c.src) == "":
+		c.d.Errorf(n, `write one, such as event.email or value("NEW")`, "an expression is missing here")
+	case n.Kind() == diag.List:
+		c.d.Errorf(n, "a leading [ or - is YAML's sign for a list: put the whole expression in single quotes", "expected an expression, found a list")
+	case n.Kind() == diag.Map:
+		c.d.Errorf(n, "a leading { or a name with a colon is YAML's sign for a map: put the whole expression in single quotes", "expected an expression, found a map")
+	case len(c.src) > maxLength:
+		c.d.Errorf(n, "split it up with let:", "the expression has more than %d characters", maxLength)
+	case strings.Contains(c.src, "${"):
+		at := strings.Index(c.src, "${")
+		c.errorf(file.Location{From: len([]rune(c.src[:at])), To: len([]rune(c.src[:at])) + 2},
+			"settings and secrets cannot be read by mappings", "an expression cannot hold a reference such as ${NAME}")
+	default:
+		return true
+	}
+	return false
+}
+
+func (c *check) parse() bool {
+	c.config = conf.CreateNew()
+	c.config.MaxNodes = maxNodes
+	c.config.DisableIfOperator = true
+	for name := range c.config.Builtins {
+		c.config.Disabled[name] = true
+		if !slices.Contains(predicates, name) {
+			delete(c.config.Builtins, name)
+		}
+	}
+	env := types.Map{}
+	for name, s := range c.scope.Variables {
+		allow := c.scope.Allow
+		if name != "event" {
+			allow = nil
+		}
+		env[name] = typeOf(s, "", allow)
+	}
+	c.config.WithEnv(env)
+	for _, f := range functions() {
+		c.config.Functions[f.Name] = &builtin.Function{Name: f.Name, Validate: c.validate(f)}
+	}
+	tree, err := parser.ParseWithConfig(c.src, c.config)
+	if err != nil {
+		c.syntax(err)
+		return false
+	}
+	c.tree = tree
+	return true
+}
+
+// validate checks the arguments of one call, and remembers which one is wrong:
+// the type checker itself can only point at the call.
+func (c *check) validate(f *function) func([]reflect.Type) (reflect.Type, error) {
+	return func(args []reflect.Type) (reflect.Type, error) {
+		if a := f.refuse(args); a != nil {
+			c.arg = a
+			return nil, errors.New(a.message)
+		}
+		return goType(f.result), nil
+	}
+}
+
+func goType(k Kind) reflect.Type {
+	switch k {
+	case Text:
+		return reflect.TypeFor[string]()
+	case Integer:
+		return reflect.TypeFor[int]()
+	case Number:
+		return reflect.TypeFor[float64]()
+	case Bool:
+		return reflect.TypeFor[bool]()
+	case List: // only texts are listed by functions
+		return reflect.TypeFor[[]string]()
+	}
+	return reflect.TypeFor[any]()
+}
+
+// names refuses variables, functions, operators and forms that are not ours.
+func (c *check) names() bool {
+	c.tree.Node = c.name(c.tree.Node)
+	return !c.failed
+}
+
+// name walks the tree from the top. It returns n, or what stands for it.
+func (c *check) name(n ast.Node) ast.Node {
+	switch n := n.(type) {
+	case *ast.IdentifierNode:
+		if n.Value == "null" {
+			null := &ast.NilNode{}
+			null.SetLocation(n.Location())
+			return null
+		}
+		if _, ok := c.scope.Variables[n.Value]; !ok {
+			c.unknownVariable(n)
+		}
+	case *ast.UnaryNode:
+		n.Node = c.name(n.Node)
+	case *ast.BinaryNode:
+		c.operator(n)
+		n.Left, n.Right = c.name(n.Left), c.name(n.Right)
+	case *ast.ChainNode:
+		n.Node = c.name(n.Node)
+	case *ast.MemberNode:
+		n.Node, n.Property = c.name(n.Node), c.name(n.Property)
+	case *ast.SliceNode:
+		n.Node = c.name(n.Node)
+		if n.From != nil {
+			n.From = c.name(n.From)
+		}
+		if n.To != nil {
+			n.To = c.name(n.To)
+		}
+	case *ast.CallNode:
+		c.call(n)
+		c.nameAll(n.Arguments)
+	case *ast.BuiltinNode:
+		if !slices.Contains(predicates, n.Name) {
+			c.unknownFunction(n.Location(), n.Name)
+		} else if len(n.Arguments) < 2 {
+			c.errorf(n.Location(), "len() counts all elements", "%s() takes a list and a condition", n.Name)
+		}
+		if _, null := n.Arguments[0].(*ast.NilNode); null {
+			ast.Patch(&n.Arguments[0], &ast.ArrayNode{})
+		}
+		c.nameAll(n.Arguments)
+	case *ast.PredicateNode:
+		n.Node = c.name(n.Node)
+	case *ast.PointerNode:
+		if n.Name != "" && n.Name != "index" {
+			c.errorf(n.Location(), "# is the element, #index its number", "#%s is not known", n.Name)
+		}
+	case *ast.ConditionalNode:
+		n.Cond, n.Exp1, n.Exp2 = c.name(n.Cond), c.name(n.Exp1), c.name(n.Exp2)
+	case *ast.ArrayNode:
+		c.nameAll(n.Nodes)
+	case *ast.MapNode:
+		c.nameAll(n.Pairs)
+	case *ast.PairNode:
+		n.Key, n.Value = c.name(n.Key), c.name(n.Value)
+	case *ast.VariableDeclaratorNode, *ast.SequenceNode:
+		c.errorf(n.Location(), "name it under let: in the mapping", "an expression cannot declare variables")
+	case *ast.BytesNode:
+		c.errorf(n.Location(), "", "an expression cannot hold bytes")
+	}
+	return n
+}
+
+func (c *check) nameAll(nodes []ast.Node) {
+	for i := range nodes {
+		nodes[i] = c.name(nodes[i])
+	}
+}
+
+func (c *check) operator(n *ast.BinaryNode) {
+	if !slices.Contains(operators, n.Operator) {
+		c.errorf(n.Location(), "", "the operator %s is not available", n.Operator)
+	}
+	switch n.Operator {
+	case "==", "!=":
+		// "" is another way to write null, whatever the other side is.
+		for _, side := range []*ast.Node{&n.Left, &n.Right} {
+			if s, ok := (*side).(*ast.StringNode); ok && s.Value == "" {
+				ast.Patch(side, &ast.NilNode{})
+			}
+		}
+	case "matches":
+		pattern, ok := n.Right.(*ast.StringNode)
+		if !ok {
+			c.errorf(n.Right.Location(), `write it in quotes: event.name matches "^A.*"`, "matches takes a fixed pattern")
+		} else if _, err := regexp.Compile(pattern.Value); err != nil {
+			c.errorf(n.Right.Location(), "", "the pattern is wrong: %v", err)
+			pattern.Value = ""
+		}
+	}
+}
+
+func (c *check) call(n *ast.CallNode) {
+	callee, ok := n.Callee.(*ast.IdentifierNode)
+	if !ok {
+		c.errorf(n.Callee.Location(), "functions stand in front: lower(event.email)", "a value cannot be called")
+		return
+	}
+	f := functionNamed(callee.Value)
+	if f == nil {
+		c.unknownFunction(callee.Location(), callee.Value)
+		return
+	}
+	if f.Name == "lookup" && len(n.Arguments) == 2 {
+		c.table(n.Arguments[1])
+	}
+}
+
+func (c *check) table(n ast.Node) {
+	name, ok := n.(*ast.StringNode)
+	if !ok {
+		c.errorf(n.Location(), `write it in quotes: lookup(event.stage, "deal_stages")`, "lookup() takes the name of a table")
+		return
+	}
+	if c.scope.Tables[name.Value] != nil {
+		return
+	}
+	hint := diag.OneOf(name.Value, keys(c.scope.Tables))
+	if len(c.scope.Tables) == 0 {
+		hint = "the config has no tables: yet"
+	}
+	c.errorf(n.Location(), hint, "unknown table %q", name.Value)
+}
+
+func (c *check) unknownFunction(at file.Location, name string) {
+	hint := elsewhere[strings.ToLower(name)]
+	if hint == "" {
+		hint = diag.DidYouMean(name, functionNames())
+	}
+	c.errorf(at, hint, "unknown function %s()", name)
+}
+
+func (c *check) unknownVariable(n *ast.IdentifierNode) {
+	name := n.Value
+	hint := diag.DidYouMean(name, keys(c.scope.Variables))
+	switch {
+	case name == "partner":
+		c.errorf(n.Location(), "the partner directory comes with a later version; use the fields of event", "partner is not available yet")
+		return
+	case name == "item":
+		hint = "item exists in mappings with each:"
+	case c.scope.Variables["event"].Fields[name].Kind != "":
+		hint = fmt.Sprintf("did you mean event.%s?", name)
+	case n == c.tree.Node && hint == "" && name[0] != '$':
+		hint = fmt.Sprintf("a fixed text is written value(%q)", name)
+	case functionNamed(name) != nil:
+		hint = fmt.Sprintf("a function is called with parentheses: %s(…)", name)
+	}
+	if hint == "" {
+		hint = diag.OneOf(name, keys(c.scope.Variables))
+	}
+	c.errorf(n.Location(), hint, "unknown variable %s", name)
+}
+
+// types runs the type checker until it is content or says what is not ours to mend.
+func (c *check) types() bool {
+	for {
+		_, err := new(checker.Checker).Check(c.tree, c.config)
+		if err == nil {
+			break
+		}
+		var at *file.Error
+		if !errors.As(err, &at) {
+			c.d.Errorf(c.node, "", "this is no expression")
+			return false
+		}
+		c.privates()
+		if !c.failed || strings.HasPrefix(at.Message, "unknown field") {
+			if c.unknownField(at) {
+				continue
+			}
+			c.mismatch(at)
+		}
+		return false
+	}
+	c.privates()
+	c.times()
+	if !c.failed {
+		c.result()
+	}
+	return !c.failed
+}
+
+// unknownField lets event["name"] pass and reports event.name. Either way the
+// check goes on as if the field could hold anything.
+func (c *check) unknownField(at *file.Error) bool {
+	if !strings.HasPrefix(at.Message, "unknown field") {
+		return false
+	}
+	found := false
+	visit(c.tree.Node, func(n ast.Node) {
+		// A call that has a type is not checked again.
+		if call, ok := n.(*ast.CallNode); ok {
+			call.SetNature(nature.Nature{})
+		}
+		m, ok := n.(*ast.MemberNode)
+		if !ok || m.Property.Location() != at.Location {
+			return
+		}
+		name, ok := m.Property.(*ast.StringNode)
+		if !ok {
+			return
+		}
+		found = true
+		if []rune(c.src)[m.Location().From] != '[' {
+			c.errorf(at.Location, c.fieldHint(m, name.Value), "unknown field %s", name.Value)
+		}
+		property := &ast.ConstantNode{Value: name.Value}
+		ast.Patch(&m.Property, property)
+	})
+	return found
+}
+
+func (c *check) fieldHint(m *ast.MemberNode, name string) string {
+	base := m.Node.Nature()
+	var fields []string
+	if base.TypeData != nil {
+		fields = keys(base.Fields)
+	}
+	if hint := diag.DidYouMean(name, fields); hint != "" {
+		return hint
+	}
+	if path := chain(m.Node); path != nil {
+		return fmt.Sprintf("a field that the schema does not know is read as %s[%q]", strings.Join(path, "."), name)
+	}
+	return diag.OneOf(name, fields)
+}
+
+func (c *check) privates() {
+	visit(c.tree.Node, func(n ast.Node) {
+		m, ok := n.(*ast.MemberNode)
+		if !ok || m.Nature().Type != hiddenType {
+			return
+		}
+		hint := "let the source allow it, if you must"
+		if path := chain(m); len(path) > 1 && path[0] == "event" {
+			hint = fmt.Sprintf("if you must, let the source say allow: [%s]", strings.Join(path[1:], "."))
+		}
+		c.errorf(m.Property.Location(), hint, "this field is private and cannot be read")
+	})
+}
+
+// times refuses what the type checker would let people do with times.
+func (c *check) times() {
+	isTime := func(n ast.Node) bool { return n.Nature().Type == reflect.TypeFor[time.Time]() }
+	visit(c.tree.Node, func(n ast.Node) {
+		switch n := n.(type) {
+		case *ast.MemberNode:
+			if isTime(n.Node) {
+				c.errorf(n.Location(), "date(), datetime() and unix_ms() make something of it", "a time has no fields")
+			}
+		case *ast.BinaryNode:
+			if (n.Operator == "-" || n.Operator == "+") && (isTime(n.Left) || isTime(n.Right)) {
+				c.errorf(n.Location(), "", "times can be compared, but not added or subtracted")
+			}
+		}
+	})
+}
+
+// result holds what comes out against what the place wants.
+func (c *check) result() {
+	got := c.tree.Node.Nature()
+	if got.Nil || got.Type == nil || got.Kind == reflect.Interface {
+		return
+	}
+	k := kindOf(got.Type)
+	need, fits := "", true
+	switch c.want {
+	case WantBool:
+		need, fits = "true or false", k == Bool
+	case WantText:
+		need, fits = "a text", k == Text || k == Integer || k == Number
+	case WantList:
+		need, fits = "a list", k == List
+	case WantNumber:
+		need, fits = "a number", k == Integer || k == Number
+	case WantTime:
+		need, fits = "a time", k == Time
+	}
+	if fits {
+		return
+	}
+	hint := ""
+	if c.want == WantBool && k != List && k != Object {
+		hint = `compare it, such as event.status == "active"`
+	}
+	c.d.Errorf(c.node, hint, "this must be %s, but is %s", need, words(k))
+	c.failed = true
+}

@@ -1,0 +1,281 @@
+package mappers
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"partnersync/internal/diag"
+)
+
+// record is what a mapping does with one object of one sink.
+type record struct {
+	pos    diag.Pos
+	source string
+	lets   []let
+	when   []*Expression
+	each   *Expression
+
+	sink     string
+	object   string
+	mode     Mode
+	key      key
+	fields   []field
+	links    []link
+	rewrite  bool
+	absent   string
+	onReject map[string]string
+}
+
+type key struct {
+	property string
+	local    bool
+	parts    []*Expression
+}
+
+type field struct {
+	name     string
+	rule     Rule
+	value    *Expression
+	clear    bool
+	optional bool
+}
+
+type link struct {
+	Link
+	key key
+}
+
+// record compiles one record. each is that of the mapping, if it has one and no records.
+func (c *compilation) record(e entry, each *Expression) *record {
+	r := &record{pos: e.Node.Pos(), rewrite: e.Rewrite, onReject: e.OnReject, each: each}
+	for _, name := range later {
+		if name != "needs" {
+			c.notYet(e.Node, name)
+		}
+	}
+	if _, known := c.scope.Variables["item"]; e.Each.Exists() && !known {
+		r.each = c.each(e.Each)
+		defer delete(c.scope.Variables, "item")
+	}
+	if e.When.Exists() {
+		r.when = append(r.when, c.compile(e.When, WantBool))
+	}
+	sink := c.target(e, r)
+	r.mode = c.mode(e.Mode, r.sink, sink)
+	r.absent = c.absent(e.Absent, r.mode)
+	if !e.Key.Exists() {
+		c.d.Errorf(e.Node, "key: {everflow_partner_id: event.network_affiliate_id} names the record", "the key %q is missing", "key")
+	} else {
+		r.key = c.key(e.Key)
+	}
+	c.fields(e, r)
+	for _, n := range e.Links {
+		if l, ok := c.link(n, false); ok {
+			r.links = append(r.links, l)
+		}
+	}
+	for _, n := range e.Unlink {
+		if l, ok := c.link(n, true); ok {
+			r.links = append(r.links, l)
+		}
+	}
+	if len(e.Links)+len(e.Unlink) > 0 && sink != nil && !sink.Links {
+		at := e.Node.Get("links")
+		if !at.Exists() {
+			at = e.Node.Get("unlink")
+		}
+		c.d.Errorf(at, "", "sink %q (%s) cannot connect records", r.sink, sink.Preset)
+	}
+	for code, what := range e.OnReject {
+		if what != "skip" {
+			c.d.Errorf(e.Node.Get("on_reject").Get(code), "skip is what can be done with an expected refusal", "%q is not known here", what)
+		}
+	}
+	return r
+}
+
+// target reads where the record goes.
+func (c *compilation) target(e entry, r *record) *SinkInfo {
+	var sink *SinkInfo
+	if !e.To.Exists() {
+		c.d.Errorf(e.Node, "it names the sink", "the key %q is missing", "to")
+	} else if name, ok := c.d.Scalar(e.To); ok {
+		if sink = c.catalog.Sinks[name]; sink == nil {
+			c.d.Errorf(e.To, diag.OneOf(name, keys(c.catalog.Sinks)), "unknown sink %q", name)
+		}
+		r.sink = name
+	}
+	if !e.Object.Exists() {
+		c.d.Errorf(e.Node, "it names what the CRM calls its kind of record, such as contacts", "the key %q is missing", "object")
+	} else if name, ok := c.d.Scalar(e.Object); ok {
+		if sink != nil && sink.Objects != nil && !slices.Contains(sink.Objects, name) {
+			c.d.Errorf(e.Object, diag.OneOf(name, sink.Objects), "sink %q (%s) has no object %q", r.sink, sink.Preset, name)
+		}
+		r.object = name
+	}
+	return sink
+}
+
+func (c *compilation) mode(n diag.Node, name string, sink *SinkInfo) Mode {
+	mode := Mode(c.choice(n, string(Upsert), string(UpdateOnly), string(CreateOnly), string(Append), string(Archive)))
+	if sink != nil && sink.Modes != nil && !slices.Contains(sink.Modes, mode) {
+		c.d.Errorf(n, "", "sink %q (%s) cannot do mode %s", name, sink.Preset, mode)
+	}
+	return mode
+}
+
+func (c *compilation) absent(n diag.Node, mode Mode) string {
+	if mode != UpdateOnly {
+		if n.Exists() {
+			c.d.Errorf(n, "other modes make the record", "absent is for mode: update_only")
+		}
+		return ""
+	}
+	return c.choice(n, "hold", "skip", "dead")
+}
+
+// key reads {property: expression} or {local: [expressions]}.
+func (c *compilation) key(n diag.Node) key {
+	entries := c.expressions(n)
+	if len(entries) > 1 || n.Kind() == diag.Map && len(n.Entries()) == 0 {
+		c.d.Errorf(n, "write {property: expression}; a key of several values stands under local:", "a key has one property")
+	}
+	if len(entries) != 1 {
+		return key{}
+	}
+	e := entries[0]
+	k := key{property: e.Key.Text()}
+	parts := []diag.Node{e.Value}
+	if k.property == "local" {
+		k.property, k.local = "", true
+		if e.Value.Kind() == diag.List {
+			parts = e.Value.Items()
+		}
+		if len(parts) == 0 {
+			c.d.Errorf(e.Value, "", "local holds no expression")
+		}
+	}
+	for _, part := range parts {
+		k.parts = append(k.parts, c.compile(part, WantText))
+	}
+	return k
+}
+
+// fields reads the sections of a record. A field stands in one of them.
+func (c *compilation) fields(e entry, r *record) {
+	first := map[string]string{}
+	section := func(n diag.Node, rule Rule) {
+		for _, f := range c.expressions(n) {
+			name := f.Key.Text()
+			if before, ok := first[name]; ok {
+				c.d.Errorf(f.Key, fmt.Sprintf("it stands under %s already", before), "the field %q has two rules", name)
+				continue
+			}
+			first[name] = string(rule)
+			if name == r.key.property {
+				c.d.Errorf(f.Key, "every record is written with its key", "the field %q is the key", name)
+				continue
+			}
+			r.fields = append(r.fields, field{name: name, rule: rule, value: c.compile(f.Value, WantAny)})
+		}
+	}
+	// The order of the file is kept inside a section; sections come as written.
+	for _, k := range e.Node.Entries() {
+		switch k.Key.Text() {
+		case "set":
+			section(k.Value, Set)
+		case "set_first":
+			section(k.Value, SetFirst)
+		case "touch":
+			section(k.Value, Touch)
+		}
+	}
+	for _, n := range e.Clear {
+		if f := c.named(n, r, "clear"); f != nil {
+			if f.rule != Set {
+				c.d.Errorf(n, "", "clear is for fields under set, and %q stands under %s", f.name, f.rule)
+			}
+			f.clear = true
+		}
+	}
+	for _, n := range e.Optional {
+		if f := c.named(n, r, "optional"); f != nil {
+			f.optional = true
+		}
+	}
+}
+
+func (c *compilation) named(n diag.Node, r *record, section string) *field {
+	name, ok := c.d.Scalar(n)
+	if !ok {
+		return nil
+	}
+	var names []string
+	for i := range r.fields {
+		if r.fields[i].name == name {
+			return &r.fields[i]
+		}
+		names = append(names, r.fields[i].name)
+	}
+	c.d.Errorf(n, diag.OneOf(name, names), "%s names %q, which no section sets", section, name)
+	return nil
+}
+
+// link reads an entry of links or unlink.
+func (c *compilation) link(n diag.Node, remove bool) (link, bool) {
+	var raw struct {
+		Node     diag.Node     `yaml:",node"`
+		To       string        `yaml:"to,required"`
+		Key      diag.Node     `yaml:"key,required"`
+		Match    diag.Node     `yaml:"match"`
+		As       string        `yaml:"as"`
+		Only     diag.Node     `yaml:"only"`
+		Required bool          `yaml:"required"`
+		Missing  diag.Node     `yaml:"missing"`
+		For      time.Duration `yaml:"for"`
+	}
+	c.d.Decode(n, &raw)
+	if n.Kind() != diag.Map {
+		return link{}, false
+	}
+	c.notYet(n, "match")
+	if remove {
+		for _, e := range n.Entries() {
+			if name := e.Key.Text(); slices.Contains([]string{"only", "required", "missing", "for"}, name) {
+				c.d.Errorf(e.Key, "", "%s is for links, not for unlink", name)
+			}
+		}
+	}
+	l := link{Link: Link{To: raw.To, As: raw.As, Required: raw.Required, For: raw.For, Remove: remove}}
+	if raw.Only.Exists() {
+		l.Only = c.choice(raw.Only, "one") == "one"
+	}
+	l.Missing = c.choice(raw.Missing, "retry", "skip", "create")
+	if l.For == 0 {
+		l.For = day
+	}
+	if remove {
+		l.Missing, l.For = "", 0
+	}
+	if raw.Key.Exists() {
+		l.key = c.key(raw.Key)
+	}
+	return l, true
+}
+
+// separator stands between the parts of a local key.
+const separator = "/"
+
+// localKey joins the parts of a key so that no two lists of parts look alike.
+func localKey(parts []string) string {
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	escaped := make([]string, len(parts))
+	for i, p := range parts {
+		escaped[i] = strings.NewReplacer(`\`, `\\`, separator, `\`+separator).Replace(p)
+	}
+	return strings.Join(escaped, separator)
+}

@@ -1,0 +1,341 @@
+package mappers
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/shopspring/decimal"
+
+	"partnersync/internal/diag"
+)
+
+func compileAll(t testing.TB, text string) *Mapper {
+	t.Helper()
+	n, problems := diag.Parse("config.yaml", []byte(text))
+	d := &diag.Decoding{Problems: problems}
+	m := CompileAll(n.Items(), catalog(t), d)
+	if len(d.Problems) > 0 {
+		t.Fatal(d.Problems)
+	}
+	return m
+}
+
+func dealEvent() *Event {
+	body := shopVars()["event"].(map[string]any)
+	body["blank"] = nil
+	body["billing"] = map[string]any{"tax_id": secretValue, "iban": "DE00", "plan": "pro"}
+	body["users"].([]any)[0].(map[string]any)["token"] = secretValue
+	return &Event{ID: "e1", Source: "shop", Type: "deal.created", Body: body, ReceivedAt: time.Date(2024, 1, 2, 3, 4, 5, 0, time.UTC)}
+}
+
+const head = `
+- name: deals
+  on: shop.deal.*
+  to: crm
+  object: deals
+  key: {shop_key: event.key}
+`
+
+func TestRun(t *testing.T) {
+	t.Parallel()
+	change := func(edit func(*Change)) []Outcome {
+		c := Change{Mapping: "deals", Object: "deals", Mode: Upsert, Key: Key{Property: "shop_key", Value: "d1"}}
+		edit(&c)
+		return []Outcome{{Mapping: "deals", Changes: []Change{c}}}
+	}
+	fields := func(f ...Field) []Outcome { return change(func(c *Change) { c.Fields = f }) }
+	tests := []struct {
+		name string
+		give string
+		want []Outcome
+	}{
+		{"nothing but the record", head, fields()},
+		{"rules, in the order of the file", head + `
+  touch: {seen: hook.received_at}
+  set_first: {first_stage: event.stage}
+  set: {name: event.account_name, amount: cents(event.amount), won: event.archived, missing: event.contact.email, tags: event.tags}
+  optional: [won]`, fields(
+			Field{Name: "seen", Rule: Touch, Value: "2024-01-02T03:04:05Z"},
+			Field{Name: "first_stage", Rule: SetFirst, Value: "Working"},
+			Field{Name: "name", Rule: Set, Value: "Some Company"},
+			Field{Name: "amount", Rule: Set, Value: decimal.RequireFromString("87.53")},
+			Field{Name: "won", Rule: Set, Value: false, Optional: true},
+			Field{Name: "tags", Rule: Set, Value: []any{"gold", "emea"}},
+		)},
+		{"clear only what is carried and blank", head + `
+  set:
+    carried: event["blank"]
+    with_default_elsewhere: event["blank"] ?? event.contact.email
+    not_carried: event.meta.nothing
+    below_null: event.contact.email
+    half_carried: event["blank"] ?? event.meta.nothing
+    not_blank: phone(event.account_name)
+    of_let: mail
+    constant: value("")
+  clear: [carried, with_default_elsewhere, not_carried, below_null, half_carried, not_blank, of_let, constant]
+  let: {mail: lower(event.contact.email)}`, fields(
+			Field{Name: "carried", Rule: Clear},
+			Field{Name: "with_default_elsewhere", Rule: Clear},
+			Field{Name: "below_null", Rule: Clear},
+			Field{Name: "of_let", Rule: Clear},
+		)},
+		{"a local key of several parts", `
+- {name: deals, on: shop.deal.created, to: crm, object: deals, mode: append, key: {local: [event.key, hook.type, value("a/b")]}}`, change(func(c *Change) {
+			c.Mode, c.Key = Append, Key{Local: true, Value: `d1/deal.created/a\/b`}
+		})},
+		{"a number as key", `
+- {name: deals, on: shop.deal.created, to: crm, object: deals, key: {shop_key: event.amount}}`, change(func(c *Change) { c.Key.Value = "8753" })},
+		{"update only", head + `
+  mode: update_only
+  absent: skip
+  rewrite: true
+  on_reject: {DUPLICATE: skip}`, change(func(c *Change) {
+			c.Mode, c.Absent, c.Rewrite, c.OnReject = UpdateOnly, "skip", true, map[string]string{"DUPLICATE": "skip"}
+		})},
+		{"update only waits by default", head + `
+  mode: update_only`, change(func(c *Change) { c.Mode, c.Absent = UpdateOnly, "hold" })},
+		{"links", head + `
+  links:
+    - {to: companies, key: {shop_user: 'event.users[0].id'}}
+    - {to: companies, key: {shop_user: event.contact.email}}
+    - {to: contacts, key: {shop_user: event.key}, as: owner, only: one, required: true, missing: create, for: 2h}
+  unlink:
+    - {to: companies, key: {shop_user: event.key}, as: old}`, change(func(c *Change) {
+			c.Links = []Link{
+				{To: "companies", Key: Key{Property: "shop_user", Value: "1"}, Missing: "retry", For: day},
+				{To: "contacts", Key: Key{Property: "shop_user", Value: "d1"}, As: "owner", Only: true, Required: true, Missing: "create", For: 2 * time.Hour},
+				{To: "companies", Key: Key{Property: "shop_user", Value: "d1"}, As: "old", Remove: true},
+			}
+		})},
+		{"a false when", head + `
+  when: event.archived`, []Outcome{{Mapping: "deals", Skipped: "when is false"}}},
+		{"each", `
+- name: users
+  on: shop.deal.created
+  let: {mail: lower(item.email), prefix: event.key}
+  each: event.users
+  to: crm
+  object: contacts
+  key: {shop_user: prefix + item.id}
+  set: {email: mail}`, []Outcome{{Mapping: "users", Changes: []Change{
+			{Mapping: "users", Object: "contacts", Mode: Upsert, Key: Key{Property: "shop_user", Value: "d11"}, Fields: []Field{{Name: "email", Rule: Set, Value: "a@example.com"}}},
+			{Mapping: "users", Object: "contacts", Mode: Upsert, Key: Key{Property: "shop_user", Value: "d12"}},
+		}}}},
+		{"each with a when for elements", `
+- {name: users, on: shop.deal.created, each: event.users, when: item.active, to: crm, object: contacts, key: {shop_user: item.id}}`,
+			[]Outcome{{Mapping: "users", Changes: []Change{{Mapping: "users", Object: "contacts", Mode: Upsert, Key: Key{Property: "shop_user", Value: "1"}}}}}},
+		{"an empty each", `
+- {name: users, on: shop.deal.created, each: 'filter(event.users, .id == "9")', to: crm, object: contacts, key: {shop_user: item.id}}`,
+			[]Outcome{{Mapping: "users", Skipped: "each is empty"}}},
+		{"a null key of an element", `
+- {name: users, on: shop.deal.created, each: event.users, to: crm, object: contacts, key: {email: item.email}}`,
+			[]Outcome{{Mapping: "users", Changes: []Change{{Mapping: "users", Object: "contacts", Mode: Upsert, Key: Key{Property: "email", Value: "A@example.com"}}},
+				Failed: &Failure{Reason: "null_key", Message: "config.yaml:2:99: the key is null (element 2 of each)"}}}},
+		{"a null key", `
+- {name: deals, on: shop.deal.created, to: crm, object: deals, key: {shop_key: event.contact.email}}`,
+			[]Outcome{{Mapping: "deals", Failed: &Failure{Reason: "null_key", Message: "config.yaml:2:80: the key is null"}}}},
+		{"a lookup that misses and is dead", head + `
+  set: {owner: 'lookup(event.stage, "owners")'}`,
+			[]Outcome{{Mapping: "deals", Failed: &Failure{Reason: "lookup_missed", Message: `config.yaml:8:17: lookup(): the value is not in table "owners"`}}}},
+		{"a lookup that misses and leaves the field alone", head + `
+  set: {stage: 'lower(lookup(event.key, "deal_stages"))', key: event.key}`,
+			[]Outcome{{Mapping: "deals", Misses: []string{"deal_stages"}, Changes: []Change{{Mapping: "deals", Object: "deals", Mode: Upsert,
+				Key: Key{Property: "shop_key", Value: "d1"}, Fields: []Field{{Name: "key", Rule: Set, Value: "d1"}}}}}}},
+		{"an expression that fails", head + `
+  set: {x: event.meta.tier + 1}`,
+			[]Outcome{{Mapping: "deals", Failed: &Failure{Reason: "expression", Message: "config.yaml:8:28: + takes two texts or two numbers, these are a text and a whole number"}}}},
+		{"a let that nothing reads cannot fail", head + `
+  let: {bad: event.meta.tier + 1, good: event.stage}
+  when: good == "Working"`, fields()},
+		{"a let that is read under a false when cannot either", head + `
+  let: {bad: event.meta.tier + 1}
+  when: event.stage == "Won"
+  set: {x: bad}`, []Outcome{{Mapping: "deals", Skipped: "when is false"}}},
+		{"private parts never come out", head + `
+  set: {all: text(event.billing), users: event.users, iban: event.billing.iban}`, fields(
+			Field{Name: "all", Rule: Set, Value: "iban: DE00; plan: pro"},
+			Field{Name: "users", Rule: Set, Value: []any{map[string]any{"id": "1", "email": "A@example.com", "active": true}, map[string]any{"id": "2", "email": nil}}},
+			Field{Name: "iban", Rule: Set, Value: "DE00"},
+		)},
+		{"records", `
+- name: both
+  on: shop.deal.created
+  let: {owner: event.account_name}
+  to: crm
+  records:
+    - {object: companies, key: {name: owner}, set: {stage: event.stage}}
+    - {object: contacts, each: event.users, when: item.active, key: {shop_user: item.id}, links: [{to: companies, key: {name: owner}}]}
+    - {object: deals, to: archive, key: {shop_key: event.key}}`,
+			[]Outcome{{Mapping: "both", Changes: []Change{
+				{Mapping: "both", Object: "companies", Mode: Upsert, Key: Key{Property: "name", Value: "Some Company"}, Fields: []Field{{Name: "stage", Rule: Set, Value: "Working"}}},
+				{Mapping: "both", Object: "contacts", Mode: Upsert, Key: Key{Property: "shop_user", Value: "1"},
+					Links: []Link{{To: "companies", Key: Key{Property: "name", Value: "Some Company"}, Missing: "retry", For: day}}},
+			}}}},
+		{"other types and sinks do not count", `
+- {name: a, on: shop.account.gone, to: crm, object: deals, key: {shop_key: event.key}}
+- {name: b, on: shop.deal.created, to: archive, object: deals, key: {shop_key: event.key}}`, nil},
+		{"the order of the file", `
+- {name: b, on: "shop.*", to: crm, object: deals, key: {shop_key: event.key}, when: false}
+- {name: a, on: ["*.created"], to: crm, object: deals, key: {shop_key: event.key}, when: false}`,
+			[]Outcome{{Mapping: "b", Skipped: "when is false"}, {Mapping: "a", Skipped: "when is false"}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			ev, before := dealEvent(), dealEvent()
+			got := compileAll(t, tt.give).Run("crm", ev)
+			if diff := cmp.Diff(tt.want, got, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(before, ev); diff != "" {
+				t.Errorf("the event has changed (-before +after):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestRunTypesSeveralEventsTogether(t *testing.T) {
+	t.Parallel()
+	m := compileAll(t, `
+- name: all
+  on: [shop.*, other.lead.created]
+  to: crm
+  object: deals
+  key: {shop_key: event.key}
+  set: {reason: event.reason, stage: event.stage, amount: cents(event.value)}`)
+	tests := []struct {
+		give *Event
+		want []Field
+	}{
+		{dealEvent(), []Field{{Name: "stage", Rule: Set, Value: "Working"}}},
+		{&Event{Source: "shop", Type: "account.gone", Body: map[string]any{"key": "1", "reason": "left"}}, []Field{{Name: "reason", Rule: Set, Value: "left"}}},
+		// The other source counts in yen.
+		{&Event{Source: "other", Type: "lead.created", Body: map[string]any{"key": "1", "value": int64(500)}}, []Field{{Name: "amount", Rule: Set, Value: decimal.NewFromInt(500)}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.give.Type, func(t *testing.T) {
+			t.Parallel()
+			got := m.Run("crm", tt.give)
+			if len(got) != 1 || len(got[0].Changes) != 1 {
+				t.Fatalf("outcomes: %+v", got)
+			}
+			if diff := cmp.Diff(tt.want, got[0].Changes[0].Fields); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestMapperAnswers(t *testing.T) {
+	t.Parallel()
+	m := compileAll(t, `
+- {name: a, on: shop.deal.*, to: crm, object: deals, key: {shop_key: event.key}, set: {stage: event.stage}}
+- {name: b, on: shop.deal.created, to: store, object: deals, key: {local: event.key}, links: [{to: companies, key: {shop_user: event.key}}]}`)
+	if diff := cmp.Diff([]string{"crm", "store"}, m.Sinks("shop", "deal.created")); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"crm"}, m.Sinks("shop", "deal.updated")); diff != "" {
+		t.Error(diff)
+	}
+	if got := m.Sinks("shop", "account.gone"); got != nil {
+		t.Errorf("Sinks() = %v for a type that nothing maps", got)
+	}
+	infos := m.Mappings()
+	want := []MappingInfo{
+		{Name: "a", Sink: "crm", Object: "deals", Mode: Upsert, Key: "shop_key", Fields: []string{"stage"}, On: []string{"shop.deal.created", "shop.deal.updated"}},
+		{Name: "b", Sink: "store", Object: "deals", Mode: Upsert, Links: []LinkInfo{{To: "companies", Key: "shop_user"}}, On: []string{"shop.deal.created"}},
+	}
+	if diff := cmp.Diff(want, infos, cmpopts.IgnoreFields(MappingInfo{}, "Hash", "Pos")); diff != "" {
+		t.Error(diff)
+	}
+	same := compileAll(t, `
+# a comment and another order change nothing
+- {on: shop.deal.*, name: a, object: deals, to: crm, key: {shop_key: event.key}, set: {stage: event.stage}}
+- {name: b, on: shop.deal.created, to: store, object: deals, key: {local: lower(event.key)}}`).Mappings()
+	if infos[0].Hash != same[0].Hash || infos[1].Hash == same[1].Hash || len(infos[0].Hash) != 16 {
+		t.Errorf("hashes %s %s, then %s %s", infos[0].Hash, infos[1].Hash, same[0].Hash, same[1].Hash)
+	}
+}
+
+// A mapping with a mistake must not keep the others from running in a preview.
+func TestCompileAllKeepsWhatIsRight(t *testing.T) {
+	t.Parallel()
+	n, _ := diag.Parse("config.yaml", []byte(head+"- {name: bad}"))
+	d := &diag.Decoding{}
+	m := CompileAll(n.Items(), catalog(t), d)
+	if !d.Problems.Failed() || len(m.Mappings()) != 1 {
+		t.Errorf("problems %v, mappings %v", d.Problems, m.Mappings())
+	}
+}
+
+func TestMatchType(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		pattern, name string
+		want          bool
+	}{
+		{"shop.deal.created", "shop.deal.created", true},
+		{"shop.deal.created", "shop.deal.create", false},
+		{"shop.deal.*", "shop.deal.created", true},
+		{"shop.*", "shop.deal.created", true},
+		{"shop.*.created", "shop.deal.created", true},
+		{"shop.*.created", "shop.deal.updated", false},
+		{"*", "shop.deal.created", true},
+		{"*deal*ed", "shop.deal.created", true},
+		{"shop.deal.created*created", "shop.deal.created", false},
+		{"*created*created", "shop.deal.created", false},
+	}
+	for _, tt := range tests {
+		if got := matchType(tt.pattern, tt.name); got != tt.want {
+			t.Errorf("matchType(%q, %q) = %v", tt.pattern, tt.name, got)
+		}
+	}
+}
+
+func TestTables(t *testing.T) {
+	t.Parallel()
+	file, err := os.ReadFile("testdata/bad-tables.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, _ := diag.Parse("bad-tables.yaml", file)
+	d := &diag.Decoding{}
+	var tables map[string]*Table
+	d.Decode(n, &tables)
+	want := strings.TrimSpace(`
+bad-tables.yaml:2:17: "Won" and "won " are the same entry (a table is read without regard to case)
+bad-tables.yaml:4:9: unknown variable nothing (a fixed text is written value("nothing"))
+bad-tables.yaml:6:8: the key "map" is missing
+bad-tables.yaml:7:17: an entry of a table is a single value, found a list
+bad-tables.yaml:7:23: unknown key "otherwise" (one of: else, map)`)
+	d.Problems.Sort()
+	if diff := cmp.Diff(want, d.Problems.Error()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func BenchmarkRun(b *testing.B) {
+	m := compileAll(b, head+`
+  when: event.stage != "Lost"
+  set:
+    dealname: event.account_name
+    amount: cents(event.amount)
+    closedate: date(event.created_at)
+    dealstage: lookup(event.stage, "deal_stages")
+    email: lower(event.contact.email)
+    tags: join(event.tags, ";")
+  set_first: {first_stage: event.stage}
+  links:
+    - {to: companies, key: {shop_user: 'event.users[0].id'}}`)
+	ev := dealEvent()
+	b.ReportAllocs()
+	for b.Loop() {
+		if out := m.Run("crm", ev); len(out) != 1 || out[0].Failed != nil {
+			b.Fatal(out)
+		}
+	}
+}

@@ -1,0 +1,80 @@
+package mappers
+
+import (
+	"strings"
+
+	"github.com/shopspring/decimal"
+
+	"partnersync/internal/diag"
+)
+
+// Table translates values, one entry of `tables:` in the config. Values are
+// looked up without regard to case and surrounding blanks.
+type Table struct {
+	entries map[string]any
+	miss    string // "dead", "skip", or "value" when fallback stands in
+	value   any
+}
+
+// DecodeNode reads {map: {from: to}, else: dead | skip | value("x")}.
+func (t *Table) DecodeNode(n diag.Node, d *diag.Decoding) {
+	var raw struct {
+		Map  map[string]diag.Node `yaml:"map,required"`
+		Else diag.Node            `yaml:"else"`
+	}
+	d.Decode(n, &raw)
+	t.entries, t.miss = map[string]any{}, "dead"
+	first := map[string]string{}
+	for _, e := range n.Get("map").Entries() {
+		name := fold(e.Key.Text())
+		if before, ok := first[name]; ok && before != e.Key.Text() {
+			d.Errorf(e.Key, "a table is read without regard to case", "%q and %q are the same entry", before, e.Key.Text())
+		}
+		first[name] = e.Key.Text()
+		if k := e.Value.Kind(); k == diag.List || k == diag.Map {
+			d.Errorf(e.Value, "", "an entry of a table is a single value, found %s", k)
+			continue
+		}
+		t.entries[name] = plainValue(e.Value)
+	}
+	switch {
+	case !raw.Else.Exists():
+	case raw.Else.Text() == "dead", raw.Else.Text() == "skip":
+		t.miss = raw.Else.Text()
+	default:
+		e := Compile(raw.Else, WantAny, &Scope{}, d)
+		if e == nil {
+			return
+		}
+		if v, err := e.Eval(nil); err != nil {
+			d.Errorf(raw.Else, "", "%v", err)
+		} else {
+			t.miss, t.value = "value", v
+		}
+	}
+}
+
+// lookup returns what stands for v. The error is a *LookupMiss.
+func (t *Table) lookup(name string, v string) (any, error) {
+	if to, ok := t.entries[fold(v)]; ok {
+		return to, nil
+	}
+	if t.miss == "value" {
+		return t.value, nil
+	}
+	return nil, &LookupMiss{Table: name, Skip: t.miss == "skip"}
+}
+
+func fold(s string) string { return strings.ToLower(strings.TrimSpace(s)) }
+
+// plainValue is a single value of YAML, numbers exact.
+func plainValue(n diag.Node) any {
+	v := n.Plain()
+	if _, float := v.(float64); float {
+		if d, err := decimal.NewFromString(n.Text()); err == nil {
+			return d
+		}
+		return n.Text() // .inf and the like
+	}
+	return v
+}

@@ -1,0 +1,175 @@
+-- +goose Up
+
+-- Every accepted request, with its body as it was sent.
+CREATE TABLE events (
+    id          uuid PRIMARY KEY,                -- UUIDv7, made at receipt
+    source      text        NOT NULL,
+    type        text        NOT NULL,
+    entity      text        NOT NULL DEFAULT '', -- '' where the body names none
+    occurred_at timestamptz,                     -- the sender's time; null where the body has none
+    version_at  timestamptz NOT NULL,            -- orders the events of an entity
+    rank        smallint    NOT NULL DEFAULT 0,  -- orders events of equal time
+    received_at timestamptz NOT NULL,
+    status      text        NOT NULL CHECK (status IN ('stored', 'unmapped', 'ignored', 'malformed')),
+    reason      text        NOT NULL DEFAULT '',
+    digest      bytea       NOT NULL,            -- of source, type and body
+    duplicates  integer     NOT NULL DEFAULT 0,  -- how often the same event came again
+    headers     jsonb,
+    body        bytea       NOT NULL
+);
+-- A body that carries the sender's time is stored once.
+CREATE UNIQUE INDEX events_timed ON events (digest) WHERE occurred_at IS NOT NULL;
+CREATE INDEX events_entity ON events (source, entity, version_at) WHERE entity <> '';
+
+-- One row per event and sink that wants it; open until its outcome is known.
+CREATE TABLE routes (
+    event_id   uuid        NOT NULL,
+    sink       text        NOT NULL,
+    run        integer     NOT NULL DEFAULT 0,   -- a replay is a new run
+    source     text        NOT NULL,             -- of the event
+    generation bigint      NOT NULL,             -- of the config that opened it
+    replay     bigint,                           -- the replay that opened it
+    rewrite    boolean     NOT NULL DEFAULT false, -- also send what the CRM has acknowledged
+    outcome    text CHECK (outcome IN ('dead', 'delivered', 'stale', 'unchanged', 'skipped')),
+    reason     text        NOT NULL DEFAULT '',
+    opened_at  timestamptz NOT NULL DEFAULT now(),
+    closed_at  timestamptz,
+    PRIMARY KEY (event_id, sink, run)
+);
+CREATE INDEX routes_open ON routes (sink, opened_at, event_id) WHERE outcome IS NULL;
+CREATE INDEX routes_replay ON routes (replay) WHERE replay IS NOT NULL AND outcome IS NULL;
+CREATE INDEX routes_dead ON routes (sink, closed_at) WHERE outcome = 'dead';
+
+-- How many routes were opened and how many ended, by the hour in which they were
+-- opened. Each transaction appends to tally_changes what it has changed, which are
+-- added up to tallies now and then: rows that all would update would make
+-- receivers wait for each other.
+CREATE TABLE tallies (
+    hour    timestamptz NOT NULL,
+    source  text        NOT NULL,
+    sink    text        NOT NULL,
+    outcome text        NOT NULL, -- 'opened', or how routes ended
+    routes  bigint      NOT NULL,
+    PRIMARY KEY (hour, source, sink, outcome)
+);
+CREATE TABLE tally_changes (
+    hour    timestamptz NOT NULL,
+    source  text        NOT NULL,
+    sink    text        NOT NULL,
+    outcome text        NOT NULL,
+    routes  bigint      NOT NULL
+);
+
+-- What became of one record of one mapping of a route.
+CREATE TABLE deliveries (
+    event_id        uuid        NOT NULL,
+    sink            text        NOT NULL,
+    run             integer     NOT NULL DEFAULT 0,
+    mapping         text        NOT NULL,
+    object          text        NOT NULL DEFAULT '',
+    key             text        NOT NULL DEFAULT '',
+    outcome         text CHECK (outcome IN ('dead', 'delivered', 'stale', 'unchanged', 'skipped')), -- null while it is tried again
+    class           text        NOT NULL DEFAULT '',
+    reason          text        NOT NULL DEFAULT '',
+    attempts        integer     NOT NULL DEFAULT 0,
+    first_failed_at timestamptz,                 -- first failure that counts against the 72 hours
+    status          integer     NOT NULL DEFAULT 0, -- HTTP status of the last answer
+    crm_id          text        NOT NULL DEFAULT '',
+    mapping_hash    text        NOT NULL DEFAULT '',
+    at              timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (event_id, sink, run, mapping, object, key)
+);
+
+-- What we want a record of a CRM to be, and what the CRM has acknowledged.
+CREATE TABLE records (
+    id         uuid PRIMARY KEY,
+    sink       text        NOT NULL,
+    account    text        NOT NULL DEFAULT '',
+    object     text        NOT NULL,
+    crm_id     text        NOT NULL DEFAULT '',
+    presence   text        NOT NULL DEFAULT 'unknown' CHECK (presence IN ('unknown', 'present', 'gone')),
+    fields     jsonb       NOT NULL DEFAULT '{}',
+    links      jsonb       NOT NULL DEFAULT '{}',
+    updated_at timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 80);
+CREATE INDEX records_crm_id ON records (sink, account, object, crm_id) WHERE crm_id <> '';
+
+-- Which record a key of ours names; several keys may be aliases of one record.
+CREATE TABLE record_keys (
+    sink      text NOT NULL,
+    account   text NOT NULL DEFAULT '',
+    object    text NOT NULL,
+    property  text NOT NULL,
+    value     text NOT NULL, -- folded as the sink compares keys
+    record_id uuid NOT NULL,
+    PRIMARY KEY (sink, account, object, property, value)
+);
+CREATE INDEX record_keys_record ON record_keys (record_id);
+
+-- One row per sink: who owns it, and why it is stopped.
+CREATE TABLE sinks (
+    name       text PRIMARY KEY,
+    owner      text        NOT NULL DEFAULT '', -- id of the process that works its queue
+    epoch      bigint      NOT NULL DEFAULT 0,  -- grows with every change of the owner
+    backend    integer,                         -- Postgres process that holds the owner's advisory lock
+    renewed_at timestamptz,                     -- when the owner last showed that it lives
+    state      text        NOT NULL DEFAULT 'ready' CHECK (state IN ('ready', 'throttled', 'parked', 'held', 'stopped')),
+    reason     text        NOT NULL DEFAULT '',
+    until      timestamptz,          -- when a throttled or parked sink goes on, or the next probe
+    account    text        NOT NULL DEFAULT '',
+    auth_hash  bytea,                -- of the credentials that were refused
+    tokens     bytea,                -- encrypted
+    changed_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- The processes that work sinks.
+CREATE TABLE workers (
+    id      text PRIMARY KEY,
+    seen_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- Batches on their way to a CRM: nobody else may touch their records before `until`.
+CREATE TABLE announcements (
+    id      uuid PRIMARY KEY,
+    sink    text        NOT NULL,
+    epoch   bigint      NOT NULL,
+    records text[]      NOT NULL, -- object, property and key of each
+    until   timestamptz NOT NULL
+);
+CREATE INDEX announcements_sink ON announcements (sink);
+
+-- Raises PS001 unless the epoch of a sink is still the given one, and keeps it so
+-- until the transaction ends.
+-- +goose StatementBegin
+CREATE FUNCTION partnersync_fence(sink text, expected bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM sinks s WHERE s.name = sink AND s.epoch = expected FOR SHARE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'sink % has another owner by now', sink USING ERRCODE = 'PS001';
+    END IF;
+END
+$$;
+-- +goose StatementEnd
+
+-- Who replayed what.
+CREATE TABLE replays (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at           timestamptz NOT NULL DEFAULT now(),
+    by           text        NOT NULL,
+    selection    jsonb       NOT NULL,
+    rewrite      boolean     NOT NULL,
+    routes       bigint      NOT NULL DEFAULT 0,
+    cancelled_at timestamptz
+);
+
+-- The configs that have run, in order.
+CREATE TABLE configs (
+    generation bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    hash       text        NOT NULL,
+    at         timestamptz NOT NULL DEFAULT now(),
+    by         text        NOT NULL DEFAULT ''
+);
+
+-- +goose Down
+DROP FUNCTION partnersync_fence;
+DROP TABLE configs, replays, announcements, workers, sinks, record_keys, records, deliveries, tally_changes, tallies, routes, events;

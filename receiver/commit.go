@@ -1,0 +1,150 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"partnersync/internal/ledger"
+	"partnersync/receiver/sources"
+)
+
+var errTimeout = errors.New("the commit takes too long")
+
+// commit puts w into the queue and waits until it is stored, or for its deadline.
+// The bytes held for w are given back here or by the flusher.
+//
+// It does not watch the sender's connection: one that sends and does not wait for
+// the answer gets its event stored all the same.
+func (r *Receiver) commit(w *waiting) stored {
+	if err := r.queue.push(w); err != nil {
+		r.release(w.bytes)
+		return stored{err: err}
+	}
+	timer := time.NewTimer(time.Until(w.deadline))
+	defer timer.Stop()
+	select {
+	case s := <-w.done:
+		return s
+	case <-timer.C:
+		if r.queue.drop(w) {
+			r.release(w.bytes)
+		}
+		return stored{err: errTimeout}
+	}
+}
+
+// flush stores one batch after the other until the queue is closed and empty.
+func (r *Receiver) flush() {
+	batch := make([]*waiting, 0, maxBatchEvents)
+	events := make([]ledger.Incoming, 0, maxBatchEvents)
+	for {
+		batch = r.queue.take(batch[:0])
+		if len(batch) == 0 {
+			return
+		}
+		events = events[:0]
+		for _, w := range batch {
+			events = append(events, w.event)
+		}
+		r.store(batch, events)
+		clear(batch) // what is stored need not stay in memory until the next batch is as long
+		clear(events)
+	}
+}
+
+// store commits a batch and tells everyone in it. A batch that Postgres refuses
+// for its data is committed row by row, so that one request never fails another.
+func (r *Receiver) store(batch []*waiting, events []ledger.Incoming) {
+	// After the last deadline nobody waits any more.
+	ctx, cancel := context.WithDeadline(context.Background(), batch[len(batch)-1].deadline)
+	defer cancel()
+	r.metrics.batch.Observe(float64(len(batch)))
+	accepted, err := r.accept(ctx, events, batch[0].generation)
+	for i, w := range batch {
+		var s stored
+		switch {
+		case err == nil:
+			s.accepted = accepted[i]
+		case ledger.Refused(err):
+			s = r.storeAlone(ctx, w, err, len(batch) == 1)
+		default:
+			s.err = err
+		}
+		r.release(w.bytes)
+		w.done <- s
+	}
+}
+
+// storeAlone commits one event of a refused batch. If it is the one that Postgres
+// refuses, its body is kept without anything that was read from it.
+func (r *Receiver) storeAlone(ctx context.Context, w *waiting, refusal error, tried bool) stored {
+	if !tried {
+		accepted, err := r.accept(ctx, []ledger.Incoming{w.event}, w.generation)
+		if err == nil {
+			return stored{accepted: accepted[0]}
+		}
+		if !ledger.Refused(err) {
+			return stored{err: err}
+		}
+		refusal = err
+	}
+	// Only the code: the message of such an error may quote the value.
+	code := "unknown"
+	if pg, ok := errors.AsType[*pgconn.PgError](refusal); ok {
+		code = pg.Code
+	}
+	r.options.Logger.Warn("Postgres refuses an event; its body is kept as malformed",
+		"event", w.event.ID, "source", w.event.Source, "sqlstate", code)
+	accepted, err := r.accept(ctx, []ledger.Incoming{{
+		ID:         w.event.ID,
+		Source:     w.event.Source,
+		Type:       sources.Unknown,
+		ReceivedAt: w.event.ReceivedAt,
+		Status:     ledger.Malformed,
+		Reason:     "Postgres refused the event with SQLSTATE " + code,
+		Body:       w.event.Body,
+	}}, w.generation)
+	if err != nil {
+		return stored{err: err}
+	}
+	return stored{accepted: accepted[0], refused: code}
+}
+
+// accept calls the ledger. It logs when storing stops working and when it works
+// again, and a panic costs the batch, not the process.
+func (r *Receiver) accept(ctx context.Context, events []ledger.Incoming, generation int64) (accepted []ledger.Accepted, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.options.Logger.Error("panic while storing events", "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			err = errors.New("panic while storing events")
+		}
+		switch {
+		case err == nil:
+			if r.down.CompareAndSwap(true, false) {
+				r.options.Logger.Info("events are stored again")
+			}
+		case !ledger.Refused(err):
+			if r.down.CompareAndSwap(false, true) {
+				r.options.Logger.Warn("events cannot be stored; senders are told to come again", "error", err)
+			}
+		}
+	}()
+	return r.options.Ledger.Accept(ctx, events, generation, r.options.EventsPerJob)
+}
+
+// reserve takes n bytes out of what bodies may hold, and reports whether there was
+// so much left.
+func (r *Receiver) reserve(n int64) bool {
+	if r.held.Add(n) > r.options.MaxBytes {
+		r.held.Add(-n)
+		return false
+	}
+	return true
+}
+
+func (r *Receiver) release(n int64) { r.held.Add(-n) }

@@ -1,0 +1,233 @@
+package receiver
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"partnersync/internal/ledger"
+	"partnersync/receiver/sources"
+)
+
+// serve answers one request. An unknown source is a 404, so that a mistyped URL
+// looks different from a wrong secret; the names of sources are no secret.
+func (r *Receiver) serve(w http.ResponseWriter, req *http.Request) {
+	name, event, ok := path(req.URL.Path)
+	g := r.gates.Load()
+	at := g.bySource[name]
+	if !ok || at == nil {
+		a := answer{code: http.StatusNotFound, error: "there is no such source; post to /hooks/SOURCE/EVENT"}
+		a.write(w)
+		return
+	}
+	start := time.Now()
+	typ := at.other
+	a := answer{code: http.StatusInternalServerError, result: resultFailed, error: "the receiver failed; the event is not stored"}
+	defer func() {
+		// The stack is enough to find the fault; what a panic says may quote the body.
+		if p := recover(); p != nil {
+			r.options.Logger.Error("panic while receiving", "source", name, "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+		}
+		typ.received[a.result].Inc()
+		at.duration.Observe(time.Since(start).Seconds())
+		a.write(w)
+	}()
+	a, typ = r.receive(w, req, &visit{gate: at, generation: g.generation, event: event, at: start})
+}
+
+// visit is a request at the gate of its source.
+type visit struct {
+	gate       *gate
+	generation int64
+	event      string // as the URL names it; "" where it does not
+	at         time.Time
+	body       body
+}
+
+// receive reads, verifies, opens and stores. It returns the type too, under which
+// the answer is counted.
+func (r *Receiver) receive(w http.ResponseWriter, req *http.Request, v *visit) (answer, *kind) {
+	other := v.gate.other
+	source := v.gate.source
+	switch req.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost:
+	default:
+		return answer{code: http.StatusMethodNotAllowed, result: resultInvalid, error: "post the event"}, other
+	}
+	if _, known := encoding(req); !known {
+		return answer{code: http.StatusUnsupportedMediaType, result: resultInvalid, error: "the body may be sent plain or with Content-Encoding gzip"}, other
+	}
+	handedOver := false
+	defer func() {
+		if !handedOver {
+			r.release(v.body.held)
+		}
+	}()
+	if req.Method == http.MethodGet && int64(len(req.URL.RawQuery)) > source.MaxBody {
+		return failedRead(errTooLarge, source), other
+	}
+	if err := r.read(&v.body, w, req, source.MaxBody); err != nil {
+		return failedRead(err, source), other
+	}
+	if !authentic(req, v) {
+		return answer{code: http.StatusUnauthorized, result: resultUnauthorized, error: "the request does not prove who sent it"}, other
+	}
+	if req.Method == http.MethodHead {
+		return answer{code: http.StatusOK, result: resultProbe}, other
+	}
+
+	var e sources.Envelope
+	stored := v.body.raw()
+	if req.Method == http.MethodGet {
+		e = source.OpenQuery(v.event, req.URL.Query())
+		stored = e.Payload
+		if !e.Empty && !source.AllowGet {
+			return answer{code: http.StatusMethodNotAllowed, result: resultInvalid, error: "this source takes events by POST only"}, other
+		}
+		if !r.reserve(int64(len(stored))) {
+			return unavailable(), other
+		}
+		v.body.held += int64(len(stored))
+	} else {
+		e = source.Open(v.event, stored)
+	}
+	if e.Empty {
+		return answer{code: http.StatusOK, result: resultProbe, status: "ok"}, other
+	}
+
+	typ := v.gate.kind(&e)
+	waiting := r.waiting(req, v, &e, typ, stored)
+	if _, clamped := ledger.VersionTime(waiting.event.OccurredAt, waiting.event.ReceivedAt); clamped {
+		v.gate.clamps.Inc()
+	}
+	if n := len(e.Drift); n > 0 {
+		typ.drift.Add(float64(n))
+	}
+	handedOver = true
+	return answerTo(waiting, r.commit(waiting), e.Malformed), typ
+}
+
+// waiting makes the event to store.
+func (r *Receiver) waiting(req *http.Request, v *visit, e *sources.Envelope, typ *kind, raw []byte) *waiting {
+	event := ledger.Incoming{
+		ID:         uuid.Must(uuid.NewV7()),
+		Source:     v.gate.source.Name,
+		Type:       clean(e.Type, maxType),
+		Entity:     clean(e.Entity, maxEntity),
+		OccurredAt: e.OccurredAt,
+		Rank:       int16(min(max(e.Rank, -1<<15), 1<<15-1)),
+		ReceivedAt: v.at,
+		Body:       raw,
+	}
+	if event.Type == "" {
+		event.Type = sources.Unknown
+	}
+	if event.Body == nil {
+		event.Body = []byte{} // NULL is no body
+	}
+	switch {
+	case v.gate.source.Capture:
+		event.Status, event.Reason = ledger.Unmapped, "the source only captures"
+		event.Headers = captureHeaders(req.Header, v.gate.redact)
+	case e.Malformed != nil:
+		event.Status, event.Reason = ledger.Malformed, malformed(e.Malformed)
+	case e.Ignored != "":
+		event.Status, event.Reason = ledger.Ignored, e.Ignored
+	case !e.Known:
+		event.Status, event.Reason = ledger.Unmapped, "the source does not know this event"
+	case len(typ.sinks) == 0:
+		event.Status, event.Reason = ledger.Unmapped, "no mapping wants this event"
+	default:
+		event.Status, event.Sinks = ledger.Stored, typ.sinks
+		if e.HintMismatch {
+			event.Reason = "the body names another event than the URL"
+		}
+	}
+	event.Reason = clean(event.Reason, maxReason)
+	if event.Headers == nil {
+		event.Headers = keepHeaders(r.kept, req.Header)
+	}
+	return &waiting{
+		event:      event,
+		generation: v.generation,
+		bytes:      v.body.held,
+		deadline:   time.Now().Add(r.options.Timeout),
+		done:       make(chan stored, 1),
+	}
+}
+
+// answerTo tells what became of an event.
+func answerTo(w *waiting, s stored, m *sources.Malformed) answer {
+	switch {
+	case s.err != nil:
+		return unavailable()
+	case s.refused != "":
+		// Not a 5xx: sent again, the same body meets the same refusal.
+		return answer{code: http.StatusUnprocessableEntity, result: resultRefused, id: s.accepted.ID, status: string(ledger.Malformed),
+			error: "the database refuses what this event holds; its body is kept"}
+	case w.event.Status == ledger.Malformed:
+		return answer{code: http.StatusBadRequest, result: resultMalformed, id: s.accepted.ID, status: string(ledger.Malformed), error: malformed(m), at: m}
+	case s.accepted.Duplicate:
+		return answer{code: http.StatusOK, result: resultDuplicate, id: s.accepted.ID, status: "duplicate"}
+	}
+	a := answer{code: http.StatusAccepted, id: s.accepted.ID, status: string(w.event.Status)}
+	switch w.event.Status {
+	case ledger.Unmapped:
+		a.result = resultUnmapped
+	case ledger.Ignored:
+		a.result = resultIgnored
+	default:
+		a.result = resultStored
+	}
+	return a
+}
+
+func malformed(m *sources.Malformed) string {
+	return "the body cannot be read: " + m.Error()
+}
+
+// unavailable says so and no more: why is our concern.
+func unavailable() answer {
+	return answer{code: http.StatusServiceUnavailable, result: resultUnavailable, error: "the event cannot be stored now; send it again later"}
+}
+
+func failedRead(err error, source *sources.Source) answer {
+	switch {
+	case errors.Is(err, errTooLarge):
+		return answer{code: http.StatusRequestEntityTooLarge, result: resultTooLarge,
+			error: fmt.Sprintf("the body is larger than %d bytes", source.MaxBody), limit: source.MaxBody}
+	case errors.Is(err, errNoMemory):
+		return unavailable()
+	case errors.Is(err, errSlow):
+		return answer{code: http.StatusRequestTimeout, result: resultInvalid, error: "the body did not come in time"}
+	}
+	return answer{code: http.StatusBadRequest, result: resultInvalid, error: "the body did not come whole"}
+}
+
+// authentic verifies what was sent; where it came compressed, a signature may be
+// of either form.
+func authentic(req *http.Request, v *visit) bool {
+	// Without an address of the peer, as in some tests, allow_ips matches nothing.
+	remote, _ := netip.ParseAddrPort(req.RemoteAddr)
+	holds := v.gate.source.Authentic(req, v.body.sent, remote.Addr(), v.at)
+	if v.body.inflated != nil {
+		holds = v.gate.source.Authentic(req, v.body.inflated, remote.Addr(), v.at) || holds
+	}
+	return holds
+}
+
+// path takes /hooks/{source} or /hooks/{source}/{event} apart.
+func path(p string) (source, event string, ok bool) {
+	rest, ok := strings.CutPrefix(p, "/hooks/")
+	if !ok {
+		return "", "", false
+	}
+	source, event, _ = strings.Cut(rest, "/")
+	return source, strings.TrimSuffix(event, "/"), source != ""
+}

@@ -1,0 +1,88 @@
+package receiver
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// result is what a request ended in: the values of the label.
+type result int
+
+const (
+	resultStored result = iota
+	resultDuplicate
+	resultUnmapped
+	resultIgnored
+	resultMalformed
+	resultRefused      // malformed in the eyes of Postgres
+	resultUnavailable  // not stored, the sender shall come again
+	resultUnauthorized // from here on the type is not known
+	resultTooLarge
+	resultProbe
+	resultInvalid // wrong method, unknown content encoding, a body that does not come
+	resultFailed  // a panic
+	results
+)
+
+// firstUntyped is the first of the results that come before the type is known.
+const firstUntyped = resultUnauthorized
+
+func (r result) String() string {
+	return [results]string{"stored", "duplicate", "unmapped", "ignored", "malformed", "refused", "unavailable",
+		"unauthorized", "too_large", "probe", "invalid", "failed"}[r]
+}
+
+// otherType labels events whose name the config does not know: labels come only
+// from the config.
+const otherType = "other"
+
+type metrics struct {
+	received *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	batch    prometheus.Histogram
+	clamps   *prometheus.CounterVec
+	drift    *prometheus.CounterVec
+}
+
+func newMetrics(registerer prometheus.Registerer) *metrics {
+	with := promauto.With(registerer)
+	return &metrics{
+		received: with.NewCounterVec(prometheus.CounterOpts{
+			Name: "partnersync_events_received_total",
+			Help: "Requests to a source by type of event and what became of them.",
+		}, []string{"source", "type", "result"}),
+		duration: with.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "partnersync_receive_duration_seconds",
+			Help:    "Time from the head of a request to its answer.",
+			Buckets: []float64{.001, .002, .005, .01, .02, .03, .05, .1, .25, .5, 1, 2, 5},
+		}, []string{"source"}),
+		batch: with.NewHistogram(prometheus.HistogramOpts{
+			Name:    "partnersync_commit_batch_events",
+			Help:    "Events per group commit.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 9),
+		}),
+		clamps: with.NewCounterVec(prometheus.CounterOpts{
+			Name: "partnersync_version_clamps_total",
+			Help: "Events whose time was too far ahead of ours and was clamped.",
+		}, []string{"source"}),
+		drift: with.NewCounterVec(prometheus.CounterOpts{
+			Name: "partnersync_payload_drift_total",
+			Help: "Values in payloads that the schema of their event does not know, or that do not fit it.",
+		}, []string{"source", "type"}),
+	}
+}
+
+// series are the metrics of one type of one source, looked up once.
+type series struct {
+	received [results]prometheus.Counter
+	drift    prometheus.Counter
+}
+
+// series makes the results from first to before; the type "other" has all of them.
+func (m *metrics) series(source, typ string, before result) series {
+	s := series{drift: m.drift.WithLabelValues(source, typ)}
+	for r := range before {
+		s.received[r] = m.received.WithLabelValues(source, typ, r.String())
+	}
+	return s
+}

@@ -1,0 +1,95 @@
+package receiver
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"partnersync/internal/ledger"
+	"partnersync/receiver/sources"
+)
+
+// Committer stores events with their routes and jobs in one transaction and
+// returns one Accepted per event, in the same order. [ledger.Ledger] is one. It is
+// called by several goroutines at once.
+type Committer interface {
+	Accept(ctx context.Context, events []ledger.Incoming, generation int64, eventsPerJob int) ([]ledger.Accepted, error)
+}
+
+// Options say what a receiver works with. Ledger is required; a zero number means
+// the default.
+type Options struct {
+	Ledger       Committer
+	Registerer   prometheus.Registerer // nil: the metrics are not published
+	Logger       *slog.Logger          // nil: silent
+	EventsPerJob int                   // events of one commit that may share a job; default 1
+	Flushers     int                   // commits at the same time; default 2
+	Queue        int                   // requests that may wait for a commit; default 4096
+	MaxBytes     int64                 // bodies held in memory, all requests together; default 64 MiB
+	Timeout      time.Duration         // a request waits no longer for its commit; default 1.8 s
+}
+
+// Routing is what the receiver needs of a config.
+type Routing struct {
+	Generation int64
+	Sources    map[string]*sources.Source
+	// Sinks names the sinks that want events of a type, each once.
+	Sinks func(source, typ string) []string
+}
+
+// Receiver answers webhooks. Make one with New.
+type Receiver struct {
+	options Options
+	metrics *metrics
+	queue   *queue
+	kept    []header
+	held    atomic.Int64 // bytes of bodies in memory
+	gates   atomic.Pointer[gates]
+	down    atomic.Bool // the last commit failed for a reason that is not its data
+}
+
+// New returns a receiver. It stores nothing until Run runs.
+func New(o Options, routing Routing) *Receiver {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	setDefault(&o.EventsPerJob, 1)
+	setDefault(&o.Flushers, 2)
+	setDefault(&o.Queue, 4096)
+	setDefault(&o.MaxBytes, 64<<20)
+	setDefault(&o.Timeout, 1800*time.Millisecond)
+	r := &Receiver{options: o, metrics: newMetrics(o.Registerer), queue: newQueue(o.Queue), kept: kept()}
+	r.Use(routing)
+	return r
+}
+
+// Handler answers below /hooks/ and nothing else.
+func (r *Receiver) Handler() http.Handler { return http.HandlerFunc(r.serve) }
+
+// Use replaces the routing. Requests already past it keep the one they met, and
+// are stored under its generation.
+func (r *Receiver) Use(routing Routing) { r.gates.Store(newGates(routing, r.metrics)) }
+
+// Run stores what the handler takes in. When ctx ends the handler refuses new
+// events, those taken in before are stored, and Run returns nil.
+func (r *Receiver) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, r.queue.close)
+	defer stop()
+	var flushers sync.WaitGroup
+	for range r.options.Flushers {
+		flushers.Go(r.flush)
+	}
+	flushers.Wait()
+	return nil
+}
+
+func setDefault[T int | int64 | time.Duration](v *T, value T) {
+	if *v <= 0 {
+		*v = value
+	}
+}

@@ -1,0 +1,445 @@
+package sources
+
+import (
+	"crypto/hmac"
+	"crypto/sha1" // a sender may offer nothing better
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/hex"
+	"hash"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"partnersync/internal/diag"
+	"partnersync/internal/secret"
+)
+
+// verification is how requests prove where they come from. All that is given
+// must hold.
+type verification struct {
+	tokens   []secret.String
+	basics   []basic
+	hmac     *signature
+	standard *standardWebhooks
+	ips      []netip.Prefix
+}
+
+type verifying struct {
+	Node     diag.Node      `yaml:",node"`
+	Token    []diag.Node    `yaml:"token,single"`
+	Basic    []basic        `yaml:"basic,single"`
+	HMAC     *signature     `yaml:"hmac"`
+	Standard *standardHooks `yaml:"standard_webhooks"`
+	AllowIPs []diag.Node    `yaml:"allow_ips,single"`
+}
+
+type basic struct {
+	Username string        `yaml:"username,required"`
+	Password secret.String `yaml:"password,required"`
+}
+
+type signature struct {
+	Header          string        `yaml:"header,required"`
+	Algorithm       string        `yaml:"algorithm"`
+	Encoding        string        `yaml:"encoding"`
+	Prefix          string        `yaml:"prefix"`
+	Template        string        `yaml:"template"`
+	TimestampHeader string        `yaml:"timestamp_header"`
+	Tolerance       time.Duration `yaml:"tolerance"`
+	Secrets         []diag.Node   `yaml:"secrets,required,single"`
+
+	keys []secret.String
+	hash func() hash.Hash
+}
+
+type standardHooks struct {
+	Secrets   []diag.Node   `yaml:"secrets,required,single"`
+	Tolerance time.Duration `yaml:"tolerance"`
+}
+
+type standardWebhooks struct {
+	texts     []secret.String
+	keys      [][]byte
+	tolerance time.Duration
+}
+
+const defaultTolerance = 5 * time.Minute
+
+func loadVerification(source diag.Node, name string, n diag.Node, d *diag.Decoding) verification {
+	var v verification
+	if n.Kind() == diag.Scalar && n.Text() == "none" {
+		return v
+	}
+	if !n.Exists() || n.Kind() == diag.Null {
+		d.Errorf(source, "write `verify: {token: ...}`, or `verify: none` to take what anybody sends", "the source %q has no verify", name)
+		return v
+	}
+	if n.Kind() == diag.Scalar {
+		d.Errorf(n, "write `verify: {token: ...}`, or `verify: none` to take what anybody sends", "%q is no way to verify", n.Text())
+		return v
+	}
+	before := len(d.Problems)
+	var w verifying
+	d.Decode(n, &w)
+	v.tokens = loadSecrets(w.Token, "token", d)
+	v.basics = w.Basic
+	for i, b := range w.Basic {
+		if b.Password.Empty() && len(d.Problems) == before {
+			at := n.Get("basic")
+			if at.Kind() == diag.List {
+				at = at.Items()[i]
+			}
+			d.Errorf(at.Get("password"), emptyHint, "the password is empty")
+		}
+	}
+	if w.HMAC != nil {
+		w.HMAC.load(n.Get("hmac"), d)
+		v.hmac = w.HMAC
+	}
+	if w.Standard != nil {
+		v.standard = w.Standard.load(n.Get("standard_webhooks"), d)
+	}
+	for _, ip := range w.AllowIPs {
+		if text, ok := d.Scalar(ip); ok {
+			prefix, err := parsePrefix(text)
+			if err != nil {
+				d.Errorf(ip, "write an address or a network, such as 192.0.2.7 or 192.0.2.0/24", "%q is no network", ip.Text())
+				continue
+			}
+			v.ips = append(v.ips, prefix)
+		}
+	}
+	if v.empty() && len(d.Problems) == before {
+		d.Errorf(n, "one of: token, basic, hmac, standard_webhooks, allow_ips", "verify names no way to verify")
+	}
+	return v
+}
+
+const emptyHint = "is the environment variable set?"
+
+func loadSecrets(nodes []diag.Node, what string, d *diag.Decoding) []secret.String {
+	var secrets []secret.String
+	for _, n := range nodes {
+		text, ok := d.Scalar(n)
+		switch {
+		case !ok:
+		case text == "":
+			d.Errorf(n, emptyHint, "the %s is empty", what)
+		default:
+			secrets = append(secrets, secret.New(text))
+		}
+	}
+	return secrets
+}
+
+func (g *signature) load(n diag.Node, d *diag.Decoding) {
+	g.keys = loadSecrets(g.Secrets, "secret", d)
+	if n.Get("secrets").Kind() == diag.List && len(g.Secrets) == 0 {
+		d.Errorf(n.Get("secrets"), "", "hmac needs a secret")
+	}
+	switch g.Algorithm {
+	case "", "sha256":
+		g.hash = sha256.New
+	case "sha1":
+		g.hash = sha1.New
+	case "sha512":
+		g.hash = sha512.New
+	default:
+		d.Errorf(n.Get("algorithm"), "one of: sha1, sha256, sha512", "unknown algorithm %q", g.Algorithm)
+	}
+	switch g.Encoding {
+	case "":
+		g.Encoding = "hex"
+	case "hex", "base64":
+	default:
+		d.Errorf(n.Get("encoding"), "one of: hex, base64", "unknown encoding %q", g.Encoding)
+	}
+	if g.Template == "" {
+		g.Template = "{body}"
+	}
+	timed := strings.Contains(g.Template, "{timestamp}")
+	switch {
+	case !strings.Contains(g.Template, "{body}"):
+		d.Errorf(n.Get("template"), "", "what is signed must hold {body}")
+	case timed && g.TimestampHeader == "":
+		d.Errorf(n.Get("template"), "name the header with `timestamp_header`", "{timestamp} needs a header to come from")
+	case !timed && g.TimestampHeader != "":
+		d.Errorf(n.Get("timestamp_header"), `write a template such as "{timestamp}.{body}"`, "the timestamp is not part of what is signed, so anybody could change it")
+	case !timed && g.Tolerance != 0:
+		d.Errorf(n.Get("tolerance"), "", "a tolerance needs a signed timestamp")
+	}
+	for _, name := range placeholders(g.Template) {
+		if name != "body" && name != "timestamp" {
+			d.Errorf(n.Get("template"), "one of: {body}, {timestamp}", "unknown placeholder {%s}", name)
+		}
+	}
+	if timed && g.Tolerance == 0 {
+		g.Tolerance = defaultTolerance
+	}
+}
+
+func (w *standardHooks) load(n diag.Node, d *diag.Decoding) *standardWebhooks {
+	s := &standardWebhooks{tolerance: w.Tolerance}
+	if n.Get("secrets").Kind() == diag.List && len(w.Secrets) == 0 {
+		d.Errorf(n.Get("secrets"), "", "standard_webhooks needs a secret")
+	}
+	if s.tolerance == 0 {
+		s.tolerance = defaultTolerance
+	}
+	for _, n := range w.Secrets {
+		for _, text := range loadSecrets([]diag.Node{n}, "secret", d) {
+			key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(text.Reveal(), "whsec_"))
+			if err != nil || len(key) == 0 {
+				d.Errorf(n, `a secret of Standard Webhooks is "whsec_" and base64`, "the secret is not base64")
+				continue
+			}
+			s.texts = append(s.texts, text)
+			s.keys = append(s.keys, key)
+		}
+	}
+	return s
+}
+
+func (v *verification) empty() bool {
+	return len(v.tokens) == 0 && len(v.basics) == 0 && v.hmac == nil && v.standard == nil && len(v.ips) == 0
+}
+
+func (v *verification) secrets() []secret.String {
+	all := append([]secret.String(nil), v.tokens...)
+	for _, b := range v.basics {
+		all = append(all, b.Password)
+	}
+	if v.hmac != nil {
+		all = append(all, v.hmac.keys...)
+	}
+	if v.standard != nil {
+		all = append(all, v.standard.texts...)
+	}
+	return all
+}
+
+// Authentic reports whether a request proves that it comes from the sender.
+// body is what was sent, remote the sender's address. The work is the same
+// whatever is wrong or missing.
+func (s *Source) Authentic(r *http.Request, body []byte, remote netip.Addr, now time.Time) bool {
+	v, ok := &s.verify, 1
+	if len(v.tokens) > 0 {
+		ok &= tokenHolds(r, v.tokens)
+	}
+	if len(v.basics) > 0 {
+		ok &= basicHolds(r, v.basics)
+	}
+	if v.hmac != nil {
+		ok &= v.hmac.holds(r, body, now)
+	}
+	if v.standard != nil {
+		ok &= v.standard.holds(r, body, now)
+	}
+	if len(v.ips) > 0 {
+		ok &= ipHolds(remote, v.ips)
+	}
+	return ok == 1
+}
+
+// Sign puts on a request what Authentic asks for, with the first secret of each
+// scheme. body is what the request will send.
+func (s *Source) Sign(r *http.Request, body []byte, now time.Time) {
+	v := &s.verify
+	if len(v.basics) > 0 {
+		r.SetBasicAuth(v.basics[0].Username, v.basics[0].Password.Reveal())
+	}
+	if len(v.tokens) > 0 {
+		if len(v.basics) == 0 {
+			r.Header.Set("Authorization", "Bearer "+v.tokens[0].Reveal())
+		} else {
+			q := r.URL.Query()
+			q.Set("token", v.tokens[0].Reveal())
+			r.URL.RawQuery = q.Encode()
+		}
+	}
+	if g := v.hmac; g != nil && len(g.keys) > 0 {
+		timestamp := strconv.FormatInt(now.Unix(), 10)
+		if g.TimestampHeader != "" {
+			r.Header.Set(g.TimestampHeader, timestamp)
+		}
+		sum := g.sum(g.keys[0], timestamp, body)
+		text := hex.EncodeToString(sum)
+		if g.Encoding == "base64" {
+			text = base64.StdEncoding.EncodeToString(sum)
+		}
+		r.Header.Set(g.Header, g.Prefix+text)
+	}
+	if w := v.standard; w != nil && len(w.keys) > 0 {
+		timestamp := strconv.FormatInt(now.Unix(), 10)
+		id := r.Header.Get("Webhook-Id")
+		if id == "" {
+			id = "msg_" + strconv.FormatInt(now.UnixNano(), 36)
+			r.Header.Set("Webhook-Id", id)
+		}
+		r.Header.Set("Webhook-Timestamp", timestamp)
+		r.Header.Set("Webhook-Signature", "v1,"+base64.StdEncoding.EncodeToString(w.sum(w.keys[0], id, timestamp, body)))
+	}
+}
+
+func tokenHolds(r *http.Request, tokens []secret.String) int {
+	bearer, _ := cutPrefixFold(r.Header.Get("Authorization"), "Bearer ")
+	_, password, _ := r.BasicAuth()
+	found := 0
+	for _, given := range []string{r.URL.Query().Get("token"), strings.TrimSpace(bearer), password} {
+		for _, want := range tokens {
+			found |= same(given, want.Reveal())
+		}
+	}
+	return found
+}
+
+func basicHolds(r *http.Request, pairs []basic) int {
+	username, password, _ := r.BasicAuth()
+	found := 0
+	for _, want := range pairs {
+		found |= same(username, want.Username) & same(password, want.Password.Reveal())
+	}
+	return found
+}
+
+func (g *signature) holds(r *http.Request, body []byte, now time.Time) int {
+	timestamp := ""
+	fresh := 1
+	if g.TimestampHeader != "" {
+		timestamp = r.Header.Get(g.TimestampHeader)
+		fresh = within(timestamp, now, g.Tolerance)
+	}
+	text, prefixed := strings.CutPrefix(r.Header.Get(g.Header), g.Prefix)
+	var given []byte
+	var err error
+	if g.Encoding == "base64" {
+		given, err = base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "="))
+	} else {
+		given, err = hex.DecodeString(text)
+	}
+	if err != nil || !prefixed {
+		given = nil
+	}
+	found := 0
+	for _, key := range g.keys {
+		found |= subtle.ConstantTimeCompare(given, g.sum(key, timestamp, body))
+	}
+	return found & fresh
+}
+
+// sum is the signature of what the template makes of timestamp and body.
+func (g *signature) sum(key secret.String, timestamp string, body []byte) []byte {
+	mac := hmac.New(g.hash, []byte(key.Reveal()))
+	for rest := g.Template; rest != ""; {
+		switch {
+		case strings.HasPrefix(rest, "{body}"):
+			mac.Write(body)
+			rest = rest[len("{body}"):]
+		case strings.HasPrefix(rest, "{timestamp}"):
+			mac.Write([]byte(timestamp))
+			rest = rest[len("{timestamp}"):]
+		default:
+			mac.Write([]byte(rest[:1]))
+			rest = rest[1:]
+		}
+	}
+	return mac.Sum(nil)
+}
+
+func (w *standardWebhooks) holds(r *http.Request, body []byte, now time.Time) int {
+	id, timestamp := r.Header.Get("Webhook-Id"), r.Header.Get("Webhook-Timestamp")
+	given := strings.Fields(r.Header.Get("Webhook-Signature"))
+	if len(given) > maxSignatures {
+		given = given[:maxSignatures]
+	}
+	found := 0
+	for _, key := range w.keys {
+		want := "v1," + base64.StdEncoding.EncodeToString(w.sum(key, id, timestamp, body))
+		for _, g := range given {
+			found |= same(g, want)
+		}
+	}
+	return found & within(timestamp, now, w.tolerance)
+}
+
+// maxSignatures bounds what one header may make us compare.
+const maxSignatures = 10
+
+func (w *standardWebhooks) sum(key []byte, id, timestamp string, body []byte) []byte {
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(id + "." + timestamp + "."))
+	mac.Write(body)
+	return mac.Sum(nil)
+}
+
+func ipHolds(remote netip.Addr, allowed []netip.Prefix) int {
+	remote = remote.Unmap().WithZone("")
+	for _, p := range allowed {
+		if p.Contains(remote) {
+			return 1
+		}
+	}
+	return 0
+}
+
+func parsePrefix(text string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(text); err == nil {
+		addr = addr.Unmap()
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	return p.Masked(), err
+}
+
+// within reports whether a timestamp in seconds, milliseconds or RFC 3339 lies
+// no further than tolerance from now.
+func within(timestamp string, now time.Time, tolerance time.Duration) int {
+	var at time.Time
+	if n, err := strconv.ParseInt(timestamp, 10, 64); err == nil {
+		if at = time.Unix(n, 0); n > 1e11 {
+			at = time.UnixMilli(n)
+		}
+	} else if at, err = time.Parse(time.RFC3339, timestamp); err != nil {
+		return 0
+	}
+	if at.Before(now.Add(-tolerance)) || at.After(now.Add(tolerance)) {
+		return 0
+	}
+	return 1
+}
+
+// same compares in a time that depends on neither text: both are hashed first,
+// so that not even the length of the secret shows.
+func same(given, want string) int {
+	a, b := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(want))
+	return subtle.ConstantTimeCompare(a[:], b[:])
+}
+
+func cutPrefixFold(text, prefix string) (string, bool) {
+	if len(text) >= len(prefix) && strings.EqualFold(text[:len(prefix)], prefix) {
+		return text[len(prefix):], true
+	}
+	return "", false
+}
+
+// placeholders lists the names in braces in a template.
+func placeholders(template string) []string {
+	var names []string
+	for {
+		_, rest, ok := strings.Cut(template, "{")
+		if !ok {
+			return names
+		}
+		name, after, closed := strings.Cut(rest, "}")
+		if !closed {
+			return names
+		}
+		names = append(names, name)
+		template = after
+	}
+}

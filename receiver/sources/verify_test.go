@@ -1,0 +1,203 @@
+package sources_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	now    = time.Unix(1_614_265_330, 0)
+	remote = netip.MustParseAddr("192.0.2.7")
+)
+
+// Signatures with known answers, made elsewhere.
+const (
+	helloSHA256 = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17" // of "Hello, World!" by "It's a Secret to Everybody"
+
+	standardSecret    = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+	standardBody      = `{"test": 2432232314}`
+	standardSignature = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+)
+
+func TestAuthentic(t *testing.T) {
+	t.Parallel()
+	const (
+		everybody = `{header: X-Sig, prefix: "sha256=", secrets: "It's a Secret to Everybody"}`
+		standard  = "{standard_webhooks: {secrets: [whsec_AAAA, " + standardSecret + "]}}"
+	)
+	headers := func(pairs ...string) func(*http.Request) {
+		return func(r *http.Request) {
+			for i := 0; i < len(pairs); i += 2 {
+				r.Header.Set(pairs[i], pairs[i+1])
+			}
+		}
+	}
+	query := func(q string) func(*http.Request) { return func(r *http.Request) { r.URL.RawQuery = q } }
+	password := func(u, p string) func(*http.Request) { return func(r *http.Request) { r.SetBasicAuth(u, p) } }
+	webhook := func(signature string, at int64) func(*http.Request) {
+		return headers("Webhook-Id", "msg_p5jXN8AQM9LWM0D4loKWxJek", "Webhook-Timestamp", fmt.Sprint(at), "Webhook-Signature", signature)
+	}
+	nothing := func(*http.Request) {}
+	tests := []struct {
+		name   string
+		verify string
+		give   func(*http.Request)
+		body   string
+		want   bool
+	}{
+		{"none", "none", nothing, "", true},
+
+		{"token in the query", "{token: t1}", query("token=t1"), "", true},
+		{"token in the query among others", "{token: t1}", query("a=b&token=t1"), "", true},
+		{"token escaped in the query", `{token: "a+b/c="}`, query("token=a%2Bb%2Fc%3D"), "", true},
+		{"bearer", "{token: t1}", headers("Authorization", "Bearer t1"), "", true},
+		{"bearer in lower case", "{token: t1}", headers("Authorization", "bearer  t1"), "", true},
+		{"token as password", "{token: t1}", password("anybody", "t1"), "", true},
+		{"second token", "{token: [t1, t2]}", query("token=t2"), "", true},
+		{"token from the environment", `{token: "${TOKEN}"}`, query("token=tok-1"), "", true},
+		{"no token", "{token: t1}", nothing, "", false},
+		{"empty token", "{token: t1}", query("token="), "", false},
+		{"wrong token", "{token: t1}", query("token=t2"), "", false},
+		{"beginning of a token", "{token: t1}", query("token=t"), "", false},
+		{"longer than the token", "{token: t1}", query("token=t11"), "", false},
+		{"wrong token first", "{token: t1}", query("token=x&token=t1"), "", false},
+		{"token as user name", "{token: t1}", password("t1", ""), "", false},
+		{"token without a scheme", "{token: t1}", headers("Authorization", "t1"), "", false},
+
+		{"basic", "{basic: {username: u, password: p}}", password("u", "p"), "", true},
+		{"basic, second pair", "{basic: [{username: u, password: p}, {username: v, password: q}]}", password("v", "q"), "", true},
+		{"basic, halves of two pairs", "{basic: [{username: u, password: p}, {username: v, password: q}]}", password("u", "q"), "", false},
+		{"basic, wrong user", "{basic: {username: u, password: p}}", password("x", "p"), "", false},
+		{"basic, nothing", "{basic: {username: u, password: p}}", nothing, "", false},
+
+		{"hmac", "{hmac: " + everybody + "}", headers("X-Sig", "sha256="+helloSHA256), "Hello, World!", true},
+		{"hmac in capitals", "{hmac: " + everybody + "}", headers("X-Sig", "sha256="+strings.ToUpper(helloSHA256)), "Hello, World!", true},
+		{"hmac of another body", "{hmac: " + everybody + "}", headers("X-Sig", "sha256="+helloSHA256), "Hello, World?", false},
+		{"hmac without the prefix", "{hmac: " + everybody + "}", headers("X-Sig", helloSHA256), "Hello, World!", false},
+		{"hmac cut short", "{hmac: " + everybody + "}", headers("X-Sig", "sha256="+helloSHA256[:32]), "Hello, World!", false},
+		{"hmac that is not hex", "{hmac: " + everybody + "}", headers("X-Sig", "sha256=zz"), "Hello, World!", false},
+		{"hmac missing", "{hmac: " + everybody + "}", nothing, "Hello, World!", false},
+		{"hmac, rotated secrets", `{hmac: {header: X-Sig, prefix: "sha256=", secrets: [new, "It's a Secret to Everybody"]}}`, headers("X-Sig", "sha256="+helloSHA256), "Hello, World!", true},
+
+		{"standard webhooks", standard, webhook(standardSignature, now.Unix()), standardBody, true},
+		{"standard webhooks, one of several", standard, webhook("v1,xxxx v2,yyyy "+standardSignature, now.Unix()), standardBody, true},
+		{"standard webhooks, other body", standard, webhook(standardSignature, now.Unix()), standardBody + " ", false},
+		{"standard webhooks, other time", standard, webhook(standardSignature, now.Unix()+1), standardBody, false},
+		{"standard webhooks, wrong version", standard, webhook(strings.Replace(standardSignature, "v1", "v2", 1), now.Unix()), standardBody, false},
+		{"standard webhooks, nothing", standard, nothing, standardBody, false},
+		{"standard webhooks, hidden behind many", standard, webhook(strings.Repeat("v1,x ", 10)+standardSignature, now.Unix()), standardBody, false},
+
+		{"address", "{allow_ips: 192.0.2.7}", nothing, "", true},
+		{"network", "{allow_ips: [198.51.100.0/24, 192.0.2.0/24]}", nothing, "", true},
+		{"other network", "{allow_ips: [198.51.100.0/24, 2001:db8::/32]}", nothing, "", false},
+		{"network and token", "{token: t1, allow_ips: 192.0.2.0/24}", query("token=t1"), "", true},
+		{"network, but no token", "{token: t1, allow_ips: 192.0.2.0/24}", nothing, "", false},
+		{"token, but another network", "{token: t1, allow_ips: 198.51.100.0/24}", query("token=t1"), "", false},
+		{"token and basic", "{token: t1, basic: {username: u, password: p}}", func(r *http.Request) { r.URL.RawQuery = "token=t1"; r.SetBasicAuth("u", "p") }, "", true},
+		{"token, but no basic", "{token: t1, basic: {username: u, password: p}}", query("token=t1"), "", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := load(t, "s", "events: {a: {}}\nverify: "+tt.verify)
+			r := httptest.NewRequest(http.MethodPost, "https://example.com/hooks/s/a", nil)
+			tt.give(r)
+			if got := s.Authentic(r, []byte(tt.body), remote, now); got != tt.want {
+				t.Errorf("authentic: %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestAuthenticAddresses(t *testing.T) {
+	t.Parallel()
+	s := load(t, "s", "events: {a: {}}\nverify: {allow_ips: [192.0.2.0/24, '2001:db8::/32', '::ffff:198.51.100.1']}")
+	r := httptest.NewRequest(http.MethodPost, "/", nil)
+	for addr, want := range map[string]bool{
+		"192.0.2.9": true, "::ffff:192.0.2.9": true, "2001:db8::1": true, "2001:db8::1%eth0": true, "198.51.100.1": true,
+		"192.0.3.9": false, "2001:db9::1": false, "198.51.100.2": false,
+	} {
+		if got := s.Authentic(r, nil, netip.MustParseAddr(addr), now); got != want {
+			t.Errorf("%s: %v", addr, got)
+		}
+	}
+	if s.Authentic(r, nil, netip.Addr{}, now) {
+		t.Error("an unknown address is taken")
+	}
+}
+
+// What Sign puts on a request, Authentic takes, and takes nothing else for it.
+func TestSign(t *testing.T) {
+	t.Parallel()
+	for _, verify := range []string{
+		"none",
+		"{token: [t1, t2]}",
+		"{basic: {username: u, password: p}}",
+		"{token: t1, basic: {username: u, password: p}}",
+		"{hmac: {header: X-S, secrets: [a, b]}}",
+		"{hmac: {header: X-S, algorithm: sha1, secrets: a}}",
+		"{hmac: {header: X-S, algorithm: sha512, encoding: base64, secrets: a}}",
+		`{hmac: {header: X-S, prefix: "v0=", template: "v0:{timestamp}:{body}", timestamp_header: X-T, tolerance: 1m, secrets: a}}`,
+		"{standard_webhooks: {secrets: " + standardSecret + "}}",
+		"{hmac: {header: X-S, secrets: a}, token: t1, allow_ips: 192.0.2.7}",
+	} {
+		t.Run(verify, func(t *testing.T) {
+			t.Parallel()
+			s := load(t, "s", "events: {a: {}}\nverify: "+verify)
+			sent := []byte(`{"a": 1}`)
+			signed := func() *http.Request {
+				r := httptest.NewRequest(http.MethodPost, "https://example.com/hooks/s/a?x=y", nil)
+				s.Sign(r, sent, now)
+				return r
+			}
+			if r := signed(); !s.Authentic(r, sent, remote, now) || r.URL.Query().Get("x") != "y" {
+				t.Error("a signed request is refused")
+			}
+			if verify == "none" {
+				return
+			}
+			if s.Authentic(httptest.NewRequest(http.MethodPost, "/", nil), sent, remote, now) {
+				t.Error("an unsigned request is taken")
+			}
+			if strings.Contains(verify, "hmac") || strings.Contains(verify, "standard") {
+				if s.Authentic(signed(), []byte(`{"a": 2}`), remote, now) {
+					t.Error("another body is taken")
+				}
+			}
+			timed := strings.Contains(verify, "{timestamp}") || strings.Contains(verify, "standard")
+			for _, later := range []time.Duration{-10 * time.Minute, 10 * time.Minute} {
+				if got := s.Authentic(signed(), sent, remote, now.Add(later)); got == timed {
+					t.Errorf("%v later it is taken: %v", later, got)
+				}
+			}
+		})
+	}
+}
+
+func TestTolerance(t *testing.T) {
+	t.Parallel()
+	s := load(t, "s", `{events: {a: {}}, verify: {hmac: {header: X-S, template: "{timestamp}{body}", timestamp_header: X-T, tolerance: 1m, secrets: a}}}`)
+	for _, tt := range []struct {
+		shift time.Duration
+		want  bool
+	}{{0, true}, {time.Minute, true}, {-time.Minute, true}, {61 * time.Second, false}, {-61 * time.Second, false}} {
+		r := httptest.NewRequest(http.MethodPost, "/", nil)
+		s.Sign(r, nil, now)
+		if got := s.Authentic(r, nil, remote, now.Add(tt.shift)); got != tt.want {
+			t.Errorf("after %v: %v", tt.shift, got)
+		}
+	}
+	for _, timestamp := range []string{"", "now", "-1", "99999999999999999999", "1e9"} {
+		r := httptest.NewRequest(http.MethodPost, "/", nil)
+		s.Sign(r, nil, now)
+		r.Header.Set("X-T", timestamp)
+		if s.Authentic(r, nil, remote, now) {
+			t.Errorf("the timestamp %q is taken", timestamp)
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package sinks
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"partnersync/internal/diag"
+)
+
+// limitRule is a number of requests that the target takes per period. They
+// are spread over it: burst at once, the rest at an even pace, so that no
+// window of that length ever sees more than requests.
+type limitRule struct {
+	Requests   int           `yaml:"requests,required"`
+	Per        time.Duration `yaml:"per,required"`
+	Burst      int           `yaml:"burst"` // a fifth where it is not set
+	Operations []Operation   `yaml:"operations,single"`
+}
+
+// DecodeNode reads a rule and refuses one that lets nothing through.
+func (l *limitRule) DecodeNode(n diag.Node, d *diag.Decoding) {
+	type plain limitRule
+	before := len(d.Problems)
+	d.Decode(n, (*plain)(l))
+	if len(d.Problems) == before && (l.Requests < 1 || l.Per <= 0 || l.Burst < 0) {
+		d.Errorf(n, "", "a limit needs at least one request and a period")
+	}
+}
+
+// report is a header in which the target tells what is left: at or below that
+// number nothing is sent for a while.
+type report struct {
+	Remaining string `yaml:"remaining,required"` // the header
+	Below     int    `yaml:"below"`              // 0: when nothing is left
+	Wait      *wait  `yaml:"wait,required"`
+}
+
+// patience is the longest wait inside Write; who has to wait longer is told so.
+const patience = 2 * time.Second
+
+// limiter holds the requests of one sink to its limits.
+type limiter struct {
+	slots   chan struct{}
+	rates   []pace
+	now     func() time.Time
+	waited  func(reason string, d time.Duration)
+	mu      sync.Mutex
+	blocked time.Time // nothing is sent before
+}
+
+type pace struct {
+	operations []Operation
+	limiter    *rate.Limiter
+}
+
+func newLimiter(rules []limitRule, concurrency int, now func() time.Time, waited func(string, time.Duration)) *limiter {
+	l := &limiter{slots: make(chan struct{}, concurrency), now: now, waited: waited}
+	for _, r := range rules {
+		burst := min(orDefault(r.Burst, max(r.Requests/5, 1)), r.Requests)
+		steady := max(r.Requests-burst, 1)
+		every := rate.Limit(float64(steady) / r.Per.Seconds())
+		l.rates = append(l.rates, pace{r.Operations, rate.NewLimiter(every, burst)})
+	}
+	return l
+}
+
+// refused tells how long somebody would have to wait, and for what.
+type refused struct {
+	wait   time.Duration
+	reason string
+}
+
+// acquire waits for a free place and for the limits; release gives the place
+// back. It does not wait longer than patience: then it returns how long it
+// would take. The error is that of the context.
+func (l *limiter) acquire(ctx context.Context, op Operation) (release func(), no *refused, err error) {
+	if no := l.pause(); no != nil {
+		return nil, no, nil
+	}
+	started := l.now()
+	select {
+	case l.slots <- struct{}{}:
+	default:
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		select {
+		case l.slots <- struct{}{}:
+			l.waited("concurrency", l.now().Sub(started))
+		case <-timer.C:
+			l.waited("concurrency", patience)
+			return nil, &refused{time.Second, "concurrency"}, nil
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		}
+	}
+	release = func() { <-l.slots }
+	delay, reason, undo := l.reserve(op)
+	if delay > patience {
+		undo()
+		release()
+		return nil, &refused{delay, reason}, nil
+	}
+	if delay > 0 {
+		timer := time.NewTimer(delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			l.waited(reason, delay)
+		case <-ctx.Done():
+			undo()
+			release()
+			return nil, nil, ctx.Err()
+		}
+	}
+	return release, nil, nil
+}
+
+// pause tells how long the target wants to be left alone. Even a short pause
+// is handed back: who comes again then brings a fuller batch.
+func (l *limiter) pause() *refused {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if d := l.blocked.Sub(l.now()); d > 0 {
+		return &refused{d, "throttled"}
+	}
+	return nil
+}
+
+func (l *limiter) reserve(op Operation) (delay time.Duration, reason string, undo func()) {
+	now := l.now()
+	var taken []*rate.Reservation
+	for _, p := range l.rates {
+		if p.operations != nil && !slices.Contains(p.operations, op) {
+			continue
+		}
+		r := p.limiter.ReserveN(now, 1)
+		taken = append(taken, r)
+		delay = max(delay, r.DelayFrom(now))
+	}
+	return delay, "rate", func() {
+		for _, r := range taken {
+			r.CancelAt(now)
+		}
+	}
+}
+
+// block stops everything for d.
+func (l *limiter) block(d time.Duration) {
+	until := l.now().Add(d)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if until.After(l.blocked) {
+		l.blocked = until
+	}
+}
+
+// heed reads what the target reports of its limits.
+func (l *limiter) heed(d *Description, a *answer) {
+	for i := range d.reports {
+		r := &d.reports[i]
+		left, err := strconv.Atoi(a.header.Get(http.CanonicalHeaderKey(r.Remaining)))
+		if err != nil || left > r.Below {
+			continue
+		}
+		if wait := r.Wait.duration(d, a, l.now()); wait > 0 {
+			l.block(wait)
+		}
+	}
+}

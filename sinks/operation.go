@@ -1,0 +1,264 @@
+package sinks
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"partnersync/internal/diag"
+	"partnersync/mappers"
+)
+
+// operations are the ones that a description may have.
+var operations = []Operation{Upsert, Update, Create, Find, Link, Unlink, Archive, Describe, WhoAmI}
+
+// operation is one compiled way to carry out an operation.
+type operation struct {
+	name       Operation
+	index      int // among the ways of this operation
+	when       *leaf
+	needs      []*leaf // what a row must have
+	through    bool    // no request of its own: find, then update or create
+	method     string
+	path       *template
+	query      []named
+	headers    []named
+	body       *body
+	rows       int
+	repeatable bool // sending it twice does no harm
+	result     resultRules
+	outline    *outline
+	shared     []*leaf // what all rows of one request must agree on
+}
+
+type named struct {
+	name  string
+	value *template
+}
+
+// operationDocument is the grammar of one operation.
+type operationDocument struct {
+	Like       Operation   `yaml:"like"`    // as another operation, with the keys here on top
+	Through    Operation   `yaml:"through"` // find: look for the record first, then update or create
+	When       diag.Node   `yaml:"when"`    // of several ways, the first whose condition holds
+	Needs      []diag.Node `yaml:"needs,single"`
+	Method     string      `yaml:"method"`
+	Path       diag.Node   `yaml:"path"`
+	Query      diag.Node   `yaml:"query"`
+	Headers    diag.Node   `yaml:"headers"`
+	Body       diag.Node   `yaml:"body"`
+	Rows       int         `yaml:"rows"`
+	Repeatable *bool       `yaml:"repeatable"`
+	Result     resultRules `yaml:"result"`
+	Self       diag.Node   `yaml:",node"`
+}
+
+// address is the base URL, taken apart.
+type address struct {
+	origin string // scheme://host
+	path   string // escaped, without a slash at its end
+	query  string
+	host   string
+}
+
+func (desc *Description) compileBase(doc *document, user diag.Node, d *diag.Decoding) {
+	n := doc.BaseURL
+	if doc.URL.Exists() {
+		n = doc.URL
+	}
+	if n.Kind() != diag.Scalar {
+		at := user
+		if p := user.Get("preset"); p.Exists() {
+			at = p
+		}
+		hint := "add base_url: https://..."
+		if desc.Preset != "" && !desc.whole.Get("base_url").Exists() {
+			hint = "add url: https://..."
+		}
+		d.Errorf(at, hint, "the address of the sink is missing")
+		return
+	}
+	t := compileTemplate(n, settingsScope(), d)
+	if t == nil {
+		return
+	}
+	text := t.settings(desc)
+	base, ok := parseAddress(text)
+	if !ok {
+		shown := text
+		if t.secret {
+			shown = n.Text()
+		}
+		d.Errorf(n, "write it as https://host/path", "%q is no address", shown)
+		return
+	}
+	desc.base = base
+	if t.secret {
+		desc.hide(text)
+	}
+}
+
+func parseAddress(text string) (address, bool) {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.Fragment != "" {
+		return address{}, false
+	}
+	return address{
+		origin: u.Scheme + "://" + u.Host, host: u.Host, query: u.RawQuery,
+		path: strings.TrimSuffix(u.EscapedPath(), "/"),
+	}, true
+}
+
+// compileOperations compiles every way of every operation.
+func (desc *Description) compileOperations(n diag.Node, user diag.Node, d *diag.Decoding) {
+	desc.operations = map[Operation][]*operation{}
+	if n.Kind() != diag.Map || len(n.Entries()) == 0 {
+		d.Errorf(user, "describe at least one, such as upsert, or name a preset", "the sink has no operations")
+		return
+	}
+	for _, e := range n.Entries() {
+		op := Operation(e.Key.Text())
+		if !slices.Contains(operations, op) {
+			d.Errorf(e.Key, diag.OneOf(string(op), texts(operations)), "unknown operation %q", op)
+			continue
+		}
+		ways := e.Value.Items()
+		if e.Value.Kind() != diag.List {
+			ways = []diag.Node{e.Value}
+		}
+		for i, way := range ways {
+			if o := desc.compileOperation(op, i, way, n, d); o != nil {
+				desc.operations[op] = append(desc.operations[op], o)
+			}
+		}
+	}
+	for _, e := range n.Entries() {
+		if ways := desc.operations[Operation(e.Key.Text())]; len(ways) > 0 && ways[0].through {
+			for _, needed := range []Operation{Find, Create, Update} {
+				if !desc.Supports(needed) {
+					d.Errorf(e.Key, "describe it below operations", "going through find needs the operation %q", needed)
+				}
+			}
+		}
+	}
+}
+
+func (desc *Description) compileOperation(op Operation, index int, n, all diag.Node, d *diag.Decoding) *operation {
+	if like := n.Get("like"); like.Exists() {
+		other := all.Get(like.Text())
+		if other.Kind() != diag.Map || other.Get("like").Exists() || like.Text() == string(op) {
+			d.Errorf(like, diag.OneOf(like.Text(), all.Keys()), "there is no operation %q to be like", like.Text())
+			return nil
+		}
+		n = diag.Overlay(other, n)
+	}
+	before := len(d.Problems)
+	var doc operationDocument
+	d.Decode(n, &doc)
+	if n.Kind() != diag.Map || len(d.Problems) > before {
+		return nil
+	}
+	scope := operationScope(op, desc.settingSchemas())
+	o := &operation{name: op, index: index, result: doc.Result}
+	if doc.When.Exists() {
+		o.when = compileLeaf(doc.When, mappers.WantBool, scope, d)
+	}
+	for _, need := range doc.Needs {
+		if l := compileLeaf(need, mappers.WantAny, scope, d); l != nil {
+			o.needs = append(o.needs, l)
+		}
+	}
+	if doc.Through != "" {
+		if doc.Through != Find || op != Upsert {
+			d.Errorf(n.Get("through"), "", "only upsert can go through find")
+		}
+		o.through, o.rows = true, 1
+		return o
+	}
+	o.method = strings.ToUpper(orDefault(doc.Method, http.MethodPost))
+	if !slices.Contains([]string{"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"}, o.method) {
+		d.Errorf(n.Get("method"), "one of: GET, POST, PUT, PATCH, DELETE, HEAD", "unknown method %q", doc.Method)
+	}
+	o.repeatable = op != Create
+	if doc.Repeatable != nil {
+		o.repeatable = *doc.Repeatable
+	}
+	if doc.Path.Exists() {
+		o.path = compileTemplate(doc.Path, scope, d)
+		if text := doc.Path.Text(); text != "" && !strings.HasPrefix(text, "/") {
+			d.Errorf(doc.Path, "start it with /", "%q is no path below the address of the sink", text)
+		}
+	}
+	o.query = compileNamed(doc.Query, scope, d)
+	o.headers = append(compileNamed(desc.headers, scope, d), compileNamed(doc.Headers, scope, d)...)
+	if doc.Body.Exists() {
+		o.body = compileBody(doc.Body, scope, d)
+	}
+	desc.settleRows(o, &doc, n, d)
+	o.result.check(op, n.Get("result"), d)
+	if len(d.Problems) > before && d.Problems[before:].Failed() {
+		return o
+	}
+	o.outline = desc.outlineOf(&o.result)
+	o.shared = o.leavesShared()
+	return o
+}
+
+// settleRows settles how many rows one request takes. Where the body does not
+// say how it repeats, that of several rows is a list.
+func (desc *Description) settleRows(o *operation, doc *operationDocument, n diag.Node, d *diag.Decoding) {
+	o.rows = max(doc.Rows, 1)
+	if o.rows > 1 && !doc.Body.Exists() {
+		d.Errorf(n.Get("rows"), "the body says where they go, with `$each: records`", "several rows need a body")
+	}
+	if desc.batch.Rows > 0 {
+		o.rows = min(o.rows, desc.batch.Rows)
+	}
+	if o.rows > 1 && o.body != nil && !o.body.repeatsRows() {
+		o.body = &body{kind: bodyEach, element: o.body}
+	}
+}
+
+func compileNamed(n diag.Node, scope *mappers.Scope, d *diag.Decoding) []named {
+	if n.Exists() && n.Kind() != diag.Map {
+		d.Errorf(n, "", "expected a map of names and values")
+	}
+	var out []named
+	for _, e := range n.Entries() {
+		if t := compileTemplate(e.Value, scope, d); t != nil {
+			out = append(out, named{e.Key.Text(), t})
+		}
+	}
+	return out
+}
+
+// leaves are all expressions of the operation.
+func (o *operation) leaves() []*leaf { return append(o.outside(), o.body.leaves(true, nil)...) }
+
+// outside are the expressions of the address and the headers.
+func (o *operation) outside() []*leaf {
+	out := o.path.leaves()
+	for _, n := range o.query {
+		out = append(out, n.value.leaves()...)
+	}
+	for _, n := range o.headers {
+		out = append(out, n.value.leaves()...)
+	}
+	return out
+}
+
+// leavesShared are those that read a row but stand outside the repetition over
+// the rows: one request has one value for them.
+func (o *operation) leavesShared() []*leaf {
+	var out []*leaf
+	if o.rows == 1 {
+		return nil
+	}
+	for _, l := range append(o.outside(), o.body.leaves(false, nil)...) {
+		if strings.Contains(l.text, "record.") || strings.Contains(l.text, "link.") {
+			out = append(out, l)
+		}
+	}
+	return out
+}

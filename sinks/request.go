@@ -1,0 +1,337 @@
+package sinks
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	"partnersync/mappers"
+)
+
+// Preview is a request as Write would send it, its secrets hidden.
+type Preview struct {
+	Operation Operation
+	Method    string
+	URL       string
+	Header    http.Header
+	Body      []byte
+	Rows      int
+}
+
+// request is one rendered request.
+type request struct {
+	op     *operation
+	method string
+	url    string
+	header http.Header
+	body   []byte
+	units  []*unit // those that are in it
+	id     string
+}
+
+// rendering is what expressions see while one request is made.
+type rendering struct {
+	d      *Description
+	op     Operation
+	units  []*unit
+	id     string
+	failed map[*unit]error
+}
+
+// render makes the request for rows that agree on all that they share. The
+// errors are those of rows that cannot be written and are not in it; a nil
+// request means that none can.
+func (d *Description) render(o *operation, units []*unit) (*request, map[*unit]error) {
+	r := &rendering{d: d, op: o.name, units: units, id: requestID(units), failed: map[*unit]error{}}
+	r.units = r.whole(o)
+	var first *unit
+	if len(r.units) > 0 {
+		first = r.units[0]
+	}
+	if first == nil && len(units) > 0 {
+		return nil, r.failed
+	}
+	all := func(err error) (*request, map[*unit]error) {
+		r.failed[nil] = err
+		for _, u := range r.units {
+			r.failed[u] = err
+		}
+		return nil, r.failed
+	}
+	target, err := r.target(o, first)
+	if err != nil {
+		return all(err)
+	}
+	req := &request{op: o, id: r.id, method: o.method, url: target, header: http.Header{}}
+	req.header.Set("Accept", "application/json")
+	req.header.Set("User-Agent", "partnersync")
+	if o.body != nil {
+		req.header.Set("Content-Type", "application/json")
+		buf := buffers.Get().(*[]byte)
+		dst, _, err := r.appendBody((*buf)[:0], o.body, first, nil)
+		req.body = slices.Clone(dst)
+		*buf = dst
+		buffers.Put(buf)
+		if err != nil {
+			return all(err)
+		}
+	}
+	for _, h := range o.headers {
+		text, err := h.value.text(r, first, nil, false)
+		if err != nil {
+			return all(err)
+		}
+		if strings.ContainsAny(text, "\r\n\x00") {
+			return all(fmt.Errorf("the value of the header %s has a line break", h.name))
+		}
+		if text != "" {
+			req.header.Set(h.name, text)
+		}
+	}
+	for _, u := range units {
+		if r.failed[u] == nil {
+			req.units = append(req.units, u)
+		}
+	}
+	if len(units) > 0 && len(req.units) == 0 {
+		return nil, r.failed
+	}
+	return req, r.failed
+}
+
+// whole are the rows that have what the operation cannot do without.
+func (r *rendering) whole(o *operation) []*unit {
+	if len(o.needs) == 0 {
+		return r.units
+	}
+	kept := make([]*unit, 0, len(r.units))
+	for _, u := range r.units {
+		for _, need := range o.needs {
+			if v, err := need.value(r, u, nil); err != nil || v == nil {
+				r.failed[u] = fmt.Errorf("the row has no %s", need.text)
+				break
+			}
+		}
+		if r.failed[u] == nil {
+			kept = append(kept, u)
+		}
+	}
+	return kept
+}
+
+// buffers are reused between requests: a body of a hundred rows is large.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 16<<10); return &b }}
+
+// requestID is the trace of the one row, or stands for all of several.
+func requestID(units []*unit) string {
+	switch len(units) {
+	case 0:
+		return ""
+	case 1:
+		return units[0].trace()
+	}
+	h := sha256.New()
+	for _, u := range units {
+		h.Write([]byte(u.trace()))
+		h.Write([]byte{0})
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// target is the address. Its scheme and host are always the description's:
+// what expressions give comes after them, escaped.
+func (r *rendering) target(o *operation, u *unit) (string, error) {
+	var b strings.Builder
+	b.WriteString(r.d.base.origin)
+	b.WriteString(r.d.base.path)
+	if o.path != nil {
+		text, err := o.path.text(r, u, escapeSegment, true)
+		if err != nil {
+			return "", err
+		}
+		b.WriteString(text)
+	}
+	sign := "?"
+	if r.d.base.query != "" {
+		b.WriteString("?" + r.d.base.query)
+		sign = "&"
+	}
+	for _, q := range o.query {
+		text, err := q.value.text(r, u, nil, false)
+		if err != nil {
+			return "", err
+		}
+		if text == "" {
+			continue
+		}
+		b.WriteString(sign + url.QueryEscape(q.name) + "=" + url.QueryEscape(text))
+		sign = "&"
+	}
+	return b.String(), nil
+}
+
+// appendBody writes one part of a body; false where it has no value and is
+// left out.
+func (r *rendering) appendBody(dst []byte, b *body, u *unit, item any) ([]byte, bool, error) {
+	switch b.kind {
+	case bodyNull:
+		return append(dst, "null"...), true, nil
+	case bodyLeaf:
+		v, err := b.leaf.value(r, u, item)
+		if err != nil || v == nil {
+			return dst, false, err
+		}
+		dst, err = r.d.values.appendJSON(dst, v)
+		return dst, true, err
+	case bodyMap:
+		return r.appendMap(dst, b, u, item)
+	case bodyList:
+		dst = append(dst, '[')
+		first := true
+		for _, one := range b.items {
+			var err error
+			if dst, err = r.appendElement(dst, one, u, item, &first); err != nil {
+				return dst, true, err
+			}
+		}
+		return append(dst, ']'), true, nil
+	}
+	if b.each != nil {
+		return r.appendItems(dst, b, u, item)
+	}
+	dst = append(dst, '[')
+	first := true
+	for _, one := range r.units {
+		before, was := len(dst), first
+		var err error
+		if dst, err = r.appendElement(dst, b.element, one, item, &first); err != nil {
+			// One row that cannot be written does not take the others with it.
+			dst, first = dst[:before], was
+			r.failed[one] = err
+		}
+	}
+	return append(dst, ']'), true, nil
+}
+
+// appendItems repeats an element for a list inside a row; an empty list is left out.
+func (r *rendering) appendItems(dst []byte, b *body, u *unit, item any) ([]byte, bool, error) {
+	v, err := b.each.value(r, u, item)
+	list, _ := v.([]any)
+	if err != nil || len(list) == 0 {
+		return dst, false, err
+	}
+	dst = append(dst, '[')
+	first := true
+	for _, one := range list {
+		if dst, err = r.appendElement(dst, b.element, u, one, &first); err != nil {
+			return dst, true, err
+		}
+	}
+	return append(dst, ']'), true, nil
+}
+
+func (r *rendering) appendElement(dst []byte, b *body, u *unit, item any, first *bool) ([]byte, error) {
+	before := len(dst)
+	if !*first {
+		dst = append(dst, ',')
+	}
+	dst, there, err := r.appendBody(dst, b, u, item)
+	if err != nil || !there {
+		return dst[:before], err
+	}
+	*first = false
+	return dst, nil
+}
+
+func (r *rendering) appendMap(dst []byte, b *body, u *unit, item any) ([]byte, bool, error) {
+	dst = append(dst, '{')
+	first := true
+	var err error
+	for _, e := range b.entries {
+		if e.spread {
+			if dst, first, err = r.appendSpread(dst, e.value, b.entries, u, item, first); err != nil {
+				return dst, true, err
+			}
+			continue
+		}
+		before, was := len(dst), first
+		dst = appendName(dst, e.name, &first)
+		there := false
+		if dst, there, err = r.appendBody(dst, e.value, u, item); err != nil {
+			return dst, true, err
+		}
+		if !there {
+			dst, first = dst[:before], was
+		}
+	}
+	return append(dst, '}'), true, nil
+}
+
+// appendSpread writes the members of a map into the one that is open; names
+// that stand in the description win.
+func (r *rendering) appendSpread(dst []byte, b *body, taken []entry, u *unit, item any, first bool) ([]byte, bool, error) {
+	if b.kind != bodyLeaf {
+		return dst, first, errValue
+	}
+	v, err := b.leaf.value(r, u, item)
+	if err != nil {
+		return dst, first, err
+	}
+	switch v := v.(type) {
+	case nil:
+		return dst, first, nil
+	case written:
+		return r.d.values.appendMembers(dst, v, taken, first)
+	case map[string]any:
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			if slices.ContainsFunc(taken, func(e entry) bool { return !e.spread && e.name == name }) {
+				continue
+			}
+			dst = appendName(dst, name, &first)
+			if dst, err = r.d.values.appendJSON(dst, v[name]); err != nil {
+				return dst, first, err
+			}
+		}
+		return dst, first, nil
+	}
+	return dst, first, errValue
+}
+
+// vars are the variables of an expression.
+func (r *rendering) vars(l *leaf, u *unit, item any) map[string]any {
+	m := map[string]any{
+		"setting": r.d.settings, "operation": string(r.op), "request": map[string]any{"id": r.id}, "item": item,
+		"auth": map[string]any{"tenant": r.d.auth.Tenant, "base_url": r.d.base.origin},
+	}
+	name := "record"
+	if r.op == Link || r.op == Unlink {
+		name = "link"
+	}
+	if u != nil {
+		m[name] = u.variable(&r.d.values)
+	}
+	if l.rows {
+		list := make([]any, len(r.units))
+		for i, one := range r.units {
+			list[i] = one.variable(&r.d.values)
+		}
+		m[name+"s"] = list
+	}
+	return m
+}
+
+// reason puts a rendering error into words that hold nothing of the payload.
+func reason(err error) string {
+	var eval *mappers.EvalError
+	if errors.As(err, &eval) {
+		return "the request cannot be made: " + eval.Error()
+	}
+	return "the request cannot be made: " + err.Error()
+}

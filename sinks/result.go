@@ -1,0 +1,479 @@
+package sinks
+
+import (
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"partnersync/internal/diag"
+)
+
+// resultRules say how an answer tells what became of each row.
+type resultRules struct {
+	Mode    string     `yaml:"mode"` // status, ordered, correlated, found
+	Results listing    `yaml:"results"`
+	Errors  listing    `yaml:"errors"`
+	Expect  *condition `yaml:"expect"` // holds in every answer that means success
+}
+
+// The modes.
+const (
+	modeStatus     = "status"     // the status is that of every row; errors may name some that were refused
+	modeOrdered    = "ordered"    // one element for each row, in the order of the request
+	modeCorrelated = "correlated" // elements name their row
+	modeFound      = "found"      // of a search: the elements are the records found for the one row
+)
+
+// listing is a list of an answer and what its elements say.
+type listing struct {
+	At      *path           `yaml:"at"`
+	Is      map[string]path `yaml:"is"` // where the element names its row: trace, id, key
+	ID      extract         `yaml:"id"`
+	Created *condition      `yaml:"created"`
+	OK      *condition      `yaml:"ok"` // under ordered: the row was accepted
+}
+
+func (r *resultRules) check(op Operation, n diag.Node, d *diag.Decoding) {
+	modes := []string{modeStatus, modeOrdered, modeCorrelated, modeFound}
+	if r.Mode == "" {
+		r.Mode = modeStatus
+	}
+	switch {
+	case !slices.Contains(modes, r.Mode):
+		d.Errorf(n.Get("mode"), diag.OneOf(r.Mode, modes), "unknown mode %q", r.Mode)
+	case r.Mode == modeFound && op != Find:
+		d.Errorf(n.Get("mode"), "", "only find can have the mode %q", r.Mode)
+	case (r.Mode == modeOrdered || r.Mode == modeCorrelated || r.Mode == modeFound) && r.Results.At == nil:
+		d.Errorf(n, "add results: {at: ...}", "the mode %q needs the place of the results", r.Mode)
+	case r.Mode == modeCorrelated && len(r.Results.Is) == 0:
+		d.Errorf(n, "add is: {trace: ...} to the results", "the mode %q needs to know how results name their row", r.Mode)
+	}
+	for _, l := range []diag.Node{n.Get("results"), n.Get("errors")} {
+		for _, e := range l.Get("is").Entries() {
+			if name := e.Key.Text(); !slices.Contains([]string{"trace", "id", "key"}, name) {
+				d.Errorf(e.Key, "one of: trace, id, key", "a row has no %q", name)
+			}
+		}
+	}
+}
+
+func (r *resultRules) outline(o *outline, rowErrors []extract) {
+	r.Expect.outline(o)
+	if r.Results.At == nil {
+		for _, e := range []extract{r.Results.ID} {
+			e.outline(o)
+		}
+		r.Results.Created.outline(o)
+	}
+	for _, l := range []*listing{&r.Results, &r.Errors} {
+		if l.At == nil {
+			continue
+		}
+		below := []path{*l.At, everyElement()}
+		for _, p := range l.Is {
+			o.add(append(below, p)...)
+		}
+		l.ID.outline(o, below...)
+		l.Created.outline(o, below...)
+		l.OK.outline(o, below...)
+		for _, e := range rowErrors {
+			e.outline(o, below...)
+		}
+	}
+}
+
+// outcome is a Result with what the engine itself makes of it.
+type outcome struct {
+	Result
+	fields []string // all the fields that are named
+	stop   bool     // the whole request failed: what follows is not sent either
+	again  bool     // not at fault: send again with the others that were not
+}
+
+// unknown is the code of an answer that does not say what became of a row.
+const unknown = "unknown_answer"
+
+// read tells the outcome of each unit. It never returns fewer than there are.
+func (s *Sink) read(o *operation, units []*unit, a *answer, v verdict) []outcome {
+	out := make([]outcome, len(units))
+	if v.class != OK {
+		s.refuse(out, o, units, a, v)
+		return out
+	}
+	requestID := s.clean(s.desc.errors.RequestID.one(a, nil, ""))
+	for i := range out {
+		out[i].Status, out[i].RequestID = a.status, requestID
+	}
+	r := &o.result
+	if a.tree == nil && r.wantsBody(a) {
+		s.fail(out, "the answer "+orDefault(a.fault, "is empty"))
+		return out
+	}
+	if r.Expect != nil && !a.empty && !r.Expect.holds(a, a.tree, "") {
+		s.fail(out, "the answer has a shape that the description does not know")
+		return out
+	}
+	switch r.Mode {
+	case modeOrdered:
+		s.readOrdered(out, o, units, a)
+	case modeCorrelated:
+		s.readCorrelated(out, o, units, a)
+	case modeFound:
+		s.readFound(out, o, units, a)
+	default:
+		s.readStatus(out, o, units, a)
+	}
+	return out
+}
+
+// wantsBody reports whether a success without a readable body is none.
+func (r *resultRules) wantsBody(a *answer) bool {
+	if r.Mode != modeStatus {
+		return true
+	}
+	if a.status == 204 {
+		return false
+	}
+	for _, s := range r.Results.ID {
+		if s.Path != nil && s.Header == "" {
+			return true
+		}
+	}
+	return r.Expect != nil || r.Errors.At != nil
+}
+
+// refuse gives every row the class of the request.
+func (s *Sink) refuse(out []outcome, o *operation, units []*unit, a *answer, v verdict) {
+	e := &s.desc.errors
+	base := outcome{stop: true}
+	base.Class, base.Status, base.RetryAfter = v.class, a.status, v.wait
+	s.quote(&base, e, a, a.tree, v.codes)
+	base.RequestID = s.clean(e.RequestID.one(a, a.tree, ""))
+	message := strings.Join(e.Message.first(a, a.tree, ""), "; ")
+	if message == "" {
+		message = describe(a)
+	}
+	base.Message = s.clean(message)
+	base.Sent = v.class == Unavailable && a.status >= 500 && a.status != 503
+	if v.rule != nil {
+		base.Absent = v.rule.Absent
+	}
+	switch {
+	case v.class == Split || v.class == Rejected:
+		base.stop = false
+	case v.class == Conflict:
+		base.stop = false
+		if len(units) > 1 {
+			base.Class = Split // whose conflict it is shows only alone
+		}
+	}
+	scoped := v.rule != nil && v.rule.Scope == "field" && len(units) > 1
+	carriers := 0
+	for i, u := range units {
+		out[i] = base
+		out[i].Message = scrub(base.Message, u)
+		if scoped && u.carries(base.fields) {
+			carriers++
+		} else if scoped {
+			out[i] = outcome{again: true}
+		}
+	}
+	if scoped && carriers == 0 {
+		for i := range out {
+			out[i] = base
+			out[i].Class, out[i].again = Split, false
+		}
+	}
+}
+
+// quote takes over what a refusal names.
+func (s *Sink) quote(out *outcome, e *refusal, a *answer, tree any, codes []string) {
+	if len(codes) > 0 {
+		out.Code = s.clean(codes[0])
+	}
+	out.fields = e.Field.first(a, tree, "")
+	if len(out.fields) > 0 {
+		out.Field = s.clean(out.fields[0])
+	}
+	out.Existing = s.clean(e.Existing.one(a, tree, ""))
+	allowed := e.Allowed.first(a, tree, "")
+	for _, value := range allowed[:min(len(allowed), maxAllowed)] {
+		out.Allowed = append(out.Allowed, s.clean(value))
+	}
+}
+
+// maxAllowed is how many of the values that a target would take are kept.
+const maxAllowed = 100
+
+// carries reports whether the row has a value for any of the fields, or has it
+// for its key.
+func (u *unit) carries(fields []string) bool {
+	if u.row == nil {
+		return false
+	}
+	for _, f := range fields {
+		if _, has := u.row.Values[f]; has && !u.omit[f] || f == u.row.Property {
+			return true
+		}
+	}
+	return false
+}
+
+// fail marks rows of which nobody knows what became.
+func (s *Sink) fail(out []outcome, message string) {
+	for i := range out {
+		out[i].Class, out[i].Code, out[i].Message, out[i].Sent = Unavailable, unknown, message, true
+	}
+}
+
+func (s *Sink) readStatus(out []outcome, o *operation, units []*unit, a *answer) {
+	l := &o.result.Results
+	id := ""
+	if l.At == nil && len(l.ID) > 0 {
+		if id = l.ID.one(a, a.tree, ""); id == "" && (o.name == Upsert || o.name == Create) {
+			s.fail(out, "the answer does not name the record")
+			return
+		}
+	}
+	created := o.name == Create || l.Created != nil && l.Created.holds(a, a.tree, "")
+	for i := range out {
+		out[i].Class, out[i].ID, out[i].Created = OK, id, created
+	}
+	s.readErrors(out, o, units, a, func(i int) bool { return true })
+}
+
+func (s *Sink) readOrdered(out []outcome, o *operation, units []*unit, a *answer) {
+	l := &o.result.Results
+	rows, _ := l.At.at(a.tree, "").([]any)
+	if len(rows) != len(units) {
+		s.fail(out, "the answer does not tell what became of each row")
+		return
+	}
+	for i, row := range rows {
+		if l.OK != nil && !l.OK.holds(a, row, "") {
+			s.refuseRow(&out[i], o, units[i], a, row)
+			continue
+		}
+		s.accept(&out[i], o, a, row)
+	}
+}
+
+// accept reads the element of a row that was written.
+func (s *Sink) accept(out *outcome, o *operation, a *answer, row any) {
+	l := &o.result.Results
+	out.Class, out.ID = OK, l.ID.one(a, row, "")
+	out.Created = o.name == Create || l.Created != nil && l.Created.holds(a, row, "")
+	if len(l.ID) > 0 && out.ID == "" {
+		out.Class, out.Code, out.Message, out.Sent = Unavailable, unknown, "the answer does not name the record", true
+	}
+}
+
+// refuseRow reads the element of a row that was refused.
+func (s *Sink) refuseRow(out *outcome, o *operation, u *unit, a *answer, row any) {
+	e := &s.desc.rowErrors
+	codes := e.Code.all(a, row, "")
+	message := strings.Join(e.Message.first(a, row, ""), "; ")
+	class, r := s.desc.judgeRow(o.name, a, codes, message)
+	out.Class = class
+	s.quote(out, e, a, row, codes)
+	out.Message = scrub(s.clean(orDefault(message, "refused without a reason")), u)
+	if r != nil {
+		out.Absent = r.Absent
+		out.RetryAfter = r.Wait.duration(s.desc, a, s.now())
+	}
+}
+
+func (s *Sink) readCorrelated(out []outcome, o *operation, units []*unit, a *answer) {
+	l := &o.result.Results
+	rows := newDirectory(s, units)
+	property := propertyOf(units)
+	list, isList := l.At.at(a.tree, "").([]any)
+	for _, element := range list {
+		for _, i := range rows.named(l.Is, element, property) {
+			s.accept(&out[i], o, a, element)
+		}
+	}
+	if !isList && o.result.Errors.At == nil {
+		s.fail(out, "the answer has a shape that the description does not know")
+		return
+	}
+	s.readErrors(out, o, units, a, func(i int) bool { return out[i].Class == "" })
+	for i := range out {
+		if out[i].Class == "" {
+			out[i].Class, out[i].Code, out[i].Sent = Unavailable, unknown, true
+			out[i].Message = "the answer says nothing about this row"
+		}
+	}
+}
+
+// readErrors gives the rows that errors name their refusal. Errors that name
+// nobody are of one of the rows for which open holds: when there is but one it
+// is that, else those rows are parted to find out.
+func (s *Sink) readErrors(out []outcome, o *operation, units []*unit, a *answer, open func(int) bool) {
+	l := &o.result.Errors
+	if l.At == nil {
+		return
+	}
+	list, _ := l.At.at(a.tree, "").([]any)
+	if len(list) == 0 {
+		return
+	}
+	rows, property := newDirectory(s, units), propertyOf(units)
+	var nobody []any
+	for _, element := range list {
+		named := rows.named(l.Is, element, property)
+		if len(named) == 0 {
+			nobody = append(nobody, element)
+		}
+		for _, i := range named {
+			status, id := out[i].Status, out[i].RequestID
+			out[i] = outcome{}
+			out[i].Status, out[i].RequestID = status, id
+			s.refuseRow(&out[i], o, units[i], a, element)
+		}
+	}
+	if len(nobody) == 0 {
+		return
+	}
+	var left []int
+	for i := range out {
+		if open(i) && (out[i].Class == "" || out[i].Class == OK) {
+			left = append(left, i)
+		}
+	}
+	for _, i := range left {
+		status, id := out[i].Status, out[i].RequestID
+		out[i] = outcome{}
+		out[i].Status, out[i].RequestID = status, id
+		s.refuseRow(&out[i], o, units[i], a, nobody[0])
+		if len(left) > 1 && o.repeatable {
+			out[i].Class = Split
+		}
+	}
+}
+
+func (s *Sink) readFound(out []outcome, o *operation, units []*unit, a *answer) {
+	l := &o.result.Results
+	list, ok := l.At.at(a.tree, "").([]any)
+	if !ok {
+		s.fail(out, "the answer has a shape that the description does not know")
+		return
+	}
+	var ids []string
+	for _, element := range list {
+		if id := l.ID.one(a, element, propertyOf(units)); id != "" && !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	switch len(ids) {
+	case 0:
+		out[0].Class, out[0].Absent = Rejected, true
+		out[0].Code, out[0].Message = "not_found", "no record has this key"
+	case 1:
+		out[0].Class, out[0].ID = OK, ids[0]
+	default:
+		out[0].Class, out[0].Code = Rejected, "several_found"
+		out[0].Message = "several records have this key: " + strings.Join(ids[:min(len(ids), 10)], ", ")
+	}
+}
+
+// directory finds rows by what an answer calls them.
+type directory struct {
+	s   *Sink
+	by  map[string]map[string][]int
+	all []*unit
+}
+
+func newDirectory(s *Sink, units []*unit) *directory {
+	return &directory{s: s, all: units, by: map[string]map[string][]int{}}
+}
+
+// named returns the rows that an element names; by trace if it can, then by id, then by key.
+func (d *directory) named(is map[string]path, element any, property string) []int {
+	for _, kind := range []string{"trace", "id", "key"} {
+		p, ok := is[kind]
+		if !ok {
+			continue
+		}
+		var rows []int
+		for _, text := range p.texts(element, property, nil) {
+			if kind == "key" {
+				text = d.s.Fold(property, text)
+			}
+			rows = append(rows, d.rows(kind)[text]...)
+		}
+		if len(rows) > 0 {
+			return rows
+		}
+	}
+	return nil
+}
+
+func (d *directory) rows(kind string) map[string][]int {
+	if d.by[kind] == nil {
+		m := make(map[string][]int, len(d.all))
+		for i, u := range d.all {
+			if name := u.name(d.s, kind); name != "" {
+				m[name] = append(m[name], i)
+			}
+		}
+		d.by[kind] = m
+	}
+	return d.by[kind]
+}
+
+func (u *unit) name(s *Sink, kind string) string {
+	switch {
+	case kind == "trace":
+		return u.trace()
+	case u.row == nil:
+		return ""
+	case kind == "id":
+		return u.row.ID
+	}
+	return s.Fold(u.row.Property, u.row.Key)
+}
+
+func propertyOf(units []*unit) string {
+	if len(units) == 0 || units[0].row == nil {
+		return ""
+	}
+	return units[0].row.Property
+}
+
+// describe puts an answer without a message of its own into words.
+func describe(a *answer) string {
+	text := "the target answered " + statusText(a.status)
+	switch {
+	case a.status >= 300 && a.status < 400:
+		text += ": redirects are not followed, the address of the sink has to be the final one"
+	case a.fault != "":
+		text += ", and the answer " + a.fault
+	case a.json || a.empty:
+	case strings.HasPrefix(strings.TrimSpace(a.text), "<"):
+		text += " with a page of HTML"
+	case a.text != "":
+		text += ": " + a.text
+	}
+	return text
+}
+
+// maxMessage is how much of a target's words is kept, in characters.
+const maxMessage = 500
+
+// clean makes a target's words fit to be shown: no secrets, no control
+// characters, no novels.
+func (s *Sink) clean(message string) string {
+	message = s.redactor.Redact(strings.ToValidUTF8(message, "\uFFFD"))
+	message = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, message)
+	if utf8.RuneCountInString(message) > maxMessage {
+		message = string([]rune(message)[:maxMessage]) + "…"
+	}
+	return strings.TrimSpace(message)
+}

@@ -1,0 +1,103 @@
+package sinks
+
+import "time"
+
+// Class says what follows from an answer; the classes are a closed set and a metric label.
+type Class string
+
+// The classes of the design, §4.
+const (
+	OK          Class = "ok"
+	Rejected    Class = "rejected"
+	Split       Class = "split" // never leaves Write: the engine halves the batch itself
+	Conflict    Class = "conflict"
+	Throttled   Class = "throttled"
+	Parked      Class = "parked"
+	Held        Class = "held"
+	Unavailable Class = "unavailable"
+	Timeout     Class = "timeout"
+	Network     Class = "network"
+)
+
+// Classes lists all classes that a Result can have.
+func Classes() []Class {
+	return []Class{OK, Rejected, Conflict, Throttled, Parked, Held, Unavailable, Timeout, Network}
+}
+
+// Operation is what a request does.
+type Operation string
+
+// The operations that a preset may describe.
+const (
+	Upsert   Operation = "upsert"
+	Update   Operation = "update"
+	Create   Operation = "create"
+	Find     Operation = "find"
+	Link     Operation = "link"
+	Unlink   Operation = "unlink"
+	Archive  Operation = "archive"
+	Describe Operation = "describe"
+	WhoAmI   Operation = "whoami"
+)
+
+// Row is one record to write. Rows of one Write share their operation and object.
+type Row struct {
+	Trace    string // correlates the row with its result; unique in the process, made by the caller
+	Object   string
+	Property string         // the CRM property that holds our key; "" for a key that stays ours
+	Key      string         // our key
+	ID       string         // the CRM's id, once known
+	Values   map[string]any // string, bool, int64, decimal.Decimal, []any, map[string]any; nil blanks the property
+	Optional []string       // names of Values that may be left out if the CRM refuses them by name
+	Event    EventInfo      // what caused the row, for presets that pass it on (webhook)
+
+	Operation Operation // what Group answers; "" lets the sink choose between update and upsert
+	Links     []RowLink // sent with a create, where the description can; see Description.LinksOnCreate
+}
+
+// RowLink is a link that a record is created with.
+type RowLink struct {
+	Object string // of the other record
+	ID     string // the CRM's id of it
+	As     string
+}
+
+// EventInfo is what a request body may tell about the event behind a row.
+type EventInfo struct {
+	ID         string
+	Source     string
+	Type       string
+	OccurredAt time.Time
+	Mapping    string
+}
+
+// LinkRow is one connection between two records, both known by the CRM's ids.
+type LinkRow struct {
+	Trace    string
+	From, To Ref
+	As       string
+	Remove   bool
+}
+
+// Ref names one record.
+type Ref struct {
+	Object, Property, Key, ID string
+}
+
+// Result is what became of one row.
+type Result struct {
+	Class      Class
+	Status     int           // HTTP status, 0 where no answer came
+	ID         string        // the CRM's id of the record, "" where it does not say
+	Created    bool          // the request made the record
+	Existing   string        // with Conflict: the CRM's id of the record in the way, if it names one
+	Code       string        // the CRM's code for the refusal
+	Message    string        // the CRM's words: secrets hidden, capped, no value that we sent
+	Field      string        // the refused field, if named
+	Allowed    []string      // the values that the CRM would take, if named
+	RetryAfter time.Duration // with Throttled and Parked: how long to wait
+	Sent       bool          // the request may have taken effect (matters for Timeout and Network)
+	Dropped    []string      // optional fields that were left out in the end
+	RequestID  string        // the CRM's id of the request
+	Absent     bool          // with Rejected: the record that the row names is not in the CRM
+}

@@ -1,0 +1,350 @@
+package sandbox
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// firstID is beyond 32 bits and long enough that a float prints it with an exponent: an id that went through a number shows.
+const firstID = 171_000_000_000
+
+// Record is a copy of one record.
+type Record struct {
+	Dialect    string         `json:"dialect"`
+	Object     string         `json:"object"`
+	ID         string         `json:"id"`
+	Properties map[string]any `json:"properties"`
+	Created    time.Time      `json:"created"`
+	Updated    time.Time      `json:"updated"`
+	Writes     int            `json:"writes"` // how often it was written, its creation included
+}
+
+// Link ties two records. It is kept in the direction in which it was first made.
+type Link struct {
+	Dialect    string `json:"dialect"`
+	FromObject string `json:"from_object"`
+	FromID     string `json:"from_id"`
+	ToObject   string `json:"to_object"`
+	ToID       string `json:"to_id"`
+	Category   string `json:"category"`
+	TypeID     int    `json:"type_id"`
+	Label      string `json:"label,omitzero"`
+}
+
+// Property defines one field of an object.
+type Property struct {
+	Name      string
+	Label     string   // empty: the name
+	Type      string   // string (also when empty), number, date, datetime, bool, enumeration
+	FieldType string   // the CRM's form field; "checkbox" lets an enumeration hold several values
+	Group     string   // the CRM's property group
+	Unique    bool     // two records cannot hold one value; usable as an upsert key
+	Required  bool     // must be set on create, where the dialect's version enforces it
+	ReadOnly  bool     // set by the CRM alone
+	Options   []string // the internal values of an enumeration; empty: any
+
+	aliases string // another property whose values, separated by ";", identify the record too
+}
+
+// Pipeline is a named list of stages.
+type Pipeline struct {
+	ID     string
+	Label  string
+	Stages []Stage
+}
+
+// Stage is a step of a Pipeline.
+type Stage struct {
+	ID       string
+	Label    string
+	Metadata map[string]string
+}
+
+// store holds the records of all dialects. The caller of any method holds mu.
+type store struct {
+	mu     sync.Mutex
+	lag    time.Duration
+	ids    int64
+	tables []*table
+	links  []Link
+	linked map[Link]bool
+}
+
+// table holds the records of one object of one dialect.
+type table struct {
+	dialect    string
+	object     string
+	typeID     string // the CRM's own name of the object, where it has another
+	properties map[string]*Property
+	names      []string // of properties, in the order of their definition
+	pipelines  []Pipeline
+	rows       []*record // archived ones too, oldest first
+	byID       map[string]*record
+	keys       []*Property                   // the unique ones of properties
+	unique     map[string]map[string]*record // property, folded value
+}
+
+type record struct {
+	id         string
+	properties map[string]any
+	created    time.Time
+	updated    time.Time
+	writes     int
+	archived   bool
+	past       []snapshot // with a lag: states that a search may still see, oldest first
+}
+
+type snapshot struct {
+	at         time.Time
+	properties map[string]any
+	archived   bool
+}
+
+func newStore(lag time.Duration) *store {
+	return &store{lag: lag, linked: map[Link]bool{}}
+}
+
+// table returns nil for an object that nobody defined.
+func (s *store) table(dialect, object string) *table {
+	for _, t := range s.tables {
+		if t.dialect == dialect && t.object == object {
+			return t
+		}
+	}
+	return nil
+}
+
+// define returns the table of an object, made if need be.
+func (s *store) define(dialect, object string) *table {
+	if t := s.table(dialect, object); t != nil {
+		return t
+	}
+	t := &table{
+		dialect: dialect, object: object,
+		properties: map[string]*Property{}, byID: map[string]*record{}, unique: map[string]map[string]*record{},
+	}
+	s.tables = append(s.tables, t)
+	return t
+}
+
+func (s *store) nextID() int64 {
+	s.ids++
+	return firstID + s.ids
+}
+
+func (s *store) create(t *table, id string, properties map[string]any, now time.Time) *record {
+	r := &record{id: id, properties: make(map[string]any, len(properties)), created: now}
+	t.rows = append(t.rows, r)
+	t.byID[id] = r
+	s.update(t, r, properties, now)
+	return r
+}
+
+// update sets what changes holds; nil and "" clear.
+func (s *store) update(t *table, r *record, changes map[string]any, now time.Time) {
+	for name, value := range changes {
+		s.set(t, r, name, value)
+	}
+	s.written(r, now)
+}
+
+// set changes one property without counting a write.
+func (s *store) set(t *table, r *record, name string, value any) {
+	t.index(r, name, false)
+	if value == nil || value == "" {
+		delete(r.properties, name)
+	} else {
+		r.properties[name] = value
+	}
+	t.index(r, name, true)
+}
+
+// written ends a change: it counts one write and keeps the state for searches.
+func (s *store) written(r *record, now time.Time) {
+	r.writes++
+	r.updated = now
+	s.remember(r, now)
+}
+
+func (s *store) archive(t *table, r *record, now time.Time) {
+	for name := range r.properties {
+		t.index(r, name, false)
+	}
+	r.archived = true
+	r.updated = now
+	s.remember(r, now)
+	s.links = slices.DeleteFunc(s.links, func(l Link) bool {
+		gone := l.Dialect == t.dialect &&
+			(l.FromObject == t.object && l.FromID == r.id || l.ToObject == t.object && l.ToID == r.id)
+		if gone {
+			delete(s.linked, l)
+		}
+		return gone
+	})
+}
+
+// remember keeps the present state, and drops those that no search can see any more.
+func (s *store) remember(r *record, now time.Time) {
+	if s.lag <= 0 {
+		return
+	}
+	seen := now.Add(-s.lag)
+	for len(r.past) > 1 && !r.past[1].at.After(seen) {
+		r.past = r.past[1:]
+	}
+	r.past = append(r.past, snapshot{at: now, properties: r.copied(), archived: r.archived})
+}
+
+// indexed returns the state that a search sees, or nil.
+func (s *store) indexed(r *record, now time.Time) map[string]any {
+	if s.lag <= 0 {
+		if r.archived {
+			return nil
+		}
+		return r.properties
+	}
+	seen := now.Add(-s.lag)
+	for _, p := range slices.Backward(r.past) {
+		if p.at.After(seen) {
+			continue
+		}
+		if p.archived {
+			return nil
+		}
+		return p.properties
+	}
+	return nil
+}
+
+// link reports false when there is such a link already.
+func (s *store) link(l Link) bool {
+	if s.linked[l] {
+		return false
+	}
+	s.linked[l] = true
+	s.links = append(s.links, l)
+	return true
+}
+
+func (s *store) unlink(remove func(Link) bool) {
+	s.links = slices.DeleteFunc(s.links, func(l Link) bool {
+		if !remove(l) {
+			return false
+		}
+		delete(s.linked, l)
+		return true
+	})
+}
+
+func (s *store) clear() {
+	s.ids = 0
+	s.links = nil
+	clear(s.linked)
+	for _, t := range s.tables {
+		t.rows = nil
+		clear(t.byID)
+		for _, values := range t.unique {
+			clear(values)
+		}
+	}
+}
+
+func (t *table) defineProperty(p Property) {
+	if p.Type == "" {
+		p.Type = "string"
+	}
+	if p.Label == "" {
+		p.Label = p.Name
+	}
+	if t.properties[p.Name] == nil {
+		t.names = append(t.names, p.Name)
+	}
+	t.properties[p.Name] = &p
+	t.keys = slices.DeleteFunc(t.keys, func(k *Property) bool { return k.Name == p.Name })
+	delete(t.unique, p.Name)
+	if !p.Unique {
+		return
+	}
+	t.keys = append(t.keys, &p)
+	t.unique[p.Name] = map[string]*record{}
+	for _, r := range t.rows {
+		if !r.archived {
+			t.index(r, p.Name, true)
+		}
+	}
+}
+
+func (t *table) definePipeline(p Pipeline) {
+	if i := slices.IndexFunc(t.pipelines, func(old Pipeline) bool { return old.ID == p.ID }); i >= 0 {
+		t.pipelines[i] = p
+		return
+	}
+	t.pipelines = append(t.pipelines, p)
+}
+
+func (t *table) live(id string) *record {
+	if r := t.byID[id]; r != nil && !r.archived {
+		return r
+	}
+	return nil
+}
+
+// find returns the live record that holds a value of a unique property, or nil.
+func (t *table) find(property, value string) *record {
+	return t.unique[property][strings.ToLower(value)]
+}
+
+// index adds or removes the entries of a record that depend on one of its properties.
+func (t *table) index(r *record, name string, add bool) {
+	for _, k := range t.keys {
+		if name != k.Name && name != k.aliases {
+			continue
+		}
+		values := t.unique[k.Name]
+		indexValue(values, r, text(r.properties[k.Name]), add)
+		if k.aliases == "" {
+			continue
+		}
+		for value := range strings.SplitSeq(text(r.properties[k.aliases]), ";") {
+			indexValue(values, r, strings.TrimSpace(value), add)
+		}
+	}
+}
+
+func (t *table) export(r *record) Record {
+	return Record{
+		Dialect: t.dialect, Object: t.object, ID: r.id, Properties: r.copied(),
+		Created: r.created, Updated: r.updated, Writes: r.writes,
+	}
+}
+
+func (r *record) copied() map[string]any { return maps.Clone(r.properties) }
+
+func indexValue(values map[string]*record, r *record, value string, add bool) {
+	value = strings.ToLower(value)
+	switch {
+	case value == "":
+	case add:
+		values[value] = r
+	case values[value] == r:
+		delete(values, value)
+	}
+}
+
+// text spells a stored value; nil is "".
+func text(value any) string {
+	switch v := value.(type) {
+	case nil:
+		return ""
+	case string:
+		return v
+	}
+	return fmt.Sprint(value)
+}
+
+func spellID(n int64) string { return strconv.FormatInt(n, 10) }

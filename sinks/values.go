@@ -1,0 +1,346 @@
+package sinks
+
+import (
+	"errors"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/shopspring/decimal"
+
+	"partnersync/internal/diag"
+)
+
+// valueRules say how a target wants its values written.
+type valueRules struct {
+	Whole    bool      `yaml:"whole"`    // every request carries all that is wanted of a record, not just what has changed
+	As       string    `yaml:"as"`       // json (the default), or text: every value is a JSON string
+	Blank    string    `yaml:"blank"`    // how a field is blanked: null (the default), empty, none
+	List     string    `yaml:"list"`     // under text: what stands between the elements of a list
+	Time     string    `yaml:"time"`     // rfc3339 (the default), ms, s, or Go's layout
+	Decimals string    `yaml:"decimals"` // number (the default) or text
+	Nest     *nest     `yaml:"nest"`
+	Self     diag.Node `yaml:",node"`
+}
+
+// nest puts the fields whose name matches into an object of their own.
+type nest struct {
+	Into  string  `yaml:"into,required"`
+	Match pattern `yaml:"match,required"`
+}
+
+// DecodeNode reads the rules and refuses what is not known.
+func (v *valueRules) DecodeNode(n diag.Node, d *diag.Decoding) {
+	type plain valueRules
+	d.Decode(n, (*plain)(v))
+	oneOf := func(key, value string, known ...string) {
+		if at := n.Get(key); at.Exists() && !slices.Contains(known, value) {
+			d.Errorf(at, diag.OneOf(value, known), "unknown %s %q", key, value)
+		}
+	}
+	oneOf("as", v.As, "json", "text")
+	oneOf("blank", v.Blank, "null", "empty", "none")
+	oneOf("decimals", v.Decimals, "number", "text")
+}
+
+// written stands for the values of a row in a body: they go straight from the
+// row into the request.
+type written struct {
+	u   *unit
+	key bool // with the key property
+}
+
+var errValue = errors.New("a value cannot be written as JSON")
+
+// appendMembers writes the row's values as members of the object that is open,
+// in the order of their names. taken are names that stand there already.
+func (v *valueRules) appendMembers(dst []byte, w written, taken []entry, first bool) ([]byte, bool, error) {
+	names := make([]string, 0, len(w.u.row.Values)+1)
+	for name := range w.u.row.Values {
+		if !w.u.omit[name] && !slices.ContainsFunc(taken, func(e entry) bool { return !e.spread && e.name == name }) {
+			names = append(names, name)
+		}
+	}
+	key := ""
+	if _, has := w.u.row.Values[w.u.row.Property]; w.key && w.u.row.Property != "" && !has {
+		key = w.u.row.Property
+		names = append(names, key)
+	}
+	slices.Sort(names)
+	var inner []string
+	var err error
+	for _, name := range names {
+		if v.Nest != nil && v.Nest.Match.MatchString(name) {
+			inner = append(inner, name)
+			continue
+		}
+		if dst, err = v.appendMember(dst, w.u, name, key, &first); err != nil {
+			return dst, first, err
+		}
+	}
+	if len(inner) == 0 {
+		return dst, first, nil
+	}
+	dst = appendName(dst, v.Nest.Into, &first)
+	dst = append(dst, '{')
+	firstInner := true
+	for _, name := range inner {
+		if dst, err = v.appendMember(dst, w.u, name, key, &firstInner); err != nil {
+			return dst, first, err
+		}
+	}
+	return append(dst, '}'), first, nil
+}
+
+func (v *valueRules) appendMember(dst []byte, u *unit, name, key string, first *bool) ([]byte, error) {
+	value := u.row.Values[name]
+	if name == key {
+		value = u.row.Key
+	}
+	if blank(value) {
+		switch v.Blank {
+		case "none":
+			return dst, nil
+		case "empty":
+			return append(appendName(dst, name, first), `""`...), nil
+		}
+		return append(appendName(dst, name, first), "null"...), nil
+	}
+	dst = appendName(dst, name, first)
+	if v.As == "text" {
+		text, err := v.text(value)
+		if err != nil {
+			return dst, err
+		}
+		return appendQuoted(dst, text), nil
+	}
+	return v.appendJSON(dst, value)
+}
+
+func blank(value any) bool {
+	switch value := value.(type) {
+	case nil:
+		return true
+	case string:
+		return value == ""
+	case []any:
+		return len(value) == 0
+	}
+	return false
+}
+
+// text writes any value as one text.
+func (v *valueRules) text(value any) (string, error) {
+	switch value := value.(type) {
+	case time.Time:
+		return v.time(value), nil
+	case decimal.Decimal:
+		return decimalText(value)
+	case []any:
+		if v.List != "" {
+			parts := make([]string, 0, len(value))
+			for _, e := range value {
+				part, err := v.text(e)
+				if err != nil {
+					return "", err
+				}
+				parts = append(parts, part)
+			}
+			return strings.Join(parts, v.List), nil
+		}
+	default:
+		if text, ok := textOf(value); ok {
+			return text, nil
+		}
+	}
+	dst, err := v.appendJSON(nil, value)
+	return string(dst), err
+}
+
+func (v *valueRules) time(t time.Time) string {
+	switch v.Time {
+	case "", "rfc3339":
+		return t.UTC().Format(time.RFC3339Nano)
+	case "ms":
+		return strconv.FormatInt(t.UnixMilli(), 10)
+	case "s":
+		return strconv.FormatInt(t.Unix(), 10)
+	}
+	return t.UTC().Format(v.Time)
+}
+
+// appendJSON writes a value with its JSON type.
+func (v *valueRules) appendJSON(dst []byte, value any) ([]byte, error) {
+	switch value := value.(type) {
+	case nil:
+		return append(dst, "null"...), nil
+	case string:
+		return appendQuoted(dst, value), nil
+	case bool:
+		return strconv.AppendBool(dst, value), nil
+	case int64:
+		return strconv.AppendInt(dst, value, 10), nil
+	case int:
+		return strconv.AppendInt(dst, int64(value), 10), nil
+	case float64:
+		return strconv.AppendFloat(dst, value, 'f', -1, 64), nil
+	case decimal.Decimal:
+		text, err := decimalText(value)
+		if err != nil || v.Decimals == "text" {
+			return appendQuoted(dst, text), err
+		}
+		return append(dst, text...), nil
+	case time.Time:
+		if v.Time == "ms" || v.Time == "s" {
+			return append(dst, v.time(value)...), nil
+		}
+		return appendQuoted(dst, v.time(value)), nil
+	case []any:
+		dst = append(dst, '[')
+		for i, e := range value {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			var err error
+			if dst, err = v.appendJSON(dst, e); err != nil {
+				return dst, err
+			}
+		}
+		return append(dst, ']'), nil
+	case map[string]any:
+		dst = append(dst, '{')
+		first := true
+		for _, name := range slices.Sorted(maps.Keys(value)) {
+			dst = appendName(dst, name, &first)
+			var err error
+			if dst, err = v.appendJSON(dst, value[name]); err != nil {
+				return dst, err
+			}
+		}
+		return append(dst, '}'), nil
+	case written:
+		dst = append(dst, '{')
+		dst, _, err := v.appendMembers(dst, value, nil, true)
+		return append(dst, '}'), err
+	}
+	return dst, errValue
+}
+
+// plainly is the row's values as expressions read them.
+func (v *valueRules) plainly(u *unit, key bool) map[string]any {
+	m := make(map[string]any, len(u.row.Values)+1)
+	if key && u.row.Property != "" {
+		m[u.row.Property] = u.row.Key
+	}
+	for name, value := range u.row.Values {
+		if u.omit[name] {
+			continue
+		}
+		if v.As == "text" && !blank(value) {
+			if text, err := v.text(value); err == nil {
+				value = text
+			}
+		}
+		m[name] = value
+	}
+	return m
+}
+
+func appendName(dst []byte, name string, first *bool) []byte {
+	if !*first {
+		dst = append(dst, ',')
+	}
+	*first = false
+	return append(appendQuoted(dst, name), ':')
+}
+
+// appendQuoted writes a JSON string; invalid UTF-8 becomes the replacement character.
+func appendQuoted(dst []byte, text string) []byte {
+	out, err := jsontext.AppendQuote(dst, text)
+	if err != nil {
+		out, _ = jsontext.AppendQuote(dst, strings.ToValidUTF8(text, "\uFFFD"))
+	}
+	return out
+}
+
+// foldRules say how keys compare, by property; "*" is any other.
+type foldRules map[string]string
+
+// DecodeNode reads one rule for all properties, or a map.
+func (f *foldRules) DecodeNode(n diag.Node, d *diag.Decoding) {
+	*f = foldRules{}
+	check := func(n diag.Node, property string) {
+		text, ok := d.Scalar(n)
+		if ok && text != "lower" && text != "none" {
+			d.Errorf(n, "one of: lower, none", "unknown fold %q", text)
+		}
+		(*f)[property] = text
+	}
+	if n.Kind() != diag.Map {
+		check(n, "*")
+		return
+	}
+	for _, e := range n.Entries() {
+		check(e.Value, e.Key.Text())
+	}
+}
+
+func (f foldRules) fold(property, key string) string {
+	how, ok := f[property]
+	if !ok {
+		how = f["*"]
+	}
+	if how == "lower" {
+		return strings.ToLower(key)
+	}
+	return key
+}
+
+// scrub hides what we sent in what the target says: its words go into logs
+// and pages, the payload does not.
+func scrub(message string, u *unit) string {
+	if u.row == nil || message == "" {
+		return message
+	}
+	var ours []string
+	for name, value := range u.row.Values {
+		if _, isBool := value.(bool); isBool {
+			continue
+		}
+		if text, ok := textOf(value); ok && text != name && !isField(text, u.row.Values) {
+			ours = append(ours, text)
+		}
+	}
+	// The longest first: a name is also a part of the e-mail address.
+	slices.SortFunc(ours, func(a, b string) int { return len(b) - len(a) })
+	for _, text := range ours {
+		message = replaceWords(message, text, "<value>")
+	}
+	return replaceWords(message, u.row.Key, "<key>")
+}
+
+func isField(text string, values map[string]any) bool {
+	_, is := values[text]
+	return is
+}
+
+// replaceWords replaces text where it stands alone, whatever the case. What
+// has only a sign or two is left: hiding it would mangle ordinary words.
+func replaceWords(message, text, with string) string {
+	if len(text) < 3 || !strings.Contains(strings.ToLower(message), strings.ToLower(text)) {
+		return message
+	}
+	re, err := regexp.Compile(`(?i)(^|[^\pL\pN_])` + regexp.QuoteMeta(text) + `($|[^\pL\pN_])`)
+	if err != nil {
+		return message
+	}
+	// Twice, since neighbours share the sign between them.
+	for range 2 {
+		message = re.ReplaceAllString(message, "${1}"+with+"${2}")
+	}
+	return message
+}

@@ -1,0 +1,340 @@
+package sinks
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// writing is one Write on its way.
+type writing struct {
+	s       *Sink
+	ctx     context.Context
+	out     []outcome
+	stopped *outcome // set once the target as a whole does not take requests
+}
+
+// part are rows that one request takes.
+type part struct {
+	way   *operation
+	units []*unit
+	wave  int
+}
+
+func (s *Sink) run(ctx context.Context, op Operation, units []*unit) []Result {
+	w := &writing{s: s, ctx: ctx, out: make([]outcome, len(units))}
+	w.send(op, units)
+	current := units
+	for {
+		var again []*unit
+		for i, u := range current {
+			if o := &w.out[u.at]; o.Class == Rejected && u.optional(o.fields) {
+				current[i] = u.without(o.fields)
+				again = append(again, current[i])
+			}
+		}
+		if len(again) == 0 {
+			break
+		}
+		w.send(op, again)
+	}
+	results := make([]Result, len(units))
+	for _, u := range current {
+		results[u.at] = w.out[u.at].Result
+		results[u.at].Dropped = slices.Sorted(maps.Keys(u.omit))
+	}
+	return results
+}
+
+// optional reports whether every refused field may be left out.
+func (u *unit) optional(fields []string) bool {
+	if u.row == nil || len(fields) == 0 {
+		return false
+	}
+	for _, f := range fields {
+		if _, has := u.row.Values[f]; !has || u.omit[f] || !slices.Contains(u.row.Optional, f) {
+			return false
+		}
+	}
+	return true
+}
+
+// send sends rows of any group, in as many requests as it takes.
+func (w *writing) send(op Operation, units []*unit) {
+	for _, p := range w.s.parts(op, units) {
+		switch {
+		case p.way == nil:
+			for _, u := range p.units {
+				w.out[u.at] = outcome{Result: Result{Class: Rejected, Code: "unsupported", Message: unsupported(op)}}
+			}
+		case p.way.through:
+			w.through(p.units)
+		default:
+			w.request(p.way, p.units)
+		}
+	}
+}
+
+// parts sorts rows into requests. The later of two rows with the same key goes
+// into a later request: targets refuse both, or keep either.
+func (s *Sink) parts(op Operation, units []*unit) []part {
+	var parts []part
+	open := map[string]int{}
+	seen := map[string]int{}
+	for _, u := range units {
+		way, group := s.desc.way(op, u)
+		wave := 0
+		if name := u.identity(s); name != "" {
+			wave = seen[name]
+			seen[name]++
+		}
+		if wave > 0 {
+			group += "\x00wave" + strconv.Itoa(wave)
+		}
+		i, ok := open[group]
+		if !ok || way == nil || len(parts[i].units) >= way.rows {
+			i = len(parts)
+			parts = append(parts, part{way: way, wave: wave})
+			open[group] = i
+		}
+		parts[i].units = append(parts[i].units, u)
+	}
+	slices.SortStableFunc(parts, func(a, b part) int { return a.wave - b.wave })
+	return parts
+}
+
+// identity is the same for rows of the same record; "" where it is not known.
+func (u *unit) identity(s *Sink) string {
+	switch {
+	case u.row == nil:
+		return ""
+	case u.row.ID != "":
+		return u.row.Object + "\x00id\x00" + u.row.ID
+	case u.row.Key != "":
+		return u.row.Object + "\x00" + u.row.Property + "\x00" + s.Fold(u.row.Property, u.row.Key)
+	}
+	return ""
+}
+
+// through writes rows of a target that has no upsert: it looks the record up
+// first. A search that fails creates nothing.
+func (w *writing) through(units []*unit) {
+	for _, u := range units {
+		op := Update
+		if u.row.ID == "" {
+			if u.row.Key == "" {
+				w.out[u.at] = outcome{Result: Result{Class: Rejected, Code: "no_key", Message: "the row has no key to look for"}}
+				continue
+			}
+			w.send(Find, []*unit{u})
+			found := w.out[u.at]
+			switch {
+			case found.Class == OK:
+				row := *u.row
+				row.ID = found.ID
+				u = &unit{row: &row, at: u.at, omit: u.omit}
+			case found.Absent:
+				op = Create
+			default:
+				w.out[u.at].Sent = false
+				continue
+			}
+		}
+		w.send(op, []*unit{u})
+		if o := &w.out[u.at]; o.Class == OK && o.ID == "" {
+			o.ID = u.row.ID
+		}
+	}
+}
+
+// request sends rows in one request, parts them where the target refuses the
+// batch, and reports whether all were taken.
+func (w *writing) request(way *operation, units []*unit) bool {
+	if w.stopped != nil {
+		for _, u := range units {
+			w.out[u.at] = *w.stopped
+		}
+		return false
+	}
+	clean := true
+	var split, again []*unit
+	for i, o := range w.s.exchange(w.ctx, way, units) {
+		u := units[i]
+		switch {
+		case o.again:
+			again = append(again, u)
+		case o.Class == Split && len(units) == 1:
+			o.Class = Rejected
+		case o.Class == Split:
+			split = append(split, u)
+		case o.stop && w.stopped == nil:
+			w.stopped = &outcome{Result: o.Result}
+			w.stopped.Sent = false
+		}
+		clean = clean && o.Class == OK
+		w.out[u.at] = o
+	}
+	if len(again) > 0 {
+		w.request(way, again)
+	}
+	if len(split) > 0 {
+		w.halve(way, split)
+	}
+	return clean
+}
+
+// halve parts rows of which one at least is refused. Where the first half is
+// taken whole the bad row is in the second, which need not be tried as it is.
+func (w *writing) halve(way *operation, units []*unit) {
+	if len(units) == 1 {
+		w.request(way, units)
+		return
+	}
+	left, right := units[:len(units)/2], units[len(units)/2:]
+	if w.request(way, left) {
+		w.halve(way, right)
+		return
+	}
+	w.request(way, right)
+}
+
+// exchange sends one request and returns an outcome for each row.
+func (s *Sink) exchange(ctx context.Context, way *operation, units []*unit) []outcome {
+	req, failed := s.desc.render(way, units)
+	var sent []outcome
+	if req != nil {
+		sent = s.carry(ctx, req)
+		if len(failed) == 0 {
+			return sent
+		}
+	}
+	out := make([]outcome, 0, len(units))
+	for _, u := range units {
+		if err := failed[u]; err != nil {
+			out = append(out, outcome{Result: Result{Class: Rejected, Code: "request", Message: s.clean(reason(err))}})
+			continue
+		}
+		out = append(out, sent[0])
+		sent = sent[1:]
+	}
+	return out
+}
+
+// carry sends a rendered request and reads the outcomes of its rows.
+func (s *Sink) carry(ctx context.Context, req *request) []outcome {
+	a, v, fail := s.transact(ctx, req)
+	if fail == nil {
+		return s.read(req.op, req.units, a, v)
+	}
+	out := make([]outcome, len(req.units))
+	for i := range out {
+		out[i] = *fail
+	}
+	return out
+}
+
+// transact waits for the limits, sends the request, and judges the answer. The
+// outcome is there when there is no answer to judge.
+func (s *Sink) transact(ctx context.Context, req *request) (*answer, verdict, *outcome) {
+	op := req.op.name
+	release, no, err := s.limiter.acquire(ctx, op)
+	if err != nil {
+		return nil, verdict{}, &outcome{stop: true, Result: Result{Class: unsent(err), Code: "stopped", Message: "stopped before it was sent"}}
+	}
+	if no != nil {
+		return nil, verdict{}, &outcome{stop: true, Result: Result{
+			Class: Throttled, Code: no.reason, RetryAfter: no.wait, Message: "not sent: the limits of the target are used up",
+		}}
+	}
+	defer release()
+	for renewed := false; ; renewed = true {
+		header := req.header.Clone()
+		token, base, err := s.auth.apply(ctx, header)
+		if err != nil {
+			fail := s.refusedToken(err)
+			s.observe(req, fail.Class, fail.Status, 0)
+			return nil, verdict{}, &fail
+		}
+		started := time.Now()
+		a, fail := s.try(ctx, req, header, base)
+		took := time.Since(started)
+		if fail != nil {
+			s.observe(req, fail.Class, fail.Status, took)
+			return nil, verdict{}, fail
+		}
+		v := s.desc.judge(op, a, s.now())
+		v.wait = s.pauseOf(v)
+		s.observe(req, v.class, a.status, took)
+		if a.status == 401 && s.desc.auth.renewable() && !renewed {
+			s.auth.forget(token)
+			continue
+		}
+		s.limiter.heed(s.desc, a)
+		if v.class == Throttled {
+			s.limiter.block(v.wait)
+		}
+		return a, v, nil
+	}
+}
+
+// Waits where neither the answer nor the rules tell one.
+const (
+	defaultThrottle = 10 * time.Second
+	defaultPark     = 15 * time.Minute
+)
+
+func (s *Sink) pauseOf(v verdict) time.Duration {
+	switch {
+	case v.class == Throttled && v.wait <= 0:
+		return defaultThrottle
+	case v.class == Parked && v.wait <= 0:
+		return defaultPark
+	}
+	return v.wait
+}
+
+func (s *Sink) observe(req *request, class Class, status int, took time.Duration) {
+	if s.observer.Request != nil {
+		s.observer.Request(req.op.name, class, status, took, len(req.units))
+	}
+}
+
+// try sends the request once and reads the answer.
+func (s *Sink) try(ctx context.Context, req *request, header http.Header, base string) (*answer, *outcome) {
+	ctx, cancel := context.WithTimeout(ctx, s.desc.timeout)
+	defer cancel()
+	target, host := req.url, s.desc.base.host
+	if other, ok := parseAddress(base); ok {
+		target, host = other.origin+req.url[len(s.desc.base.origin):], other.host
+	}
+	if s.desc.sign != nil {
+		s.desc.sign.sign(header, req.body, req.id, s.now())
+	}
+	ex := &exchange{repeatable: req.op.repeatable, spend: func() { s.limiter.reserve(req.op.name) }}
+	resp, err := s.client.do(ctx, req.method, target, header, req.body, ex)
+	if err != nil {
+		wrote := ex.wrote.Load()
+		return nil, &outcome{stop: true, Result: Result{
+			Class: unsent(err), Sent: wrote, Message: s.clean(explain(err, host, s.desc.timeout, wrote)),
+		}}
+	}
+	a, err := readAnswer(resp, req.op.outline, s.desc.maxAnswer)
+	if err != nil && a.status >= 200 && a.status < 300 {
+		return nil, &outcome{stop: true, Result: Result{
+			Class: unsent(err), Status: a.status, Sent: true, Message: s.clean(explain(err, host, s.desc.timeout, true)),
+		}}
+	}
+	return a, nil
+}
+
+// unsent is the class of an error of the connection.
+func unsent(err error) Class {
+	if isTimeout(err) && !errors.Is(err, context.Canceled) {
+		return Timeout
+	}
+	return Network
+}
