@@ -18,9 +18,10 @@ type Hook struct {
 // webhook takes any POST or PUT, keeps the body and answers 200. It checks no token.
 type webhook struct{ server *Server }
 
-func (h *webhook) name() string              { return webhookName }
-func (h *webhook) object(name string) string { return name }
-func (h *webhook) newID(n int64) string      { return spellID(n) }
+func (h *webhook) name() string                    { return webhookName }
+func (h *webhook) object(name string) string       { return name }
+func (h *webhook) newID(_ string, n int64) string  { return spellID(n) }
+func (h *webhook) charge(*call) (cost int, _ bool) { return 1, true }
 
 func (h *webhook) serve(c *call) reply {
 	if c.method != http.MethodPost && c.method != http.MethodPut {

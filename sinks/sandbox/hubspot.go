@@ -12,11 +12,10 @@ import (
 // hubspot speaks HubSpot's CRM API: objects, associations, properties, pipelines and account information, under its
 // date-versioned paths and the older numbered ones.
 type hubspot struct {
-	store      *store
-	authorised func(*call) bool
-	account    int64
-	missing    []string
-	labels     []associationType // made by clients; the store's lock guards it
+	server  *Server
+	store   *store
+	missing []string
+	labels  []associationType // made by clients; the store's lock guards it
 }
 
 // hubspotObjects are the objects that every portal has: the name in paths, the one in messages, the type id.
@@ -54,8 +53,9 @@ func HubSpotLimits() []Limit {
 	}
 }
 
-func newHubspot(s *store, o Options, authorised func(*call) bool) *hubspot {
-	h := &hubspot{store: s, authorised: authorised, account: o.Account, missing: o.MissingScopes}
+func newHubspot(server *Server) *hubspot {
+	s := server.store
+	h := &hubspot{server: server, store: s, missing: server.options.MissingScopes}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, object := range hubspotObjects {
@@ -71,8 +71,10 @@ func newHubspot(s *store, o Options, authorised func(*call) bool) *hubspot {
 	return h
 }
 
-func (h *hubspot) name() string         { return hubspotName }
-func (h *hubspot) newID(n int64) string { return spellID(n) }
+func (h *hubspot) name() string                   { return hubspotName }
+func (h *hubspot) newID(_ string, n int64) string { return spellID(n) }
+
+func (h *hubspot) charge(c *call) (cost int, writes bool) { return 1, c.method != http.MethodGet }
 
 // object knows an object by plural, singular and type id, whatever the case.
 func (h *hubspot) object(name string) string {
@@ -96,7 +98,7 @@ func (h *hubspot) serve(c *call) reply {
 	if len(c.uri) > hubspotURI {
 		return h.refusal(c, http.StatusRequestURITooLong, "")
 	}
-	if !h.authorised(c) {
+	if !h.server.admits(hubspotName, bearer(c, "Bearer")) {
 		return h.refusal(c, http.StatusUnauthorized, "")
 	}
 	if len(c.body) > 0 && !strings.HasPrefix(strings.ToLower(c.header.Get("Content-Type")), "application/json") {
@@ -159,9 +161,9 @@ func (h *hubspot) throttled(c *call, policy string) reply {
 	return reply{status: http.StatusTooManyRequests, body: []byte(body)}
 }
 
-// limited adds the headers that HubSpot reports its limits with; searches have none.
+// limited adds the headers that HubSpot reports its limits with; searches have none. (That a 429 has none is assumed.)
 func (h *hubspot) limited(c *call, l allowance, r *reply) {
-	if strings.HasSuffix(c.path, "/search") {
+	if strings.HasSuffix(c.path, "/search") || r.status == http.StatusTooManyRequests {
 		return
 	}
 	switch l.Policy {
@@ -184,7 +186,7 @@ func (h *hubspot) serveAccount(c *call, r route) reply {
 		return h.refusal(c, http.StatusNotFound, "")
 	}
 	return h.succeed(http.StatusOK, map[string]any{
-		"portalId": h.account, "accountType": "DEVELOPER_TEST", "timeZone": "Etc/UTC", "companyCurrency": "USD",
+		"portalId": h.server.account.Load(), "accountType": "DEVELOPER_TEST", "timeZone": "Etc/UTC", "companyCurrency": "USD",
 		"additionalCurrencies": []string{}, "utcOffset": "+00:00", "utcOffsetMilliseconds": 0,
 		"uiDomain": "app.hubspot.com", "dataHostingLocation": "na1",
 	})

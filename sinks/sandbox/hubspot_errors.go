@@ -106,7 +106,7 @@ func (h *hubspot) message(p problem) string {
 	}
 	var items []item
 	for _, v := range p.invalid {
-		items = append(items, item{Message: v.message, Error: v.code, Name: v.name, Localized: v.message, PortalID: h.account})
+		items = append(items, item{Message: v.message, Error: v.code, Name: v.name, Localized: v.message, PortalID: h.server.account.Load()})
 	}
 	return "Property values were not valid: " + string(encode(items))
 }

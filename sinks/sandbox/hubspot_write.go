@@ -211,6 +211,9 @@ func (h *hubspot) plan(t *table, version string, op operation, in *rowInput, row
 			pl.values = append(pairs{{key, id}}, in.Properties...)
 		}
 	}
+	if pl.problem = h.unlucky(t, pl.target, in.Properties); pl.problem != nil {
+		return pl
+	}
 	if refused := h.check(t, pl.target, pl.values); len(refused) > 0 {
 		pl.problem = invalidValues(refused)
 		return pl
@@ -232,6 +235,28 @@ func (h *hubspot) plan(t *table, version string, op operation, in *rowInput, row
 	return pl
 }
 
+// unlucky is what a refusal or a lock makes of a row, or nil. The category of a locked row is assumed.
+func (h *hubspot) unlucky(t *table, target *record, values pairs) *problem {
+	if target != nil && target.locked > 0 {
+		return &problem{status: http.StatusLocked, category: "LOCKED", message: "The resource is locked, retry after two seconds."}
+	}
+	if len(h.store.refusals) == 0 {
+		return nil
+	}
+	sent := fieldMap{}
+	for _, v := range values {
+		sent[v.name] = v.value
+	}
+	r := h.store.refused(t, sent)
+	switch {
+	case r == nil:
+		return nil
+	case r.Field != "":
+		return invalidValues([]invalidValue{{r.Field, r.Code, r.Message}})
+	}
+	return &problem{status: orStatus(r.Status, http.StatusBadRequest), category: r.Code, message: r.Message}
+}
+
 // apply carries a plan out. The caller holds the store.
 func (h *hubspot) apply(t *table, op operation, pl *plan, trace string, now time.Time) view {
 	r := pl.target
@@ -240,7 +265,7 @@ func (h *hubspot) apply(t *table, op operation, pl *plan, trace string, now time
 		for _, v := range pl.values {
 			values[v.name] = v.value
 		}
-		r = h.store.create(t, h.newID(h.store.nextID()), values, now)
+		r = h.store.create(t, h.newID(t.object, h.store.nextID()), values, now)
 		for _, l := range pl.links {
 			l.FromID = r.id
 			h.connect(l)

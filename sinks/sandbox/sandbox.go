@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,15 +25,27 @@ type Options struct {
 	Now     func() time.Time // nil: time.Now
 	Token   string           // the one bearer that is accepted; empty: any that is not empty
 	Account int64            // the account number that whoami answers; 0: 62515
-	Lag     time.Duration    // how far a search is behind the writes
+	Lag     time.Duration    // how far a search is behind the writes, where the dialect's search lags
 	Latency time.Duration    // added to every request, before it is carried out
 
 	// MissingScopes are scopes that the token lacks, by the dialect's own names.
 	MissingScopes []string
 	// Custom are further properties, keyed by "dialect/object"; an object that the dialect does not know is made.
 	Custom map[string][]Property
-	// Limits are the rate limits in force; HubSpotLimits returns those that a vendor publishes. Empty: none.
+	// Limits are the rate limits in force; HubSpotLimits and its like return those that a vendor publishes. Empty: none.
 	Limits []Limit
+	// Clients are the credentials that the token endpoints take, keyed by dialect. A dialect that has none here takes any
+	// that are complete.
+	Clients map[string]Client
+	// TokenLife is how long an access token lives that was fetched, keyed by dialect; 0: as long as the vendor's.
+	TokenLife map[string]time.Duration
+	// Lockout keeps out who fetches tokens too often, as Zoho does. The zero value keeps out nobody.
+	Lockout Lockout
+	// Patience is how many refusals in a row Pipedrive answers with 429 before Cloudflare answers in its place, with 403
+	// and a page of HTML, until a request comes that is within the limits; 0: without end.
+	Patience int
+	// Variants are behaviours that differ from the default ones.
+	Variants []Variant
 }
 
 // Server is the fake CRM. It is safe for concurrent use.
@@ -42,10 +55,13 @@ type Server struct {
 	store    *store
 	faults   faults
 	limits   limits
+	tokens   tokens
 	token    atomic.Pointer[string]
+	account  atomic.Int64
 	serial   atomic.Int64
 
 	mu       sync.Mutex
+	ignored  int // refusals in a row, of Patience
 	requests ring[Request]
 	hooks    ring[Hook]
 	quit     chan struct{} // closed and renewed by Reset: ends waits
@@ -67,18 +83,21 @@ type dialect interface {
 	name() string
 	// object gives the name under which the store keeps an object that may be called in several ways.
 	object(name string) string
-	// newID spells the n-th id.
-	newID(n int64) string
+	// newID spells the n-th id, for a record of an object.
+	newID(object string, n int64) string
 	serve(c *call) reply
 	// refusal is the dialect's own body for a status that a limit or a fault asks for.
 	refusal(c *call, status int, policy string) reply
-	// limited adds the headers that report a limit.
+	// limited adds the headers that report a limit, to a refusal too.
 	limited(c *call, l allowance, r *reply)
+	// charge is what a request costs in the dialect's own units, 0 for one that no limit counts, and whether it writes.
+	charge(c *call) (cost int, writes bool)
 }
 
 // call is a request with its body read.
 type call struct {
 	method   string
+	base     string // scheme, host and prefix, as the client called us
 	uri      string
 	path     string   // below the prefix, escaped as it came
 	segments []string // of path, unescaped one by one
@@ -124,8 +143,11 @@ func New(o Options) *Server {
 		quit:     make(chan struct{}),
 	}
 	s.token.Store(&o.Token)
+	s.account.Store(o.Account)
 	s.limits.set(o.Limits)
-	s.dialects = []dialect{newHubspot(s.store, o, s.authorised)}
+	s.dialects = []dialect{
+		newHubspot(s), newSalesforce(s), newPipedrive(s), newAttio(s), newZoho(s), newDataverse(s),
+	}
 	for key, properties := range o.Custom {
 		dialect, object, _ := strings.Cut(key, "/")
 		for _, p := range properties {
@@ -188,9 +210,9 @@ func (s *Server) Get(dialect, object, id string) (Record, bool) {
 func (s *Server) Put(dialect, object string, properties map[string]any) string {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
-	t := s.store.define(dialect, s.objectName(dialect, object))
+	t := s.open(dialect, object)
 	now := s.options.Now()
-	r := s.store.create(t, s.newID(dialect), properties, now)
+	r := s.store.create(t, s.newID(dialect, t.object), properties, now)
 	r.past = []snapshot{{at: now.Add(-s.options.Lag), properties: r.copied()}}
 	return r.id
 }
@@ -236,14 +258,14 @@ func (s *Server) Links(dialect string) []Link {
 func (s *Server) Define(dialect, object string, p Property) {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
-	s.store.define(dialect, s.objectName(dialect, object)).defineProperty(p)
+	s.open(dialect, object).defineProperty(p)
 }
 
 // DefinePipeline adds or replaces a pipeline of an object.
 func (s *Server) DefinePipeline(dialect, object string, p Pipeline) {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
-	s.store.define(dialect, s.objectName(dialect, object)).definePipeline(p)
+	s.open(dialect, object).definePipeline(p)
 }
 
 // Requests returns the log of the latest requests to the dialects and the webhook receiver, oldest first.
@@ -260,17 +282,21 @@ func (s *Server) Hooks() []Hook {
 	return s.hooks.all()
 }
 
-// SetToken changes the one bearer that is accepted from now on.
+// SetAccount changes the account number that whoami answers.
+func (s *Server) SetAccount(n int64) { s.account.Store(n) }
+
+// SetToken changes the one static token that is accepted from now on; tokens that were fetched are not touched.
 func (s *Server) SetToken(token string) { s.token.Store(&token) }
 
 // SetLimits replaces the rate limits; none switches them off.
 func (s *Server) SetLimits(l ...Limit) { s.limits.set(l) }
 
-// Reset forgets records, links, hooks, faults and the request log, and drops requests that a fault still holds back.
-// Definitions, the token and the limits stay.
+// Reset forgets records, links, hooks, faults, refusals, locks and the request log, and drops requests that a fault still
+// holds back. Definitions, tokens and the limits stay.
 func (s *Server) Reset() {
 	s.faults.clear()
 	s.limits.restart()
+	s.tokens.forgive()
 	s.mu.Lock()
 	s.requests.clear()
 	s.hooks.clear()
@@ -285,7 +311,7 @@ func (s *Server) Reset() {
 // exchange reads a request, lets a fault play with it, and logs it.
 func (s *Server) exchange(w http.ResponseWriter, r *http.Request, d dialect, path string) {
 	c := &call{
-		method: r.Method, uri: r.RequestURI, path: "/" + path, query: r.URL.Query(), header: r.Header,
+		method: r.Method, base: base(r, d.name()), uri: r.RequestURI, path: "/" + path, query: r.URL.Query(), header: r.Header,
 		now: s.options.Now(), serial: s.serial.Add(1),
 	}
 	for segment := range strings.SplitSeq(path, "/") {
@@ -324,10 +350,22 @@ func (s *Server) log(line Request) {
 
 // carryOut does what the request asks for.
 func (s *Server) carryOut(d dialect, c *call) reply {
-	s.wait(s.options.Latency)
-	left, refused := s.limits.take(d.name(), c.path, s.options.Now())
+	var u usage
+	u.dialect, u.path = d.name(), c.path
+	u.cost, u.writes = d.charge(c)
+	leave, refused := s.limits.enter(u)
+	if refused == nil {
+		defer leave()
+		s.wait(s.options.Latency)
+	}
+	var left []allowance
+	if refused == nil {
+		left, refused = s.limits.take(u, s.options.Now())
+	}
 	if refused != nil {
-		return d.refusal(c, http.StatusTooManyRequests, refused.Policy)
+		rep := d.refusal(c, http.StatusTooManyRequests, refused.Policy)
+		d.limited(c, *refused, &rep)
+		return rep
 	}
 	rep := d.serve(c)
 	for _, l := range left {
@@ -371,10 +409,25 @@ func (s *Server) objectName(dialect, object string) string {
 	return object
 }
 
-func (s *Server) newID(dialect string) string {
+// open returns the table of an object, made if need be; the caller holds the store.
+func (s *Server) open(dialect, object string) *table {
+	name := s.objectName(dialect, object)
+	t := s.store.table(dialect, name)
+	if t == nil {
+		t = s.store.define(dialect, name)
+		// maker is a dialect whose objects all have some properties.
+		type maker interface{ made(t *table) }
+		if m, ok := s.dialect(dialect).(maker); ok {
+			m.made(t)
+		}
+	}
+	return t
+}
+
+func (s *Server) newID(dialect, object string) string {
 	n := s.store.nextID()
 	if d := s.dialect(dialect); d != nil {
-		return d.newID(n)
+		return d.newID(object, n)
 	}
 	return spellID(n)
 }
@@ -388,14 +441,16 @@ func (s *Server) record(dialect, object, id string) (*table, *record) {
 	return t, t.live(id)
 }
 
-func (s *Server) authorised(c *call) bool {
-	scheme, token, _ := strings.Cut(c.header.Get("Authorization"), " ")
-	token = strings.TrimSpace(token)
-	if !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return false
+// varies tells whether a variant is switched on.
+func (s *Server) varies(v Variant) bool { return slices.Contains(s.options.Variants, v) }
+
+// base is the address under which the client knows a dialect.
+func base(r *http.Request, dialect string) string {
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
 	}
-	want := *s.token.Load()
-	return want == "" || token == want
+	return scheme + "://" + r.Host + "/" + dialect
 }
 
 // readBody takes the whole body in one allocation where its length is known, up to maxBody.

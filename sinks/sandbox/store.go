@@ -40,13 +40,17 @@ type Link struct {
 type Property struct {
 	Name      string
 	Label     string   // empty: the name
-	Type      string   // string (also when empty), number, date, datetime, bool, enumeration
-	FieldType string   // the CRM's form field; "checkbox" lets an enumeration hold several values
+	Type      string   // string (also when empty), number, integer, date, datetime, bool, enumeration, lookup
+	FieldType string   // the CRM's form field; "checkbox" lets an enumeration hold several values, as Multiple does
 	Group     string   // the CRM's property group
-	Unique    bool     // two records cannot hold one value; usable as an upsert key
+	Unique    bool     // two records cannot hold one value; usable as an upsert key. Pipedrive has no such thing
+	External  bool     // Salesforce: usable as an upsert key though several records may hold one value
 	Required  bool     // must be set on create, where the dialect's version enforces it
 	ReadOnly  bool     // set by the CRM alone
+	Multiple  bool     // Attio: holds several values
 	Options   []string // the internal values of an enumeration; empty: any
+	Target    string   // the object that a lookup refers to; several are separated by ","
+	MaxLength int      // of a string, where the dialect minds; 0: any
 
 	aliases string // another property whose values, separated by ";", identify the record too
 }
@@ -73,6 +77,8 @@ type store struct {
 	tables []*table
 	links  []Link
 	linked map[Link]bool
+
+	refusals []*activeRefusal
 }
 
 // table holds the records of one object of one dialect.
@@ -96,6 +102,7 @@ type record struct {
 	updated    time.Time
 	writes     int
 	archived   bool
+	locked     int        // holders of a lock; writes are refused meanwhile
 	past       []snapshot // with a lag: states that a search may still see, oldest first
 }
 
@@ -113,6 +120,16 @@ func newStore(lag time.Duration) *store {
 func (s *store) table(dialect, object string) *table {
 	for _, t := range s.tables {
 		if t.dialect == dialect && t.object == object {
+			return t
+		}
+	}
+	return nil
+}
+
+// named returns the table that has a name, or another name of the CRM's own, whatever the case; or nil.
+func (s *store) named(dialect, name string) *table {
+	for _, t := range s.tables {
+		if t.dialect == dialect && (strings.EqualFold(t.object, name) || t.typeID != "" && strings.EqualFold(t.typeID, name)) {
 			return t
 		}
 	}
@@ -244,6 +261,7 @@ func (s *store) unlink(remove func(Link) bool) {
 func (s *store) clear() {
 	s.ids = 0
 	s.links = nil
+	s.refusals = nil
 	clear(s.linked)
 	for _, t := range s.tables {
 		t.rows = nil
@@ -299,6 +317,36 @@ func (t *table) find(property, value string) *record {
 	return t.unique[property][strings.ToLower(value)]
 }
 
+// property finds a property whatever the case of its name, or nil.
+func (t *table) property(name string) *Property {
+	if p := t.properties[name]; p != nil {
+		return p
+	}
+	for _, n := range t.names {
+		if strings.EqualFold(n, name) {
+			return t.properties[n]
+		}
+	}
+	return nil
+}
+
+// holders returns the live records that hold a value, whatever the case, oldest first: at most one of a unique property.
+func (t *table) holders(property, value string) []*record {
+	var out []*record
+	if t.unique[property] != nil {
+		if r := t.find(property, value); r != nil {
+			out = append(out, r)
+		}
+		return out
+	}
+	for _, r := range t.rows {
+		if !r.archived && value != "" && holds(r.properties[property], value, strings.EqualFold) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
 // index adds or removes the entries of a record that depend on one of its properties.
 func (t *table) index(r *record, name string, add bool) {
 	for _, k := range t.keys {
@@ -306,7 +354,13 @@ func (t *table) index(r *record, name string, add bool) {
 			continue
 		}
 		values := t.unique[k.Name]
-		indexValue(values, r, text(r.properties[k.Name]), add)
+		if several, ok := r.properties[k.Name].([]any); ok {
+			for _, one := range several {
+				indexValue(values, r, text(one), add)
+			}
+		} else {
+			indexValue(values, r, text(r.properties[k.Name]), add)
+		}
 		if k.aliases == "" {
 			continue
 		}
@@ -324,6 +378,14 @@ func (t *table) export(r *record) Record {
 }
 
 func (r *record) copied() map[string]any { return maps.Clone(r.properties) }
+
+// holds tells whether a value, or one of several, is spelt so.
+func holds(value any, want string, equal func(a, b string) bool) bool {
+	if several, ok := value.([]any); ok {
+		return slices.ContainsFunc(several, func(one any) bool { return equal(text(one), want) })
+	}
+	return equal(text(value), want)
+}
 
 func indexValue(values map[string]*record, r *record, value string, add bool) {
 	value = strings.ToLower(value)
@@ -343,6 +405,8 @@ func text(value any) string {
 		return ""
 	case string:
 		return v
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64)
 	}
 	return fmt.Sprint(value)
 }

@@ -1,0 +1,25 @@
+package sandbox
+
+// Variant is a behaviour about which what is public says two things, or which somebody saw and nobody documents. Each is
+// off unless Options.Variants has it.
+type Variant string
+
+const (
+	// SalesforceStrictBatch answers a collection with 400 when one of its rows has a field that is not there or a value
+	// of the wrong JSON type. By default such a row is refused alone.
+	SalesforceStrictBatch Variant = "salesforce: a malformed row refuses its batch"
+	// PipedriveContactSync stands for an account with Contact Sync: job titles, birthdays and addresses can be written.
+	PipedriveContactSync Variant = "pipedrive: contact sync is on"
+	// AttioConflict400 answers a unique value that is taken with 400 in the place of 409, as seen in a live workspace.
+	AttioConflict400 Variant = "attio: uniqueness_conflict is 400"
+	// AttioStandardKeys refuses unique attributes of one's own on people and companies, as Attio's help pages say: what
+	// Define makes unique there is not.
+	AttioStandardKeys Variant = "attio: no unique custom attributes on people and companies"
+	// AttioDealOwner makes the owner of a deal required, as seen in a live workspace.
+	AttioDealOwner Variant = "attio: a deal needs an owner"
+	// ZohoMultiStatus answers 207 when some rows of a batch are refused and 400 when all are, as the examples of Zoho's
+	// OpenAPI files do. By default the status is 200 whatever became of the rows.
+	ZohoMultiStatus Variant = "zoho: 207 and 400 tell of refused rows"
+	// ZohoCreditPerTen charges a credit for every ten rows of a batch. By default every call costs one.
+	ZohoCreditPerTen Variant = "zoho: a credit for ten rows"
+)

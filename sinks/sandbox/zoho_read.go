@@ -1,0 +1,239 @@
+package sandbox
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// zExternals are the fields that the header X-EXTERNAL names: that which stands in for the id of the module's own records, and
+// those by which lookups name theirs.
+type zExternals struct {
+	key     string
+	lookups map[string]string // lookup field, field of the module that it refers to
+}
+
+// externals reads the header: Contacts.External_ID, Contacts.Account_Name.External_ID.
+func (z *zoho) externals(c *call, t *table) (zExternals, *zError) {
+	out := zExternals{lookups: map[string]string{}}
+	header := c.header.Get("X-External")
+	if header == "" {
+		return out, nil
+	}
+	for one := range strings.SplitSeq(header, ",") {
+		parts := strings.Split(strings.TrimSpace(one), ".")
+		wrong := &zError{"INVALID_DATA", "the value of X-EXTERNAL seems to be invalid", fieldMap{"header": "X-EXTERNAL"}}
+		if len(parts) < 2 || len(parts) > 3 || parts[0] != t.object || t.properties[parts[1]] == nil {
+			return out, wrong
+		}
+		if len(parts) == 2 {
+			out.key = parts[1]
+			continue
+		}
+		if t.properties[parts[1]].Type != "lookup" {
+			return out, wrong
+		}
+		out.lookups[parts[1]] = parts[2]
+	}
+	return out, nil
+}
+
+// get reads a record by id, or by a value of an external field.
+func (z *zoho) get(c *call, t *table, id string) reply {
+	external, bad := z.externals(c, t)
+	if bad != nil {
+		return z.fail(http.StatusBadRequest, *bad)
+	}
+	r := t.live(id)
+	if external.key != "" {
+		if found := t.holders(external.key, id); len(found) == 1 {
+			r = found[0]
+		}
+	}
+	if r == nil {
+		return reply{status: http.StatusNoContent}
+	}
+	return jsonReply(http.StatusOK, map[string]any{"data": []any{z.show(t, r, nil)}})
+}
+
+// list pages through the records, or reads those whose ids the query lists.
+func (z *zoho) list(c *call, t *table) reply {
+	ids := c.query.Get("ids")
+	return z.page(c, t, func(r *record) bool {
+		return !r.archived && (ids == "" || slices.Contains(strings.Split(ids, ","), r.id))
+	})
+}
+
+// search finds records by criteria or by e-mail address, as far as the index has come. That it lags is assumed.
+func (z *zoho) search(c *call, t *table) reply {
+	now := z.server.options.Now()
+	criteria, email := c.query.Get("criteria"), c.query.Get("email")
+	pass := func(seen fieldMap) bool { return strings.EqualFold(text(seen["Email"]), email) }
+	if criteria != "" {
+		p := &zCriteria{rest: criteria, table: t}
+		pass = p.alternatives()
+		if p.why == "" && strings.TrimSpace(p.rest) != "" {
+			p.why = "unexpected end"
+		}
+		if p.why != "" {
+			return z.fail(http.StatusBadRequest, zError{"INVALID_QUERY", "invalid query formed", fieldMap{"reason": p.why}})
+		}
+	} else if email == "" {
+		return z.fail(http.StatusBadRequest, zError{"REQUIRED_PARAM_MISSING", "One of the expected parameter is missing", fieldMap{"param_name": "criteria"}})
+	}
+	return z.page(c, t, func(r *record) bool {
+		seen := z.store.indexed(r, now)
+		return seen != nil && pass(seen)
+	})
+}
+
+// page answers the records that pass; without one there is no content.
+func (z *zoho) page(c *call, t *table, pass func(*record) bool) reply {
+	size, number := min(atoi(c.query.Get("per_page"), 200), 200), atoi(c.query.Get("page"), 1)
+	var names []string
+	if list := c.query.Get("fields"); list != "" {
+		names = strings.Split(list, ",")
+	}
+	data := []any{}
+	more := false
+	skip := size * (number - 1)
+	for _, r := range t.rows {
+		if !pass(r) {
+			continue
+		}
+		if skip--; skip >= 0 {
+			continue
+		}
+		if len(data) == size {
+			more = true
+			break
+		}
+		data = append(data, z.show(t, r, names))
+	}
+	if len(data) == 0 {
+		return reply{status: http.StatusNoContent}
+	}
+	return jsonReply(http.StatusOK, map[string]any{
+		"data": data, "info": map[string]any{"per_page": size, "count": len(data), "page": number, "more_records": more},
+	})
+}
+
+// show is a record as it is read; a lookup shows the id of the other record.
+func (z *zoho) show(t *table, r *record, names []string) fieldMap {
+	out := fieldMap{"id": r.id}
+	for _, name := range t.names {
+		if names != nil && !slices.Contains(names, name) {
+			continue
+		}
+		value := r.properties[name]
+		if t.properties[name].Type == "lookup" && value != nil {
+			value = map[string]any{"id": value}
+		}
+		out[name] = value
+	}
+	if names == nil {
+		out["Created_Time"], out["Modified_Time"] = r.created.UTC().Format(zohoTime), r.updated.UTC().Format(zohoTime)
+	}
+	return out
+}
+
+// zCriteria reads (Field:equals:value), joined by and, or and further parentheses.
+type zCriteria struct {
+	rest  string
+	table *table
+	depth int
+	why   string
+}
+
+func (p *zCriteria) alternatives() func(fieldMap) bool {
+	out := p.conjunction()
+	for p.word("or") {
+		left, right := out, p.conjunction()
+		out = func(seen fieldMap) bool { return left(seen) || right(seen) }
+	}
+	return out
+}
+
+func (p *zCriteria) conjunction() func(fieldMap) bool {
+	out := p.condition()
+	for p.word("and") {
+		left, right := out, p.condition()
+		out = func(seen fieldMap) bool { return left(seen) && right(seen) }
+	}
+	return out
+}
+
+func (p *zCriteria) condition() func(fieldMap) bool {
+	never := func(fieldMap) bool { return false }
+	p.rest = strings.TrimSpace(p.rest)
+	if p.depth++; p.depth > 50 || !strings.HasPrefix(p.rest, "(") {
+		p.fail("a parenthesis is missing")
+		return never
+	}
+	p.rest = strings.TrimSpace(p.rest[1:])
+	if strings.HasPrefix(p.rest, "(") {
+		inner := p.alternatives()
+		p.rest = strings.TrimSpace(p.rest)
+		if !strings.HasPrefix(p.rest, ")") {
+			p.fail("a parenthesis is missing")
+			return never
+		}
+		p.rest = p.rest[1:]
+		return inner
+	}
+	body, ok := p.upto()
+	parts := strings.SplitN(body, ":", 3)
+	if !ok || len(parts) != 3 || p.table.properties[parts[0]] == nil {
+		p.fail("a criterion is not of the form field:comparator:value")
+		return never
+	}
+	name, want := parts[0], parts[2]
+	switch parts[1] {
+	case "equals":
+		return func(seen fieldMap) bool { return strings.EqualFold(text(seen[name]), want) }
+	case "not_equal":
+		return func(seen fieldMap) bool { return !strings.EqualFold(text(seen[name]), want) }
+	case "starts_with":
+		return func(seen fieldMap) bool {
+			return strings.HasPrefix(strings.ToLower(text(seen[name])), strings.ToLower(want))
+		}
+	case "in":
+		return func(seen fieldMap) bool { return indexFold(strings.Split(want, ","), text(seen[name])) >= 0 }
+	}
+	p.fail("the comparator is not known")
+	return never
+}
+
+// upto takes what is before the closing parenthesis; a backslash takes the meaning from one.
+func (p *zCriteria) upto() (string, bool) {
+	var b strings.Builder
+	for i := 0; i < len(p.rest); i++ {
+		switch p.rest[i] {
+		case '\\':
+			if i+1 < len(p.rest) {
+				i++
+			}
+		case ')':
+			p.rest = p.rest[i+1:]
+			return b.String(), true
+		}
+		b.WriteByte(p.rest[i])
+	}
+	return "", false
+}
+
+func (p *zCriteria) word(word string) bool {
+	rest := strings.TrimSpace(p.rest)
+	if p.why != "" || len(rest) <= len(word) || !strings.EqualFold(rest[:len(word)], word) {
+		return false
+	}
+	p.rest = rest[len(word):]
+	return true
+}
+
+func (p *zCriteria) fail(why string) {
+	if p.why == "" {
+		p.why = why
+	}
+	p.rest = ""
+}
