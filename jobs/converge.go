@@ -81,13 +81,18 @@ func foldLink(rec *ledger.Record, change *mappers.Change, l mappers.Link, versio
 	name := ledger.LinkName(l.To, l.As, l.Key.Property, l.Key.Value)
 	have := rec.Links[name]
 	switch {
+	case l.Only && !l.Remove && replaced(rec, name, l, version):
+		t.stale++
+		return
 	case have == nil:
-		if l.Remove {
-			t.same++ // nothing of ours to remove
-			return
-		}
 		have = &ledger.Link{To: l.To, Property: l.Key.Property, Key: l.Key.Value, As: l.As}
 		rec.Links[name] = have
+		if l.Remove {
+			// Nothing of ours to remove, but an older event must not bring it back.
+			have.Version, have.Mapping, have.Remove, have.Done = version, change.Mapping, true, true
+			t.same++
+			return
+		}
 	case version.Compare(have.Version) < 0:
 		t.stale++
 		return
@@ -109,6 +114,16 @@ func foldLink(rec *ledger.Record, change *mappers.Change, l mappers.Link, versio
 			former.Version, former.Mapping, former.Remove, former.Done = version, change.Mapping, true, false
 		}
 	}
+}
+
+// replaced reports whether a newer event has put another link in the place of l.
+func replaced(rec *ledger.Record, name string, l mappers.Link, version ledger.Version) bool {
+	for n, other := range rec.Links {
+		if n != name && other.To == l.To && other.As == l.As && !other.Remove && other.Version.Compare(version) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // contributes reports whether anything that the event of version wants is still

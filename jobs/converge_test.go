@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
@@ -246,5 +247,65 @@ func TestLinkOnlyReplacesTheFormer(t *testing.T) {
 	}
 	if got := fold(rec, link("one"), at(2)); got.stale != 1 {
 		t.Errorf("an older event brings the former link back: %+v", got)
+	}
+}
+
+// The same for links: of events that link and unlink, the newest decides; of links
+// of which only one may be, the newest stays.
+func TestAnyOrderGivesTheSameLinks(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		only := rapid.Bool().Draw(t, "only")
+		var events []happening
+		for i := range rapid.IntRange(1, 8).Draw(t, "events") {
+			l := mappers.Link{To: "companies", Only: only, Key: mappers.Key{Property: "k", Value: rapid.SampledFrom([]string{"1", "2", "3"}).Draw(t, "to")}}
+			if !only {
+				l.Remove = rapid.Bool().Draw(t, "remove")
+			}
+			v := ledger.Version{At: rapid.Int64Range(1, 4).Draw(t, "at"), Event: uuid.NewSHA1(uuid.Nil, []byte{byte(i)})}
+			events = append(events, happening{&mappers.Change{Mapping: "m", Links: []mappers.Link{l}}, v})
+		}
+		want, newest, by := map[string]bool{}, ledger.Version{}, map[string]ledger.Version{}
+		for _, e := range events {
+			l := e.change.Links[0]
+			switch {
+			case only && e.version.Compare(newest) > 0:
+				newest, want = e.version, map[string]bool{l.Key.Value: true}
+			case !only && e.version.Compare(by[l.Key.Value]) > 0:
+				by[l.Key.Value] = e.version
+				if want[l.Key.Value] = !l.Remove; l.Remove {
+					delete(want, l.Key.Value)
+				}
+			}
+		}
+		rec, crm := empty(), map[string]bool{}
+		order := rapid.Permutation(events).Draw(t, "order")
+		for _, i := range rapid.SliceOfN(rapid.IntRange(0, len(events)-1), 0, 4).Draw(t, "duplicates") {
+			order = append(order, events[i])
+		}
+		for _, e := range order {
+			fold(rec, e.change, e.version)
+			if !rapid.Bool().Draw(t, "push") {
+				continue
+			}
+			pushLinks(rec, crm)
+		}
+		pushLinks(rec, crm)
+		if diff := cmp.Diff(want, crm); diff != "" {
+			t.Fatalf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+// pushLinks is a CRM that takes every link.
+func pushLinks(rec *ledger.Record, crm map[string]bool) {
+	for _, l := range rec.Links {
+		if l.Done {
+			continue
+		}
+		if crm[l.Key] = !l.Remove; l.Remove {
+			delete(crm, l.Key)
+		}
+		l.Done = true
 	}
 }

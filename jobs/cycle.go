@@ -31,6 +31,7 @@ type cycle struct {
 	ambiguous map[ledger.RecordKey]bool           // records whose last request may still take effect
 	bare      map[ledger.RecordKey]*delivery      // records made only to be linked to
 	waiters   []*item                             // items of others that wait for our records; guarded by owner.mu
+	announced uuid.UUID                           // the announcement of what we send; zero while there is none
 }
 
 // work is what one job asks for.
@@ -94,7 +95,10 @@ func (c *cycle) run(ctx context.Context) {
 		c.later(ctx, err)
 		return
 	}
-	c.send(ctx)
+	if err := c.send(ctx); err != nil {
+		c.later(ctx, err)
+		return
+	}
 	c.link(ctx)
 	if err := c.record(ctx); err != nil {
 		c.later(ctx, err)
@@ -106,8 +110,34 @@ func (c *cycle) run(ctx context.Context) {
 	c.work = nil
 }
 
-// later sends everything back to the queue: the ledger cannot be reached, which
-// is nobody's failure.
+// announce tells the ledger which records are about to be written, so that no
+// other owner writes them at the same time.
+func (c *cycle) announce(ctx context.Context) error {
+	var keys []ledger.RecordKey
+	seen := map[ledger.RecordKey]bool{}
+	add := func(d *delivery) {
+		if d.open() && !seen[d.key] {
+			seen[d.key] = true
+			keys = append(keys, d.key)
+		}
+	}
+	c.each(add)
+	for _, d := range c.bare {
+		add(d)
+	}
+	if c.announced == uuid.Nil {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return fmt.Errorf("make an id: %w", err)
+		}
+		c.announced = id
+	}
+	// A request that is refused as a whole is followed by others.
+	return c.owner.ledger.Announce(ctx, c.owner.right, c.announced, keys, 2*c.sink.Timeout()+c.sink.Settle())
+}
+
+// later sends everything back to the queue: the ledger cannot be reached, or the
+// sink has another owner by now, which is nobody's failure.
 func (c *cycle) later(ctx context.Context, err error) {
 	if ctx.Err() == nil {
 		c.owner.log.Warn("work has to wait", "sink", c.owner.name, "err", err)
@@ -448,7 +478,10 @@ func (c *cycle) each(f func(*delivery)) {
 
 // record stores what has become of everything, closes routes, and tells metrics and log.
 func (c *cycle) record(ctx context.Context) error {
-	report := &ledger.Report{}
+	report := &ledger.Report{Announced: c.announced, Settle: c.sink.Settle()}
+	for k := range c.ambiguous {
+		report.InDoubt = append(report.InDoubt, k)
+	}
 	for _, w := range c.work {
 		for _, r := range w.routes {
 			r.close(w)
@@ -464,7 +497,7 @@ func (c *cycle) record(ctx context.Context) error {
 	// What the CRM has taken must be written down even while we are stopping.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
 	defer cancel()
-	err := c.owner.ledger.Write(ctx, c.owner.name, "", report)
+	err := c.owner.ledger.Write(ctx, c.owner.right, "", report)
 	if ledger.Refused(err) {
 		c.owner.log.Error("Postgres refuses what became of some events", "sink", c.owner.name, "err", err)
 		err = c.recordEach(ctx)
@@ -490,7 +523,10 @@ func (c *cycle) record(ctx context.Context) error {
 func (c *cycle) recordEach(ctx context.Context) error {
 	for _, w := range c.work {
 		for _, r := range w.routes {
-			report := &ledger.Report{}
+			report := &ledger.Report{Announced: c.announced, Settle: c.sink.Settle()}
+			for k := range c.ambiguous {
+				report.InDoubt = append(report.InDoubt, k)
+			}
 			r.report(report)
 			for _, d := range r.deliveries {
 				for _, k := range append(c.toMake(d), d.key) {
@@ -499,12 +535,12 @@ func (c *cycle) recordEach(ctx context.Context) error {
 					}
 				}
 			}
-			err := c.owner.ledger.Write(ctx, c.owner.name, "", report)
+			err := c.owner.ledger.Write(ctx, c.owner.right, "", report)
 			if ledger.Refused(err) {
 				r.deliveries, r.ended, r.reason = nil, ledger.Dead, "Postgres refuses to store what became of it"
 				report = &ledger.Report{}
 				r.report(report)
-				err = c.owner.ledger.Write(ctx, c.owner.name, "", report)
+				err = c.owner.ledger.Write(ctx, c.owner.right, "", report)
 			}
 			if err != nil {
 				return err

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -24,6 +25,9 @@ const (
 )
 
 var states = []string{ready, throttled, parked, held, stopped}
+
+// errNoQueue means that River has not made the queue yet, so that it cannot be paused.
+var errNoQueue = errors.New("there is no such queue yet")
 
 // lastProbe is the longest pause between probes.
 const lastProbe = 5 * time.Minute
@@ -98,18 +102,21 @@ func (g *gate) heard(class sinks.Class, reason string) (counts bool) {
 	return false
 }
 
-// stop ends sending for the given class of answer. A wait of zero means that
-// nobody knows for how long: the sink is probed.
-func (g *gate) stop(class sinks.Class, reason string, wait time.Duration) {
+// stop ends sending for what the sink answered: Throttled, Parked or Held. Where
+// nobody knows for how long, the sink is probed.
+func (g *gate) stop(res sinks.Result) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	switch class {
+	if res.Status == 0 && g.state.State != ready {
+		return // not sent, for a reason that the state tells better
+	}
+	switch res.Class {
 	case sinks.Throttled:
-		g.stopLocked(throttled, reason, max(wait, time.Second))
+		g.stopLocked(throttled, reasonOf(res), max(res.RetryAfter, time.Second))
 	case sinks.Parked:
-		g.stopLocked(parked, reason, wait)
+		g.stopLocked(parked, reasonOf(res), res.RetryAfter)
 	default:
-		g.stopLocked(held, reason, 0)
+		g.stopLocked(held, reasonOf(res), 0)
 	}
 }
 
@@ -119,6 +126,9 @@ func (g *gate) stopLocked(state, reason string, wait time.Duration) {
 	}
 	if g.state.State == state && g.probing && wait == 0 {
 		return // the probe is under way already
+	}
+	if wait > 0 && time.Until(g.state.Until) > wait+time.Second {
+		return // it waits for longer already
 	}
 	g.probing = wait == 0
 	if g.probing {
@@ -166,7 +176,7 @@ func (g *gate) load(ctx context.Context) error {
 // run stores each change of state, pauses and resumes the queue, and ends stops
 // by time or by probe, until ctx ends.
 func (g *gate) run(ctx context.Context) {
-	stored := ""
+	var stored ledger.SinkState // what the database and the queue know of
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
 	for {
@@ -174,23 +184,23 @@ func (g *gate) run(ctx context.Context) {
 		s, probing := g.state, g.probing
 		g.mu.Unlock()
 		g.metrics.sinkState(g.sink, s.State)
-		if now := s.State + s.Reason; now != stored {
-			if err := g.apply(ctx, s, stored != ""); err != nil {
+		wait := time.Hour
+		if !s.Until.IsZero() {
+			wait = max(time.Until(s.Until), 0)
+		}
+		if s != stored {
+			switch err := g.apply(ctx, s, stored.State != ""); {
+			case err == nil:
+				g.tell(stored, s)
+				stored = s
+			case errors.Is(err, errNoQueue):
+				wait = min(wait, 50*time.Millisecond)
+			default:
 				g.log.Warn("the state of the sink could not be stored", "sink", g.sink, "err", err)
-				retry.Reset(time.Second)
-			} else {
-				switch {
-				case s.State != ready:
-					g.log.Warn("sink "+s.State, "sink", g.sink, "reason", s.Reason, "until", s.Until)
-				case stored != "":
-					g.log.Info("sink ready again", "sink", g.sink)
-				}
-				stored = now
+				wait = min(wait, time.Second)
 			}
 		}
-		if s.State != ready && !s.Until.IsZero() {
-			retry.Reset(max(time.Until(s.Until), 0))
-		}
+		retry.Reset(wait)
 		select {
 		case <-ctx.Done():
 			return
@@ -203,7 +213,7 @@ func (g *gate) run(ctx context.Context) {
 		}
 		if probing {
 			if answer := g.probe(ctx); answer.Class != sinks.OK {
-				g.again(answer)
+				g.again(answer, s.Until)
 				continue
 			}
 		}
@@ -211,10 +221,25 @@ func (g *gate) run(ctx context.Context) {
 	}
 }
 
-// again puts off the next probe, each time longer.
-func (g *gate) again(answer sinks.Result) {
+// tell logs a change of state.
+func (g *gate) tell(before, now ledger.SinkState) {
+	switch {
+	case now.State == before.State && now.Reason == before.Reason:
+	case now.State != ready:
+		g.log.Warn("sink "+now.State, "sink", g.sink, "reason", now.Reason, "until", now.Until)
+	case before.State != "":
+		g.log.Info("sink ready again", "sink", g.sink)
+	}
+}
+
+// again puts off the next probe, each time longer, unless somebody has asked for
+// another since the one that was due.
+func (g *gate) again(answer sinks.Result, due time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if !g.state.Until.Equal(due) {
+		return
+	}
 	g.every = min(g.every*2, lastProbe)
 	g.state.Until = time.Now().Add(max(g.every, answer.RetryAfter))
 	g.log.Info("probe failed", "sink", g.sink, "class", answer.Class, "status", answer.Status, "next", g.every)

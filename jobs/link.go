@@ -51,6 +51,12 @@ func (c *cycle) link(ctx context.Context) {
 	if len(rows) == 0 {
 		return
 	}
+	if err := c.announce(ctx); err != nil {
+		for _, t := range sent {
+			t.reopen(sinks.Network, "the ledger cannot be reached", 2*time.Second)
+		}
+		return
+	}
 	for i, res := range c.sink.Link(ctx, rows) {
 		c.linked(ctx, sent[i], res)
 	}
@@ -116,12 +122,17 @@ func (c *cycle) missing(t *tie) {
 		return
 	}
 	for _, d := range t.deliveries {
+		if d.Outcome == ledger.Dead { // by another link
+			continue
+		}
 		wish := d.wish(t.link)
 		what := fmt.Sprintf("no %s with that %s is known yet to link to", t.link.To, t.link.Property)
 		switch age := time.Since(d.route.ReceivedAt); {
 		case wish.Missing == "skip":
 			t.link.Done = true
-			d.end(ledger.Delivered, sinks.OK, what)
+			if !d.open() || !contributes(t.record, d.route.Version) { // else another link is awaited
+				d.end(ledger.Delivered, sinks.OK, what)
+			}
 		case wish.Missing == "create" && c.bare[c.targetKey(t.link)] != nil && !c.bare[c.targetKey(t.link)].open():
 			d.end(ledger.Dead, "link", fmt.Sprintf("%s could not be made to link to: %s", t.link.To, c.bare[c.targetKey(t.link)].Reason))
 		case age >= wish.For && wish.For > 0:
@@ -146,7 +157,7 @@ func (c *cycle) linked(ctx context.Context, t *tie, res sinks.Result) {
 			d.end(ledger.Dead, res.Class, fmt.Sprintf("link to %s: %s", t.link.To, reasonOf(res)))
 		}
 	case sinks.Throttled, sinks.Parked, sinks.Held:
-		c.owner.gate.stop(res.Class, reasonOf(res), res.RetryAfter)
+		c.owner.gate.stop(res)
 		wait, _ := c.owner.gate.stopped()
 		t.reopen(res.Class, reasonOf(res), max(wait, time.Second))
 	default:
@@ -156,6 +167,9 @@ func (c *cycle) linked(ctx context.Context, t *tie, res sinks.Result) {
 
 func (c *cycle) failedLink(t *tie, res sinks.Result, counts bool) {
 	for _, d := range t.deliveries {
+		if d.Outcome == ledger.Dead {
+			continue
+		}
 		d.Outcome, d.Status, d.Class, d.Reason, d.fresh = ledger.Open, int32(res.Status), string(res.Class), reasonOf(res), true
 		if !counts {
 			d.wait = time.Second
@@ -196,7 +210,9 @@ func (t *tie) done(res sinks.Result) {
 // reopen leaves the deliveries to be tried again, uncounted.
 func (t *tie) reopen(class sinks.Class, reason string, wait time.Duration) {
 	for _, d := range t.deliveries {
-		d.postponeTo(class, reason, wait)
+		if d.Outcome != ledger.Dead {
+			d.postponeTo(class, reason, wait)
+		}
 	}
 }
 

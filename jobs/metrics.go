@@ -67,6 +67,9 @@ func (m *metrics) declare(plan *Plan) {
 		m.batchRows.WithLabelValues(name)
 		m.waits.WithLabelValues(name, "rate")
 		m.requeued.WithLabelValues(name)
+		for _, state := range states {
+			m.state.WithLabelValues(name, state)
+		}
 	}
 	for _, info := range plan.Mappings.Mappings() {
 		for _, o := range ledger.Outcomes {

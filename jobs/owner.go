@@ -19,6 +19,7 @@ import (
 // cycles from touching one record at the same time.
 type owner struct {
 	name    string
+	right   ledger.Ownership
 	ledger  *ledger.Ledger
 	plan    *atomic.Pointer[Plan]
 	log     *slog.Logger
@@ -29,6 +30,7 @@ type owner struct {
 	inbox    chan *item
 	ended    chan *cycle
 	draining chan struct{} // closed when no cycle is to begin any more
+	drained  sync.Once
 
 	mu    sync.Mutex
 	held  map[ledger.RecordKey]*cycle // who works on a record; settling for one that nobody may touch yet
@@ -50,9 +52,9 @@ const cached = 50_000
 // settling stands for the holder of a record whose last request may still take effect.
 var settling = &cycle{}
 
-func newOwner(name string, l *ledger.Ledger, plan *atomic.Pointer[Plan], g *gate, m *metrics, log *slog.Logger, giveUp time.Duration) *owner {
+func newOwner(right ledger.Ownership, l *ledger.Ledger, plan *atomic.Pointer[Plan], g *gate, m *metrics, log *slog.Logger, giveUp time.Duration) *owner {
 	return &owner{
-		name: name, ledger: l, plan: plan, gate: g, metrics: m, log: log, giveUp: giveUp,
+		name: right.Sink, right: right, ledger: l, plan: plan, gate: g, metrics: m, log: log, giveUp: giveUp,
 		inbox: make(chan *item), ended: make(chan *cycle), draining: make(chan struct{}),
 		held: map[ledger.RecordKey]*cycle{}, cache: map[ledger.RecordKey]*ledger.Record{},
 	}
@@ -84,8 +86,29 @@ func (o *owner) do(ctx context.Context, events []uuid.UUID) error {
 	return <-it.done
 }
 
+// keepOff shuts records that a former owner may still be writing.
+func (o *owner) keepOff(announced []ledger.Announcement) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, a := range announced {
+		for _, k := range a.Keys() {
+			o.held[k] = settling
+			o.openAfter(a.Left, k)
+		}
+	}
+}
+
+// openAfter opens a record that settles when its time has come.
+func (o *owner) openAfter(d time.Duration, k ledger.RecordKey) {
+	time.AfterFunc(d, func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		delete(o.held, k)
+	})
+}
+
 // drain lets cycles under way finish and sends everything else back to the queue.
-func (o *owner) drain() { close(o.draining) }
+func (o *owner) drain() { o.drained.Do(func() { close(o.draining) }) }
 
 // run gathers items into cycles until drain; it returns when the last cycle has
 // ended. The end of ctx cuts requests short.
@@ -208,11 +231,7 @@ func (o *owner) release(c *cycle) []*item {
 			continue
 		}
 		o.held[k] = settling
-		time.AfterFunc(c.sink.Settle(), func() {
-			o.mu.Lock()
-			defer o.mu.Unlock()
-			delete(o.held, k)
-		})
+		o.openAfter(c.sink.Settle(), k)
 	}
 	return c.waiters
 }

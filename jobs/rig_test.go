@@ -82,6 +82,7 @@ type rig struct {
 	workers  *Workers
 	stop     func() // stops the workers and waits for them
 	log      *lockedLog
+	grace    time.Duration
 }
 
 // setup is what a test wants otherwise than usual.
@@ -103,10 +104,11 @@ func newRig(t testing.TB, s setup) *rig {
 			{Name: "order_key", Unique: true}, {Name: "title"}, {Name: "amount", Type: "number"}, {Name: "description"},
 			{Name: "first_partner"}, {Name: "last_synced"}, {Name: "tier", Type: "enumeration", Options: []string{"gold", "silver"}},
 		},
+		"hubspot/firms":     {{Name: "firm_key", Unique: true}, {Name: "name"}},
 		"hubspot/companies": {{Name: "company_key", Unique: true}},
 		"hubspot/contacts":  {{Name: "contact_key", Unique: true}},
 	}
-	r := &rig{t: t, pool: pgtest.Pool(t), box: sandbox.New(s.box), token: token, options: s.options, log: &lockedLog{}}
+	r := &rig{t: t, pool: pgtest.Pool(t), box: sandbox.New(s.box), token: token, options: s.options, log: &lockedLog{}, grace: 10 * time.Second}
 	r.ledger = ledger.New(r.pool)
 	r.crm = httptest.NewServer(r.box)
 	t.Cleanup(r.crm.Close)
@@ -176,11 +178,9 @@ func (r *rig) start() {
 	}
 	r.open()
 	ctx, cancel := context.WithCancel(context.Background())
-	if err := r.workers.Use(ctx, r.plan); err != nil {
-		r.t.Fatal(err)
-	}
+	r.workers.Use(r.plan)
 	done := make(chan error, 1)
-	go func() { done <- r.workers.Run(ctx, 10*time.Second) }()
+	go func() { done <- r.workers.Run(ctx, r.grace) }()
 	r.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -195,9 +195,7 @@ func (r *rig) reload(text string) {
 	r.t.Helper()
 	r.load(text)
 	r.open()
-	if err := r.workers.Use(r.context(), r.plan); err != nil {
-		r.t.Fatal(err)
-	}
+	r.workers.Use(r.plan)
 }
 
 func (r *rig) context() context.Context {

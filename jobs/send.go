@@ -29,12 +29,23 @@ type parcel struct {
 const short = 2 * time.Second
 
 // send makes one row per record that the CRM lacks something of, and sends them
-// in as few requests as the sink allows.
-func (c *cycle) send(ctx context.Context) {
+// in as few requests as the sink allows. An error means that nothing was sent.
+func (c *cycle) send(ctx context.Context) error {
 	parcels := c.parcels()
-	for len(parcels) > 0 {
+	for first := true; len(parcels) > 0; first = false {
+		if err := c.announce(ctx); err != nil {
+			if first {
+				return err
+			}
+			// What has been sent must be recorded; the rest waits.
+			for _, p := range parcels {
+				c.postpone(p, sinks.Result{Class: sinks.Network, Message: "the ledger cannot be reached"})
+			}
+			return nil
+		}
 		parcels = c.round(ctx, parcels)
 	}
+	return nil
 }
 
 // parcels makes one row per record, and a further one where it is archived, which
@@ -261,10 +272,10 @@ func (c *cycle) answer(ctx context.Context, p *parcel, res sinks.Result) ([]*par
 			p.retried = true
 			return []*parcel{p}, max(res.RetryAfter, 50*time.Millisecond)
 		}
-		c.owner.gate.stop(res.Class, reasonOf(res), res.RetryAfter)
+		c.owner.gate.stop(res)
 		c.postpone(p, res)
 	case sinks.Parked, sinks.Held:
-		c.owner.gate.stop(res.Class, reasonOf(res), res.RetryAfter)
+		c.owner.gate.stop(res)
 		c.postpone(p, res)
 	default:
 		if ctx.Err() != nil {

@@ -2,10 +2,10 @@ package jobs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +45,7 @@ func (DeliverArgs) Kind() string { return ledger.JobKind }
 
 // Options configure workers.
 type Options struct {
+	ID         string // of the process, among all that work on the database; "" makes one
 	Pool       *pgxpool.Pool
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -70,15 +71,14 @@ type Workers struct {
 	client  *river.Client[pgx.Tx]
 	plan    atomic.Pointer[Plan]
 
-	mu     sync.Mutex
-	owners map[string]*owned
-	tasks  sync.WaitGroup
-	ctx    context.Context // of the owners; set by Run
-}
+	id      string        // of this process, in the database
+	changed chan struct{} // the plan has changed
 
-type owned struct {
-	*owner
-	stopGate context.CancelFunc
+	mu    sync.Mutex
+	owned map[string]*tenancy
+	tasks sync.WaitGroup
+	soft  context.Context // ends when nothing new is to begin; set by Run
+	hard  context.Context // ends when requests are to be cut short; set by Run
 }
 
 // New returns workers. They need a plan, by Use, before Run.
@@ -89,12 +89,14 @@ func New(o Options) (*Workers, error) {
 	o.SweepAge = defaulted(o.SweepAge, 2*time.Minute)
 	o.Silence = defaulted(o.Silence, time.Minute)
 	o.ProbeEvery = defaulted(o.ProbeEvery, 5*time.Second)
-	w := &Workers{options: o, ledger: ledger.New(o.Pool), metrics: newMetrics(o.Registerer), owners: map[string]*owned{}}
+	o.ID = defaulted(o.ID, processID())
+	w := &Workers{options: o, ledger: ledger.New(o.Pool), metrics: newMetrics(o.Registerer), id: o.ID, changed: make(chan struct{}, 1), owned: map[string]*tenancy{}}
 	registry := river.NewWorkers()
 	if err := river.AddWorkerSafely(registry, &deliverWorker{workers: w}); err != nil {
 		return nil, fmt.Errorf("register the worker: %w", err)
 	}
 	client, err := river.NewClient(riverpgxv5.New(o.Pool), &river.Config{
+		ID: o.ID, // so that the next owner of a sink knows whose jobs to end
 		// River takes queues that are added later only if it begins with one.
 		Queues:               map[string]river.QueueConfig{"maintenance": {MaxWorkers: 1}},
 		Workers:              registry,
@@ -130,37 +132,23 @@ func (w *Workers) Observer(sink string) sinks.Observer { return w.metrics.observ
 func (w *Workers) Run(ctx context.Context, grace time.Duration) error {
 	hard, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
-	w.mu.Lock()
-	w.ctx = hard
-	err := w.followLocked(ctx, w.plan.Load())
-	w.mu.Unlock()
-	if err != nil {
-		return err
-	}
+	w.soft, w.hard = ctx, hard
 	if err := w.client.Start(hard); err != nil {
 		return fmt.Errorf("start River: %w", err)
 	}
-	sweeping, stopSweeping := context.WithCancel(hard)
-	w.tasks.Go(func() { w.sweep(sweeping) })
+	w.tasks.Go(func() { w.sweep(ctx) })
+	w.tasks.Go(func() { w.keep(ctx) })
 
 	<-ctx.Done()
-	stopSweeping()
 	timer := time.AfterFunc(grace, cut)
 	defer timer.Stop()
-	w.mu.Lock()
-	for _, o := range w.owners {
-		o.drain()
+	for _, t := range w.tenancies() {
+		t.drain()
 	}
-	w.mu.Unlock()
 	// River waits for its jobs, and they for our cycles, which end at the cut.
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace+10*time.Second)
 	defer cancel()
-	err = w.client.Stop(stop)
-	w.mu.Lock()
-	for _, o := range w.owners {
-		o.stopGate()
-	}
-	w.mu.Unlock()
+	err := w.client.Stop(stop)
 	w.tasks.Wait()
 	if err != nil {
 		return fmt.Errorf("stop River: %w", err)
@@ -168,74 +156,31 @@ func (w *Workers) Run(ctx context.Context, grace time.Duration) error {
 	return nil
 }
 
-// Use replaces the plan. Sinks that are new get a queue; those that are gone lose theirs.
-func (w *Workers) Use(ctx context.Context, plan *Plan) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// processID tells processes apart, also two of one host and those of yesterday.
+func processID() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s-%d-%06x", host, os.Getpid(), rand.Uint32N(1<<24))
+}
+
+// Use replaces the plan. Sinks that are new are taken, those that are gone are
+// handed over, and sinks that wait for other credentials are probed.
+func (w *Workers) Use(plan *Plan) {
 	plan.hashes = map[string]string{}
 	for _, m := range plan.Mappings.Mappings() {
 		plan.hashes[m.Name] = m.Hash
 	}
 	w.metrics.declare(plan)
 	w.plan.Store(plan)
-	if w.ctx == nil {
-		return nil
+	for _, t := range w.tenancies() {
+		t.gate.hurry()
 	}
-	if err := w.followLocked(ctx, plan); err != nil {
-		return err
+	select {
+	case w.changed <- struct{}{}:
+	default:
 	}
-	for _, o := range w.owners {
-		o.gate.hurry()
-	}
-	return nil
-}
-
-func (w *Workers) followLocked(ctx context.Context, plan *Plan) error {
-	for name := range plan.Sinks {
-		if w.owners[name] != nil {
-			continue
-		}
-		queue := ledger.Queue(name)
-		g := newGate(name, w.ledger, w.metrics, w.options.Logger)
-		g.silence, g.firstProbe = w.options.Silence, w.options.ProbeEvery
-		g.probe = func(ctx context.Context) sinks.Result {
-			if s := w.plan.Load().Sinks[name]; s != nil {
-				return s.Probe(ctx)
-			}
-			return sinks.Result{Class: sinks.Held}
-		}
-		g.pause = func(ctx context.Context) error { return ignoreMissing(w.client.QueuePause(ctx, queue, nil)) }
-		g.resume = func(ctx context.Context) error { return ignoreMissing(w.client.QueueResume(ctx, queue, nil)) }
-		if err := g.load(ctx); err != nil {
-			return err
-		}
-		o := &owned{owner: newOwner(name, w.ledger, &w.plan, g, w.metrics, w.options.Logger, w.options.GiveUp)}
-		gating, stop := context.WithCancel(w.ctx)
-		o.stopGate = stop
-		w.owners[name] = o
-		w.tasks.Go(func() { o.run(w.ctx) })
-		w.tasks.Go(func() { g.run(gating) })
-		if err := w.client.Queues().Add(queue, river.QueueConfig{MaxWorkers: w.options.MaxWorkers}); err != nil {
-			return fmt.Errorf("open the queue of sink %q: %w", name, err)
-		}
-	}
-	// The owner of a sink that has left the config stays: it puts jobs back, and
-	// the next start of the process does without it.
-	return nil
-}
-
-// ignoreMissing: a queue that River does not know yet is neither paused nor to be resumed.
-func ignoreMissing(err error) error {
-	if errors.Is(err, rivertype.ErrNotFound) {
-		return nil
-	}
-	return err
-}
-
-func (w *Workers) ownerOf(sink string) *owned {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.owners[sink]
 }
 
 // sweep queues the open routes that have lost their job.
@@ -251,6 +196,9 @@ func (w *Workers) sweep(ctx context.Context) {
 		}
 		lost := 0
 		for name := range w.plan.Load().Sinks {
+			if w.ownerOf(name) == nil {
+				continue // its owner sweeps
+			}
 			n, next, err := w.ledger.Sweep(ctx, name, w.options.SweepAge, cursors[name], sweepRoutes)
 			if err != nil {
 				if ctx.Err() == nil {

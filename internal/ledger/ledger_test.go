@@ -35,6 +35,21 @@ func stored(t *testing.T, l *ledger.Ledger, sinks ...string) uuid.UUID {
 	return id
 }
 
+// own makes somebody the owner of the sink crm and returns the right to it.
+func own(t *testing.T, l *ledger.Ledger) ledger.Ownership {
+	t.Helper()
+	owners, err := l.Owners(t.Context(), "tester")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer owners.Close(t.Context())
+	right, _, err := owners.Take(t.Context(), "crm")
+	if err != nil || right == nil {
+		t.Fatalf("%v, %v", right, err)
+	}
+	return *right
+}
+
 func TestRecordSurvivesStoring(t *testing.T) {
 	t.Parallel()
 	l := ledger.New(pgtest.Pool(t))
@@ -55,7 +70,7 @@ func TestRecordSurvivesStoring(t *testing.T) {
 			ledger.LinkName("companies", "x", "k", "w"): {To: "companies", Property: "k", Key: "w", As: "x", Version: older, Mapping: "deals", Remove: true},
 		},
 	}
-	if err := l.Write(t.Context(), "crm", "", &ledger.Report{Records: []*ledger.Record{rec}}); err != nil {
+	if err := l.Write(t.Context(), own(t, l), "", &ledger.Report{Records: []*ledger.Record{rec}}); err != nil {
 		t.Fatal(err)
 	}
 	key := ledger.RecordKey{Object: "deals", Property: "deal_key", Key: rec.Key}
@@ -111,7 +126,7 @@ func TestRouteIsReadUntilItIsClosed(t *testing.T) {
 		t.Errorf("read %+v", r)
 	}
 	open := ledger.Delivery{Event: id, Mapping: "deals", Object: "deals", Key: "k", Class: "timeout", Reason: "slow", Attempts: 2, FirstFailedAt: time.Now().UTC().Truncate(time.Microsecond)}
-	if err := l.Write(t.Context(), "crm", "", &ledger.Report{Deliveries: []ledger.Delivery{open}}); err != nil {
+	if err := l.Write(t.Context(), own(t, l), "", &ledger.Report{Deliveries: []ledger.Delivery{open}}); err != nil {
 		t.Fatal(err)
 	}
 	if routes, err = l.Routes(t.Context(), "crm", []uuid.UUID{id}); err != nil || len(routes) != 1 || len(routes[0].Deliveries) != 1 {
@@ -126,7 +141,7 @@ func TestRouteIsReadUntilItIsClosed(t *testing.T) {
 	late.Outcome = ledger.Delivered
 	for _, d := range []ledger.Delivery{dead, late} { // the first outcome stays
 		report := &ledger.Report{Deliveries: []ledger.Delivery{d}, Closings: []ledger.Closing{{Event: id, Outcome: d.Outcome, Reason: d.Reason}}}
-		if err := l.Write(t.Context(), "crm", "", report); err != nil {
+		if err := l.Write(t.Context(), own(t, l), "", report); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -59,30 +60,75 @@ func lockKey(sink string) int64 {
 	return int64(h.Sum64())
 }
 
-// Beat shows that the process lives and renews its sinks. It returns the ids of
-// all processes that live, and those of the given sinks that are still its own.
-func (o *Owners) Beat(ctx context.Context, owned []Ownership) (living []string, kept []Ownership, err error) {
+// View is what a beat has found.
+type View struct {
+	Living []string                 // ids of the processes that live, sorted
+	Kept   map[Ownership]bool       // those of its sinks that are still the process's own
+	Idle   map[string]time.Duration // by sink: how long ago its owner last showed that it lives; sinks never owned are not in it
+}
+
+// fresh is how old the sign of life of a process may be.
+const fresh = 4 * time.Second
+
+// Beat shows that the process lives and renews its sinks.
+func (o *Owners) Beat(ctx context.Context, owned []Ownership) (*View, error) {
 	names, epochs := make([]string, len(owned)), make([]int64, len(owned))
 	for i, w := range owned {
 		names[i], epochs[i] = w.Sink, w.Epoch
 	}
+	v := &View{Kept: map[Ownership]bool{}, Idle: map[string]time.Duration{}}
 	batch := &pgx.Batch{}
 	batch.Queue(`INSERT INTO workers (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET seen_at = now()`, o.id)
 	batch.Queue(`DELETE FROM workers WHERE seen_at < now() - interval '10 minutes'`)
-	batch.Queue(`SELECT id FROM workers WHERE seen_at > now() - $1::interval ORDER BY id`, Silence).Query(func(rows pgx.Rows) error {
-		living, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	batch.Queue(`SELECT id FROM workers WHERE seen_at > now() - $1::interval ORDER BY id`, fresh).Query(func(rows pgx.Rows) (err error) {
+		v.Living, err = pgx.CollectRows(rows, pgx.RowTo[string])
 		return err
 	})
 	batch.Queue(`
 		UPDATE sinks s SET renewed_at = now() FROM unnest($2::text[], $3::bigint[]) AS w(name, epoch)
 		WHERE s.name = w.name AND s.epoch = w.epoch AND s.owner = $1 RETURNING s.name, s.epoch`, o.id, names, epochs).Query(func(rows pgx.Rows) error {
-		kept, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Ownership])
+		kept, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Ownership])
+		for _, w := range kept {
+			v.Kept[w] = true
+		}
+		return err
+	})
+	batch.Queue(`SELECT name, extract(epoch FROM now() - renewed_at)::float8 FROM sinks WHERE renewed_at IS NOT NULL`).Query(func(rows pgx.Rows) error {
+		var name string
+		var seconds float64
+		_, err := pgx.ForEachRow(rows, []any{&name, &seconds}, func() error {
+			v.Idle[name] = time.Duration(seconds * float64(time.Second))
+			return nil
+		})
 		return err
 	})
 	if err := o.conn.SendBatch(ctx, batch).Close(); err != nil {
-		return nil, nil, fmt.Errorf("show that the process lives: %w", err)
+		return nil, fmt.Errorf("show that the process lives: %w", err)
 	}
-	return living, kept, nil
+	return v, nil
+}
+
+// Alive reports whether the session can still be used.
+func (o *Owners) Alive() bool { return !o.conn.IsClosed() }
+
+// Relock takes the lock of a sink again after the session was lost; ErrFenced
+// means that somebody else has taken the sink meanwhile.
+func (o *Owners) Relock(ctx context.Context, w Ownership) error {
+	var free, kept bool
+	if err := o.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, lockKey(w.Sink)).Scan(&free); err != nil {
+		return fmt.Errorf("lock sink %q again: %w", w.Sink, err)
+	}
+	if !free {
+		return ErrFenced
+	}
+	err := o.conn.QueryRow(ctx, `
+		WITH mine AS (UPDATE sinks SET backend = pg_backend_pid(), renewed_at = now() WHERE name = $1 AND epoch = $2 AND owner = $3 RETURNING 1)
+		SELECT EXISTS (SELECT FROM mine)`, w.Sink, w.Epoch, o.id).Scan(&kept)
+	if err == nil && !kept {
+		_, err = o.conn.Exec(ctx, `SELECT pg_advisory_unlock($1)`, lockKey(w.Sink))
+		err = errors.Join(ErrFenced, err)
+	}
+	return err
 }
 
 // Leave takes the process out of the list of those that live.
@@ -117,7 +163,7 @@ func (o *Owners) Take(ctx context.Context, sink string) (*Ownership, []Announcem
 		if err != nil {
 			return err
 		}
-		rows, err := tx.Query(ctx, `SELECT records, until FROM announcements WHERE sink = $1 AND until > now()`, sink)
+		rows, err := tx.Query(ctx, `SELECT records, until - now() FROM announcements WHERE sink = $1 AND until > now()`, sink)
 		if err != nil {
 			return err
 		}
@@ -173,42 +219,46 @@ func (o *Owners) Release(ctx context.Context, w Ownership) error {
 	return nil
 }
 
-// Announcement says which records a request may still change, and until when.
+// Announcement says which records a request may still change, and for how long.
 type Announcement struct {
 	Records []string
-	Until   time.Time
+	Left    time.Duration
 }
 
 const recordSeparator = "\x1f"
 
-func (k RecordKey) text() string {
-	return k.Object + recordSeparator + k.Property + recordSeparator + k.Key
-}
-
-// Announce tells that the records of keys are about to be written, and returns
-// the stored ones among lack. It is refused with ErrFenced once the sink has
-// another owner; after it has returned no new owner touches the records for hold.
-func (l *Ledger) Announce(ctx context.Context, w Ownership, account string, id uuid.UUID, keys, lack []RecordKey, hold time.Duration) (map[RecordKey]*Record, error) {
-	texts := make([]string, len(keys))
-	for i, k := range keys {
-		texts[i] = k.text()
-	}
-	var found map[RecordKey]*Record
+// Announce tells that the records of keys are about to be written. It is refused
+// with ErrFenced once the sink has another owner; after it has returned no new
+// owner touches the records for hold. The same id again makes that longer.
+func (l *Ledger) Announce(ctx context.Context, w Ownership, id uuid.UUID, keys []RecordKey, hold time.Duration) error {
 	batch := &pgx.Batch{}
 	batch.Queue(`SELECT partnersync_fence($1, $2)`, w.Sink, w.Epoch)
-	batch.Queue(`INSERT INTO announcements (id, sink, epoch, records, until) VALUES ($1, $2, $3, $4, now() + $5::interval)`, id, w.Sink, w.Epoch, texts, hold)
-	if len(lack) > 0 {
-		objects, properties, values := keyColumns(lack)
-		batch.Queue(readRecords, w.Sink, account, objects, properties, values).Query(func(rows pgx.Rows) (err error) {
-			found, err = scanRecords(rows)
-			return err
-		})
-	}
+	batch.Queue(`INSERT INTO announcements (id, sink, epoch, records, until) VALUES ($1, $2, $3, $4, now() + $5::interval)
+		ON CONFLICT (id) DO UPDATE SET until = excluded.until`, id, w.Sink, w.Epoch, keyTexts(keys), hold)
 	if err := l.pool.SendBatch(ctx, batch).Close(); err != nil {
 		if fenced(err) {
-			return nil, ErrFenced
+			return ErrFenced
 		}
-		return nil, fmt.Errorf("announce %d records: %w", len(keys), err)
+		return fmt.Errorf("announce %d records: %w", len(keys), err)
 	}
-	return found, nil
+	return nil
+}
+
+func keyTexts(keys []RecordKey) []string {
+	texts := make([]string, len(keys))
+	for i, k := range keys {
+		texts[i] = k.Object + recordSeparator + k.Property + recordSeparator + k.Key
+	}
+	return texts
+}
+
+// Keys are the records of an announcement.
+func (a Announcement) Keys() []RecordKey {
+	var keys []RecordKey
+	for _, text := range a.Records {
+		if parts := strings.SplitN(text, recordSeparator, 3); len(parts) == 3 {
+			keys = append(keys, RecordKey{parts[0], parts[1], parts[2]})
+		}
+	}
+	return keys
 }

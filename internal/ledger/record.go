@@ -110,11 +110,17 @@ func (r *Record) Clone() *Record {
 	return &c
 }
 
+// The limits change nothing, since keys are unique; they have Postgres look each key up.
+// Without them it reads all keys of the sink while its statistics still say that there
+// are few.
 const readRecords = `
 SELECT k.object, k.property, k.value, r.id, r.crm_id, r.presence, r.fields, r.links
 FROM unnest($3::text[], $4::text[], $5::text[]) AS q(object, property, value)
-JOIN record_keys k ON k.sink = $1 AND k.account = $2 AND k.object = q.object AND k.property = q.property AND k.value = q.value
-JOIN records r ON r.id = k.record_id`
+CROSS JOIN LATERAL (
+	SELECT * FROM record_keys k
+	WHERE k.sink = $1 AND k.account = $2 AND k.object = q.object AND k.property = q.property AND k.value = q.value LIMIT 1
+) k
+CROSS JOIN LATERAL (SELECT * FROM records r WHERE r.id = k.record_id LIMIT 1) r`
 
 // Records returns the stored records among keys.
 func (l *Ledger) Records(ctx context.Context, sink, account string, keys []RecordKey) (map[RecordKey]*Record, error) {

@@ -65,10 +65,14 @@ type Closing struct {
 	Reason  string
 }
 
+// The tables grow and shrink faster than Postgres takes their statistics, and a plan
+// made while few routes are open reads all open routes of the sink for each batch
+// when there are many. The condition on the outcome is therefore written so that the
+// index of the open routes does not fit, which leaves the primary key.
 const openRoutes = `
 SELECT e.id, r.run, r.generation, e.source, e.type, e.entity, e.occurred_at, e.received_at, e.version_at, e.rank, e.body
 FROM routes r JOIN events e ON e.id = r.event_id
-WHERE r.sink = $1 AND r.event_id = ANY($2) AND r.outcome IS NULL
+WHERE r.sink = $1 AND r.event_id = ANY($2) AND coalesce(r.outcome, '') = ''
 ORDER BY e.version_at, e.rank, e.id, r.run`
 
 const routeDeliveries = `
@@ -141,6 +145,10 @@ type Report struct {
 	Records    []*Record // changed or new
 	Deliveries []Delivery
 	Closings   []Closing
+
+	Announced uuid.UUID     // the announcement that ends with this; zero where there was none
+	InDoubt   []RecordKey   // announced records that stay shut
+	Settle    time.Duration // for so long
 }
 
 const writeRecords = `
@@ -166,35 +174,65 @@ ON CONFLICT (event_id, sink, run, mapping, object, key) DO UPDATE SET
 	first_failed_at = excluded.first_failed_at, status = excluded.status, crm_id = excluded.crm_id, at = now()
 WHERE d.outcome IS NULL`
 
+// See openRoutes for the condition on the outcome.
 const closeRoutes = `
 WITH closed AS (
-	UPDATE routes r SET outcome = x.outcome, reason = x.reason, closed_at = now()
-	FROM unnest($2::uuid[], $3::int[], $4::text[], $5::text[]) AS x(event_id, run, outcome, reason)
-	WHERE r.event_id = x.event_id AND r.sink = $1 AND r.run = x.run AND r.outcome IS NULL
-	RETURNING r.opened_at, r.source, r.outcome
+	UPDATE routes r SET outcome = $4, reason = $5, closed_at = now()
+	WHERE r.event_id = ANY($3) AND r.sink = $1 AND r.run = $2 AND coalesce(r.outcome, '') = ''
+	RETURNING r.opened_at, r.source
 )
 INSERT INTO tally_changes (hour, source, sink, outcome, routes)
-SELECT date_trunc('hour', opened_at, 'UTC'), source, $1, outcome, count(*) FROM closed GROUP BY 1, 2, 4`
+SELECT date_trunc('hour', opened_at, 'UTC'), source, $1, $4, count(*) FROM closed GROUP BY 1, 2`
 
-// Write stores a report in one transaction and one round trip.
-func (l *Ledger) Write(ctx context.Context, sink, account string, report *Report) error {
+// Write stores a report in one transaction and one round trip. It is refused with
+// ErrFenced once the sink has another owner.
+func (l *Ledger) Write(ctx context.Context, w Ownership, account string, report *Report) error {
+	sink := w.Sink
 	batch := &pgx.Batch{}
 	queueRecords(batch, sink, account, report.Records)
 	queueDeliveries(batch, sink, report.Deliveries)
-	if n := len(report.Closings); n > 0 {
-		events, runs, outcomes, reasons := make([]uuid.UUID, n), make([]int32, n), make([]string, n), make([]string, n)
-		for i, c := range report.Closings {
-			events[i], runs[i], outcomes[i], reasons[i] = c.Event, c.Run, string(c.Outcome), storable(c.Reason)
+	queueClosings(batch, sink, report.Closings)
+	if report.Announced != uuid.Nil {
+		if len(report.InDoubt) > 0 {
+			batch.Queue(`UPDATE announcements SET records = $2, until = now() + $3::interval WHERE id = $1`, report.Announced, keyTexts(report.InDoubt), report.Settle)
+		} else {
+			batch.Queue(`DELETE FROM announcements WHERE id = $1`, report.Announced)
 		}
-		batch.Queue(closeRoutes, sink, events, runs, outcomes, reasons)
 	}
 	if batch.Len() == 0 {
 		return nil
 	}
+	// Last, so that the lock on the sink's row is held for the commit only.
+	batch.Queue(`SELECT partnersync_fence($1, $2)`, sink, w.Epoch)
 	if err := l.run(func() error { return l.pool.SendBatch(ctx, batch).Close() }); err != nil {
+		if fenced(err) {
+			return ErrFenced
+		}
 		return fmt.Errorf("record what became of %d routes: %w", len(report.Closings), err)
 	}
 	return nil
+}
+
+// queueClosings closes the routes that end alike with one statement: nearly all of a
+// batch do.
+func queueClosings(batch *pgx.Batch, sink string, closings []Closing) {
+	type end struct {
+		run     int32
+		outcome Outcome
+		reason  string
+	}
+	events := map[end][]uuid.UUID{}
+	var ends []end
+	for _, c := range closings {
+		e := end{c.Run, c.Outcome, storable(c.Reason)}
+		if events[e] == nil {
+			ends = append(ends, e)
+		}
+		events[e] = append(events[e], c.Event)
+	}
+	for _, e := range ends {
+		batch.Queue(closeRoutes, sink, e.run, events[e], string(e.outcome), e.reason)
+	}
 }
 
 func queueRecords(batch *pgx.Batch, sink, account string, records []*Record) {

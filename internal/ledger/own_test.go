@@ -1,0 +1,138 @@
+package ledger_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"partnersync/internal/ledger"
+	"partnersync/internal/pgtest"
+)
+
+func session(t *testing.T, l *ledger.Ledger, id string) *ledger.Owners {
+	t.Helper()
+	o, err := l.Owners(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = o.Close(t.Context()) }) // may be lost already
+	return o
+}
+
+func take(t *testing.T, o *ledger.Owners, sink string) (*ledger.Ownership, []ledger.Announcement) {
+	t.Helper()
+	right, announced, err := o.Take(t.Context(), sink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return right, announced
+}
+
+// Invariant 11 of the design: of two owners of a sink never both get a batch
+// acknowledged, and a fenced one cannot send.
+func TestOneOwnerAtATime(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	l := ledger.New(pool)
+	a, b := session(t, l, "a"), session(t, l, "b")
+	id := stored(t, l, "crm")
+	first, _ := take(t, a, "crm")
+	if first == nil {
+		t.Fatal("a free sink is not to be had")
+	}
+	if second, _ := take(t, b, "crm"); second != nil {
+		t.Fatal("a sink with a living owner was taken")
+	}
+	// a is at work: River gave it the job, and it has announced its batch.
+	if _, err := pool.Exec(t.Context(), `UPDATE river_job SET state = 'running', attempted_by = ARRAY['a'], attempt = 1`); err != nil {
+		t.Fatal(err)
+	}
+	key := ledger.RecordKey{Object: "deals", Property: "deal_key", Key: "d1"}
+	if err := l.Announce(t.Context(), *first, newID(t), []ledger.RecordKey{key}, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	// a is silent for too long: its session is ended, and the sink taken.
+	if _, err := pool.Exec(t.Context(), `UPDATE sinks SET renewed_at = now() - interval '1 hour'`); err != nil {
+		t.Fatal(err)
+	}
+	var second *ledger.Ownership
+	var announced []ledger.Announcement
+	for deadline := time.Now().Add(20 * time.Second); second == nil; {
+		second, announced = take(t, b, "crm")
+		if time.Now().After(deadline) {
+			t.Fatal("a silent owner was not overtaken")
+		}
+	}
+	if second.Epoch <= first.Epoch {
+		t.Errorf("the epoch did not grow: %d, %d", first.Epoch, second.Epoch)
+	}
+	if len(announced) != 1 || cmp.Diff([]ledger.RecordKey{key}, announced[0].Keys()) != "" {
+		t.Errorf("the new owner is told of %+v", announced)
+	}
+	// a wakes up.
+	if err := l.Announce(t.Context(), *first, newID(t), []ledger.RecordKey{key}, time.Minute); !errors.Is(err, ledger.ErrFenced) {
+		t.Errorf("a fenced owner may announce: %v", err)
+	}
+	report := &ledger.Report{Closings: []ledger.Closing{{Event: id, Outcome: ledger.Delivered}}}
+	if err := l.Write(t.Context(), *first, "", report); !errors.Is(err, ledger.ErrFenced) {
+		t.Errorf("a fenced owner may record: %v", err)
+	}
+	if err := a.Relock(t.Context(), *first); err == nil {
+		t.Error("a fenced owner gets its lock again")
+	}
+	if open, err := l.Routes(t.Context(), "crm", []uuid.UUID{id}); err != nil || len(open) != 1 {
+		t.Errorf("%v, %v", open, err)
+	}
+	var running, waiting int
+	if err := pool.QueryRow(t.Context(), `SELECT count(*) FILTER (WHERE state = 'cancelled'), count(*) FILTER (WHERE state = 'available') FROM river_job`).Scan(&running, &waiting); err != nil || running != 1 || waiting != 1 {
+		t.Errorf("the job of the former owner: %d ended, %d queued anew, %v", running, waiting, err)
+	}
+	if err := l.Write(t.Context(), *second, "", report); err != nil {
+		t.Errorf("the new owner cannot record: %v", err)
+	}
+}
+
+func TestBeatTellsWhoLivesAndWhatIsKept(t *testing.T) {
+	t.Parallel()
+	l := ledger.New(pgtest.Pool(t))
+	a, b := session(t, l, "a"), session(t, l, "b")
+	right, _ := take(t, a, "crm")
+	if _, err := b.Beat(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	v, err := a.Beat(t.Context(), []ledger.Ownership{*right, {Sink: "crm", Epoch: right.Epoch - 1}, {Sink: "other", Epoch: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"a", "b"}, v.Living); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(map[ledger.Ownership]bool{*right: true}, v.Kept); diff != "" {
+		t.Error(diff)
+	}
+	if idle, ok := v.Idle["crm"]; !ok || idle > time.Minute {
+		t.Errorf("idle %v, %v", idle, ok)
+	}
+	if err := a.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if v, err = b.Beat(t.Context(), nil); err != nil || cmp.Diff([]string{"b"}, v.Living) != "" {
+		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+func TestReleaseHandsOverAtOnce(t *testing.T) {
+	t.Parallel()
+	l := ledger.New(pgtest.Pool(t))
+	a, b := session(t, l, "a"), session(t, l, "b")
+	first, _ := take(t, a, "crm")
+	if err := a.Release(t.Context(), *first); err != nil {
+		t.Fatal(err)
+	}
+	if second, _ := take(t, b, "crm"); second == nil || second.Epoch <= first.Epoch {
+		t.Errorf("got %+v after %+v", second, first)
+	}
+}

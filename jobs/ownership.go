@@ -1,0 +1,287 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
+
+	"partnersync/internal/ledger"
+	"partnersync/sinks"
+)
+
+// beat is how often a process shows that it lives, and looks for sinks to take.
+const beat = time.Second
+
+// tenancy is this process's hold on one sink, from taking it to its end.
+type tenancy struct {
+	*owner
+	cut      context.CancelFunc // cuts its requests short
+	done     chan struct{}      // closed when the last cycle has ended and the queue is closed
+	handOver bool               // is to be released when done
+	ending   bool
+}
+
+// keep takes, renews and hands over sinks until ctx ends; then it waits for the
+// cycles under way and hands over everything.
+func (w *Workers) keep(ctx context.Context) {
+	ticker := time.NewTicker(beat)
+	defer ticker.Stop()
+	var session *ledger.Owners
+	for {
+		if session == nil {
+			session = w.open(ctx)
+		}
+		if session != nil {
+			if err := w.look(ctx, session); err != nil && ctx.Err() == nil {
+				w.options.Logger.Warn("the hold on the sinks is in doubt", "err", err)
+				if !session.Alive() {
+					session = nil
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			w.leave(session)
+			return
+		case <-w.changed:
+		case <-ticker.C:
+		}
+	}
+}
+
+// open opens the session that holds the locks, and takes those again that a lost
+// session held. It returns nil where Postgres does not answer.
+func (w *Workers) open(ctx context.Context) *ledger.Owners {
+	ctx, cancel := context.WithTimeout(ctx, 3*beat)
+	defer cancel()
+	session, err := w.ledger.Owners(ctx, w.id)
+	if err != nil {
+		if ctx.Err() == nil {
+			w.options.Logger.Warn("Postgres cannot be reached", "err", err)
+		}
+		return nil
+	}
+	for _, t := range w.tenancies() {
+		if t.ending {
+			continue
+		}
+		if err := session.Relock(ctx, t.right); err != nil {
+			w.drop(t, "its lock was lost")
+		}
+	}
+	return session
+}
+
+// look is one round: renew, drop what is lost, take what is free, hand over what
+// is another's.
+func (w *Workers) look(ctx context.Context, session *ledger.Owners) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*beat)
+	defer cancel()
+	held := w.tenancies()
+	var rights []ledger.Ownership
+	for _, t := range held {
+		rights = append(rights, t.right)
+	}
+	view, err := session.Beat(ctx, rights)
+	if err != nil {
+		return err
+	}
+	plan := w.plan.Load()
+	for _, t := range held {
+		switch {
+		case !view.Kept[t.right]:
+			w.drop(t, "another process has taken it")
+		case t.ending:
+		case plan.Sinks[t.name] == nil, drawn(t.name, view.Living) != w.id:
+			w.options.Logger.Info("sink is handed over", "sink", t.name)
+			t.handOver = true
+			w.end(t)
+		}
+		select {
+		case <-t.done:
+			w.forget(t)
+			if t.handOver {
+				if err := session.Release(ctx, t.right); err != nil {
+					return err
+				}
+			}
+		default:
+		}
+	}
+	for name := range plan.Sinks {
+		idle, known := view.Idle[name]
+		if w.ownerOf(name) != nil || (drawn(name, view.Living) != w.id && known && idle < 3*beat) {
+			continue
+		}
+		if err := w.take(ctx, session, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drawn is the process that is to own a sink: each sink draws lots among the
+// living, so that a change in their number moves as few sinks as can be.
+func drawn(sink string, living []string) string {
+	best, most := "", uint64(0)
+	for _, id := range living {
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(sink + "\x00" + id)) // never fails
+		if lot := mix(h.Sum64()); best == "" || lot > most {
+			best, most = id, lot
+		}
+	}
+	return best
+}
+
+// mix lets every bit of a hash depend on every byte that went into it.
+func mix(x uint64) uint64 {
+	x = (x ^ x>>33) * 0xff51afd7ed558ccd
+	x = (x ^ x>>33) * 0xc4ceb9fe1a85ec53
+	return x ^ x>>33
+}
+
+// take tries to become the owner of a sink, and begins to work it.
+func (w *Workers) take(ctx context.Context, session *ledger.Owners, name string) error {
+	right, announced, err := session.Take(ctx, name)
+	if err != nil || right == nil {
+		return err
+	}
+	if err := w.begin(ctx, *right, announced); err != nil {
+		return errors.Join(err, session.Release(ctx, *right))
+	}
+	w.options.Logger.Info("sink taken", "sink", name, "epoch", right.Epoch, "announced", len(announced))
+	return nil
+}
+
+func (w *Workers) begin(ctx context.Context, right ledger.Ownership, announced []ledger.Announcement) error {
+	g := w.newGate(right.Sink)
+	if err := g.load(ctx); err != nil {
+		return err
+	}
+	o := newOwner(right, w.ledger, &w.plan, g, w.metrics, w.options.Logger, w.options.GiveUp)
+	o.keepOff(announced)
+	if err := w.client.Queues().Add(ledger.Queue(right.Sink), river.QueueConfig{MaxWorkers: w.options.MaxWorkers}); err != nil {
+		return fmt.Errorf("open the queue of sink %q: %w", right.Sink, err)
+	}
+	working, cut := context.WithCancel(w.hard)
+	t := &tenancy{owner: o, cut: cut, done: make(chan struct{})}
+	w.mu.Lock()
+	w.owned[right.Sink] = t
+	w.mu.Unlock()
+	w.tasks.Go(func() {
+		defer close(t.done)
+		defer cut()
+		gating, stopGate := context.WithCancel(w.hard)
+		var gate sync.WaitGroup
+		gate.Go(func() { g.run(gating) })
+		o.run(working)
+		stopGate()
+		gate.Wait()
+		if w.soft.Err() == nil { // else River is stopping as a whole
+			if err := w.client.Queues().Remove(w.soft, ledger.Queue(o.name)); err != nil && w.soft.Err() == nil {
+				w.options.Logger.Error("the queue could not be closed", "sink", o.name, "err", err)
+			}
+		}
+		w.metrics.sinkState(o.name, "")
+	})
+	return nil
+}
+
+func (w *Workers) newGate(name string) *gate {
+	queue := ledger.Queue(name)
+	g := newGate(name, w.ledger, w.metrics, w.options.Logger)
+	g.silence, g.firstProbe = w.options.Silence, w.options.ProbeEvery
+	g.probe = func(ctx context.Context) sinks.Result {
+		if s := w.plan.Load().Sinks[name]; s != nil {
+			return s.Probe(ctx)
+		}
+		return sinks.Result{Class: sinks.Held}
+	}
+	g.pause = func(ctx context.Context) error {
+		err := w.client.QueuePause(ctx, queue, nil)
+		if errors.Is(err, rivertype.ErrNotFound) {
+			return errNoQueue
+		}
+		return err
+	}
+	g.resume = func(ctx context.Context) error {
+		err := w.client.QueueResume(ctx, queue, nil)
+		if errors.Is(err, rivertype.ErrNotFound) {
+			return nil // River begins with queues that are not paused
+		}
+		return err
+	}
+	return g
+}
+
+// end lets a tenancy finish what it has begun.
+func (w *Workers) end(t *tenancy) {
+	t.ending = true
+	t.drain()
+}
+
+// drop ends a tenancy that is not ours any more, at once: whatever it has under
+// way, the new owner keeps its hands off until that has had its effect.
+func (w *Workers) drop(t *tenancy, why string) {
+	if !t.ending || t.handOver {
+		w.options.Logger.Warn("sink lost", "sink", t.name, "reason", why)
+	}
+	t.handOver = false
+	w.end(t)
+	t.cut()
+}
+
+// leave hands over all sinks when their cycles have ended.
+func (w *Workers) leave(session *ledger.Owners) {
+	for _, t := range w.tenancies() {
+		w.end(t)
+	}
+	for _, t := range w.tenancies() {
+		<-t.done // at the latest when w.hard ends
+	}
+	if session == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.soft), 3*beat)
+	defer cancel()
+	var err error
+	for _, t := range w.tenancies() {
+		err = errors.Join(err, session.Release(ctx, t.right))
+	}
+	if err = errors.Join(err, session.Leave(ctx), session.Close(ctx)); err != nil {
+		w.options.Logger.Warn("the sinks could not be handed over; others take them in a few seconds", "err", err)
+	}
+}
+
+// tenancies are those of the moment, by name.
+func (w *Workers) tenancies() []*tenancy {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var list []*tenancy
+	for _, t := range w.owned {
+		list = append(list, t)
+	}
+	slices.SortFunc(list, func(a, b *tenancy) int { return strings.Compare(a.name, b.name) })
+	return list
+}
+
+func (w *Workers) forget(t *tenancy) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.owned, t.name)
+}
+
+func (w *Workers) ownerOf(sink string) *tenancy {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.owned[sink]
+}
