@@ -32,6 +32,12 @@ type commands struct {
 	Demo    demoCmd    `cmd:"" help:"Everything at once on an empty machine: Postgres, a sandbox CRM, every sample event."`
 	Check   checkCmd   `cmd:"" help:"Find the mistakes in config files."`
 	Try     tryCmd     `cmd:"" help:"Show what an event would send; sends nothing."`
+	Events  eventsCmd  `cmd:"" help:"List events."`
+	Explain explainCmd `cmd:"" help:"Tell everything that happened to one event."`
+	Why     whyCmd     `cmd:"" help:"Tell of each field of a CRM record where its value comes from."`
+	Dead    deadCmd    `cmd:"" help:"Group the deliveries that are dead by their cause."`
+	Replay  replayCmd  `cmd:"" help:"Deliver stored events again, with the mappings of today."`
+	Ledger  ledgerCmd  `cmd:"" help:"Account for every route: accepted is delivered, unchanged, stale, skipped, dead and open."`
 	Send    sendCmd    `cmd:"" help:"Post sample events, or a file, at a receiver."`
 	Sandbox sandboxCmd `cmd:"" help:"Run the fake CRM."`
 	Migrate migrateCmd `cmd:"" help:"Bring the database schema up to date, or show its state."`

@@ -90,9 +90,7 @@ func newProcess(ctx context.Context, cfg *config.Config, reread func() (*config.
 			return nil, err
 		}
 		plan.Sinks = p.openSinks(cfg)
-		if err := p.workers.Use(ctx, plan); err != nil {
-			return nil, err
-		}
+		p.workers.Use(plan)
 	}
 	if what.receive {
 		p.receiver = receiver.New(receiver.Options{
@@ -210,9 +208,7 @@ func (p *process) reloadLocked(ctx context.Context) error {
 		former := p.sinks
 		p.sinks = nil
 		plan := &jobs.Plan{Generation: generation, Sources: cfg.Sources, Mappings: cfg.Mappings, Sinks: p.openSinks(cfg)}
-		if err := p.workers.Use(ctx, plan); err != nil {
-			return err
-		}
+		p.workers.Use(plan)
 		for _, s := range former {
 			s.Close() // closes idle connections only; requests under way end by themselves
 		}

@@ -164,7 +164,7 @@ func (d *database) fill(ctx context.Context, form string, events, perJob int) er
 		}
 	}
 	// As it would be in a database that is in use.
-	if _, err := d.pool.Exec(ctx, `ANALYZE`); err != nil {
+	if _, err := d.pool.Exec(ctx, `ANALYZE events, routes, river_job, plain_events`); err != nil {
 		return fmt.Errorf("fill the queue: %w", err)
 	}
 	return nil

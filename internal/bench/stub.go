@@ -21,7 +21,6 @@ type crm struct {
 	answered []int64      // when the row of that index was answered first, ns since 1970
 	distinct atomic.Int64
 	requests atomic.Int64
-	first    atomic.Int64 // when the first request came
 }
 
 // idBase lies below the ids that the CRM gives out, so that they tell the index.
@@ -42,7 +41,7 @@ var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // batch answers as HubSpot answers a batch of which every row is taken.
 func (c *crm) batch(w http.ResponseWriter, r *http.Request) {
-	c.begin()
+	c.requests.Add(1)
 	body, answer := borrow(), borrow()
 	defer buffers.Put(body)
 	defer buffers.Put(answer)
@@ -80,7 +79,7 @@ func (c *crm) batch(w http.ResponseWriter, r *http.Request) {
 
 // one answers as HubSpot answers the creation of one record.
 func (c *crm) one(w http.ResponseWriter, r *http.Request) {
-	c.begin()
+	c.requests.Add(1)
 	body := borrow()
 	defer buffers.Put(body)
 	if _, err := body.ReadFrom(r.Body); err != nil {
@@ -133,13 +132,6 @@ func indexOf(id []byte) int {
 	return n - idBase
 }
 
-func (c *crm) begin() {
-	c.requests.Add(1)
-	if c.first.Load() == 0 {
-		c.first.CompareAndSwap(0, time.Now().UnixNano())
-	}
-}
-
 func (c *crm) note(indexes ...int) {
 	now := time.Now().UnixNano()
 	c.mu.RLock()
@@ -162,18 +154,16 @@ func (c *crm) reset(w http.ResponseWriter, r *http.Request) {
 	c.answered = make([]int64, n)
 	c.distinct.Store(0)
 	c.requests.Store(0)
-	c.first.Store(0)
 }
 
 // delivered is what the CRM has counted since it was reset.
 type delivered struct {
-	Distinct int   `json:"distinct"` // rows, each once
-	Requests int   `json:"requests"`
-	First    int64 `json:"first"`
+	Distinct int `json:"distinct"` // rows, each once
+	Requests int `json:"requests"`
 }
 
 func (c *crm) counts(w http.ResponseWriter, _ *http.Request) {
-	_ = json.NewEncoder(w).Encode(delivered{int(c.distinct.Load()), int(c.requests.Load()), c.first.Load()})
+	_ = json.NewEncoder(w).Encode(delivered{int(c.distinct.Load()), int(c.requests.Load())})
 }
 
 func (c *crm) times(w http.ResponseWriter, _ *http.Request) {

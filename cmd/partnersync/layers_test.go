@@ -1,0 +1,208 @@
+package main
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"partnersync/receiver/sources"
+	"partnersync/sinks"
+)
+
+const module = "partnersync/"
+
+// goFiles are the files of the module that ship, by package folder.
+func goFiles(t *testing.T) map[string][]*ast.File {
+	t.Helper()
+	root := filepath.Join("..", "..")
+	files := map[string][]*ast.File{}
+	fset := token.NewFileSet()
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == "testdata" || strings.HasPrefix(d.Name(), ".") && d.Name() != ".."):
+			return filepath.SkipDir
+		case d.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		f, err := parser.ParseFile(fset, path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		folder, err := filepath.Rel(root, filepath.Dir(path))
+		if err != nil {
+			return err
+		}
+		folder = filepath.ToSlash(folder)
+		files[folder] = append(files[folder], f)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) < 10 {
+		t.Fatalf("only %d packages found: is the test where it was written for?", len(files))
+	}
+	return files
+}
+
+// imports are the packages that each package of ours imports; ours without the module's name.
+func imports(t *testing.T) map[string][]string {
+	t.Helper()
+	out := map[string][]string{}
+	for folder, files := range goFiles(t) {
+		for _, f := range files {
+			for _, spec := range f.Imports {
+				path, err := strconv.Unquote(spec.Path.Value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				out[folder] = append(out[folder], strings.TrimPrefix(path, module))
+			}
+		}
+		slices.Sort(out[folder])
+		out[folder] = slices.Compact(out[folder])
+	}
+	return out
+}
+
+// reach is everything that a package of ours imports, also by way of others of ours.
+func reach(all map[string][]string, folder string) map[string]string {
+	via := map[string]string{}
+	var walk func(string)
+	walk = func(from string) {
+		for _, to := range all[from] {
+			if _, seen := via[to]; !seen {
+				via[to] = from
+				walk(to)
+			}
+		}
+	}
+	walk(folder)
+	return via
+}
+
+// The layers of the design, §8: who may import which packages of ours. A package
+// that is new has to find its place here.
+var layers = map[string][]string{
+	"internal/secret":  {},
+	"internal/diag":    {"internal/secret"},
+	"internal/ledger":  {},
+	"internal/localpg": {},
+	"internal/pgtest":  {"internal/localpg", "migrations"},
+	"internal/bench":   {"internal/ledger", "internal/localpg", "migrations"},
+	"internal/pgstats": {"internal/ledger"},
+	"migrations":       {},
+	"mappers":          {"internal/diag", "internal/secret"},
+	"receiver/sources": {"internal/diag", "internal/secret", "mappers"},
+	"sinks":            {"internal/diag", "internal/secret", "mappers"},
+	"sinks/sandbox":    {},
+	"internal/config":  {"internal/diag", "internal/secret", "mappers", "receiver/sources", "sinks"},
+	"receiver":         {"internal/diag", "internal/ledger", "internal/secret", "mappers", "receiver/sources"},
+	"jobs":             {"internal/ledger", "internal/secret", "mappers", "receiver/sources", "sinks"},
+	"grafana":          {},
+	"cmd/partnersync": {
+		"internal/config", "internal/diag", "internal/ledger", "internal/localpg", "internal/secret", "jobs", "mappers", "migrations",
+		"receiver", "receiver/sources", "sinks", "sinks/sandbox", "grafana", "internal/pgstats",
+	},
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	t.Parallel()
+	all := imports(t)
+	for _, folder := range slices.Sorted(maps.Keys(all)) {
+		may, known := layers[folder]
+		if !known {
+			t.Errorf("the package %s has no place in the layers", folder)
+			continue
+		}
+		for _, path := range all[folder] {
+			if _, ours := all[path]; ours && !slices.Contains(may, path) {
+				t.Errorf("%s imports %s", folder, path)
+			}
+		}
+	}
+}
+
+// What a package must not know, not even by way of others of ours.
+func TestWhatPackagesDoNotKnow(t *testing.T) {
+	t.Parallel()
+	const (
+		postgres = "github.com/jackc/pgx"
+		river    = "github.com/riverqueue"
+	)
+	all := imports(t)
+	for _, tt := range []struct {
+		folder string
+		not    []string
+	}{
+		{"mappers", []string{"net/http", "database/sql", postgres, river}},
+		{"sinks", []string{"database/sql", postgres, river, "internal/ledger"}},
+		{"sinks/sandbox", []string{"database/sql", postgres, river}},
+		{"receiver/sources", []string{"database/sql", postgres, river}},
+		{"receiver", []string{river, "sinks", "jobs"}},
+		{"internal/ledger", []string{"net/http", "internal/config", "receiver", "jobs", "sinks"}},
+	} {
+		for path, by := range reach(all, tt.folder) {
+			for _, not := range tt.not {
+				if path == not || strings.HasPrefix(path, not+"/") {
+					t.Errorf("%s knows %s, by %s", tt.folder, path, by)
+				}
+			}
+		}
+	}
+	for folder, paths := range all {
+		for _, path := range paths {
+			if strings.Contains(path, "yaml") && folder != "internal/diag" {
+				t.Errorf("%s imports %s: YAML is read by internal/diag alone", folder, path)
+			}
+			if path == "internal/pgtest" {
+				t.Errorf("%s imports internal/pgtest outside a test", folder)
+			}
+		}
+	}
+}
+
+// Vendors and CRMs are data: no Go code names one, but for the sandbox, which plays
+// them, and the benchmark, which measures one. Sentences for people may, as examples.
+func TestNoCodeNamesAVendor(t *testing.T) {
+	t.Parallel()
+	names := append(sources.Presets(), sinks.Presets()...)
+	names = slices.DeleteFunc(names, func(name string) bool { return name == "webhook" })
+	if len(names) < 3 {
+		t.Fatalf("presets %v", names)
+	}
+	for folder, files := range goFiles(t) {
+		if strings.HasPrefix(folder, "sinks/sandbox") || folder == "internal/bench" {
+			continue
+		}
+		for _, f := range files {
+			ast.Inspect(f, func(n ast.Node) bool {
+				text := ""
+				switch n := n.(type) {
+				case *ast.Ident:
+					text = n.Name
+				case *ast.BasicLit:
+					if n.Kind != token.STRING || strings.Contains(n.Value, " ") {
+						return true
+					}
+					text = n.Value
+				}
+				for _, name := range names {
+					if strings.Contains(strings.ToLower(text), name) {
+						t.Errorf("%s: %s", folder, text)
+					}
+				}
+				return true
+			})
+		}
+	}
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"go.uber.org/goleak"
+
+	"partnersync/internal/pgtest"
+)
+
+var update = flag.Bool("update", false, "write what the commands print into the stories")
+
+func TestMain(m *testing.M) {
+	testscript.Main(tight{m}, map[string]func(){
+		"partnersync": func() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) },
+	})
+}
+
+// tight is the tests, and then a look for goroutines that nobody has ended.
+type tight struct{ m *testing.M }
+
+func (t tight) Run() int {
+	code := t.m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintf(os.Stderr, "goleak: %v\n", err)
+		return 1
+	}
+	return code
+}
+
+// TestStories runs the stories of testdata/script: what a person types, and what comes back.
+// Beside testscript's own commands they have
+//
+//	exits N COMMAND...  runs a command and expects the exit code
+//	postgres            sets DATABASE_URL to that of an empty database
+//	taken NAME          sets NAME to an address on which somebody listens
+func TestStories(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		UpdateScripts:       *update,
+		RequireExplicitExec: true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": func(ts *testscript.TestScript, neg bool, args []string) {
+				want, err := strconv.Atoi(args[0])
+				if neg || err != nil {
+					ts.Fatalf("usage: exits N COMMAND...")
+				}
+				got := 0
+				var failed *exec.ExitError
+				if err := ts.Exec(args[1], args[2:]...); errors.As(err, &failed) {
+					got = failed.ExitCode()
+				} else if err != nil {
+					ts.Fatalf("%v", err)
+				}
+				if got != want {
+					ts.Fatalf("exit code %d, want %d", got, want)
+				}
+			},
+			"postgres": func(ts *testscript.TestScript, neg bool, args []string) {
+				ts.Setenv("DATABASE_URL", pgtest.EmptyURL(t))
+			},
+			"taken": func(ts *testscript.TestScript, neg bool, args []string) {
+				l, err := net.Listen("tcp", "127.0.0.1:0")
+				ts.Check(err)
+				ts.Defer(func() { l.Close() })
+				ts.Setenv(args[0], l.Addr().String())
+			},
+		},
+	})
+}

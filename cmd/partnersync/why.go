@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"partnersync/internal/config"
+	"partnersync/internal/ledger"
+	"partnersync/sinks"
+)
+
+type whyCmd struct {
+	Sink   string `arg:"" help:"Name of the sink."`
+	Object string `arg:"" help:"Object in the CRM, such as deals."`
+	Key    string `arg:"" help:"Our key, the CRM's id, or the value of a field such as an e-mail address."`
+}
+
+// reasons is why a record is what it is.
+type reasons struct {
+	Object  string                   `json:"object"`
+	Keys    map[string][]string      `json:"keys"` // by property
+	CRMID   string                   `json:"crm_id"`
+	State   string                   `json:"state"` // of the record in the CRM
+	Fields  []fieldReason            `json:"fields"`
+	Links   []linkReason             `json:"links,omitempty"`
+	Dropped []ledger.DroppedDelivery `json:"dropped"`
+}
+
+type fieldReason struct {
+	Field   string    `json:"field"`
+	Wanted  any       `json:"wanted"`
+	CRM     string    `json:"crm"`             // acknowledged, waiting or refused
+	Acked   any       `json:"acked,omitempty"` // what the CRM took last, where that is something else
+	Event   string    `json:"event"`
+	Type    string    `json:"type"`
+	Mapping string    `json:"mapping"`
+	Rule    string    `json:"rule"`
+	As      time.Time `json:"as_of"`
+}
+
+type linkReason struct {
+	To      string `json:"to"`
+	Key     string `json:"key"`
+	As      string `json:"as,omitempty"`
+	CRM     string `json:"crm"`
+	Event   string `json:"event"`
+	Mapping string `json:"mapping"`
+}
+
+func (c whyCmd) Run(ctx context.Context, cli *commands, s streams) error {
+	return cli.withLedger(ctx, s, func(cfg *config.Config, l *ledger.Ledger) error {
+		desc := cfg.Sinks[c.Sink]
+		if desc == nil {
+			return usageError{fmt.Errorf("there is no sink %q in the config", c.Sink)}
+		}
+		sink := sinks.New(desc, sinks.Options{})
+		defer sink.Close()
+		stories, err := l.Why(ctx, c.Sink, c.Object, []string{c.Key, sink.Fold("", c.Key)})
+		if err != nil {
+			return err
+		}
+		if len(stories) == 0 {
+			return fmt.Errorf("partnersync knows no %s of %s by that key, id or value", c.Object, c.Sink)
+		}
+		list := make([]reasons, len(stories))
+		for i, story := range stories {
+			list[i] = reasonsOf(story)
+		}
+		if cli.JSON {
+			return printJSON(s.out, list)
+		}
+		for i, r := range list {
+			if i > 0 {
+				fmt.Fprintln(s.out)
+			}
+			if err := r.print(s.out); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func reasonsOf(s *ledger.RecordStory) reasons {
+	r := reasons{Object: s.Record.Object, CRMID: s.Record.CRMID, State: string(s.Record.Presence), Keys: map[string][]string{}, Fields: []fieldReason{}, Dropped: s.Dropped}
+	for _, k := range s.Keys {
+		r.Keys[k.Property] = append(r.Keys[k.Property], k.Key)
+	}
+	for _, name := range sortedKeys(s.Record.Fields) {
+		f := s.Record.Fields[name]
+		e := s.Events[f.Version.Event]
+		out := fieldReason{
+			Field: name, Wanted: f.Wanted.Go, CRM: "acknowledged", Event: f.Version.Event.String(), Type: e.Source + "." + e.Type,
+			Mapping: f.Mapping, Rule: f.Rule, As: time.UnixMicro(f.Version.At).UTC(),
+		}
+		switch {
+		case f.Refused:
+			out.CRM = "refused"
+		case f.Pending():
+			out.CRM = "waiting"
+		}
+		if out.CRM != "acknowledged" && !f.AckedAt.IsZero() {
+			out.Acked = f.Acked.Go
+		}
+		r.Fields = append(r.Fields, out)
+	}
+	for _, name := range sortedKeys(s.Record.Links) {
+		k := s.Record.Links[name]
+		out := linkReason{To: k.To, Key: k.Property + "=" + k.Key, As: k.As, CRM: "waiting", Event: k.Version.Event.String(), Mapping: k.Mapping}
+		switch {
+		case k.Done && k.Remove:
+			out.CRM = "removed"
+		case k.Done:
+			out.CRM = "acknowledged"
+		}
+		r.Links = append(r.Links, out)
+	}
+	return r
+}
+
+func (r reasons) print(out io.Writer) error {
+	fmt.Fprintf(out, "%s", r.Object)
+	for _, property := range sortedKeys(r.Keys) {
+		for _, k := range r.Keys[property] {
+			fmt.Fprintf(out, "  %s=%s", property, k)
+		}
+	}
+	fmt.Fprintf(out, "\nin the CRM: %s", r.State)
+	if r.CRMID != "" {
+		fmt.Fprintf(out, " as %s", r.CRMID)
+	}
+	fmt.Fprintln(out)
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "\nFIELD\tWANTED\tCRM\tAS OF\tEVENT\tMAPPING\tRULE")
+	for _, f := range r.Fields {
+		crm := f.CRM
+		if f.Acked != nil {
+			crm += fmt.Sprintf(" (has %v)", f.Acked)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s %s\t%s\t%s\n", f.Field, showValue(f.Wanted), crm, f.As.Format("2006-01-02 15:04:05Z"), f.Type, f.Event, f.Mapping, f.Rule)
+	}
+	for _, k := range r.Links {
+		fmt.Fprintf(w, "link to %s\t%s\t%s\t\t%s\t%s\t%s\n", k.To, k.Key, k.CRM, k.Event, k.Mapping, k.As)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if len(r.Dropped) > 0 {
+		fmt.Fprintln(out, "\ndropped:")
+	}
+	for _, d := range r.Dropped {
+		fmt.Fprintf(out, "  %s  %s %s by %q: %s: %s\n", clock(d.At), d.Type, d.Event, d.Mapping, d.Outcome, d.Reason)
+	}
+	return nil
+}
