@@ -49,7 +49,8 @@ type route struct {
 	skipped    []string       // reasons of mappings that want nothing
 	ended      ledger.Outcome // decided without deliveries
 	reason     string
-	held       bool // stays open whatever its deliveries say
+	held       bool            // stays open whatever its deliveries say
+	erasure    *ledger.Erasure // of the event, which is about somebody who is forgotten
 }
 
 // delivery is one change on its way.
@@ -221,6 +222,11 @@ func (c *cycle) apply() {
 }
 
 func (c *cycle) mapRoute(w *work, r *route) {
+	if named := c.owner.tombstones.Cover([]byte(r.Entity)); r.Erased || named || c.owner.tombstones.Cover(r.Body) {
+		r.ended, r.reason = ledger.Skipped, ledger.ReasonErased
+		r.erasure = &ledger.Erasure{Event: r.Event, Entity: named}
+		return
+	}
 	if r.Generation > c.plan.Generation {
 		// Opened under a newer config than this process has loaded yet.
 		r.held, w.wait = true, max(w.wait, time.Second)
@@ -563,6 +569,9 @@ func (r *route) report(report *ledger.Report) {
 	if r.ended != ledger.Open {
 		report.Closings = append(report.Closings, ledger.Closing{Event: r.Event, Run: r.Run, Outcome: r.ended, Reason: r.reason})
 	}
+	if r.erasure != nil {
+		report.Erasures = append(report.Erasures, *r.erasure)
+	}
 }
 
 // close decides what a route has come to, and what its job has to do otherwise.
@@ -604,8 +613,14 @@ func (c *cycle) tell() {
 		}
 		latency := time.Since(d.route.ReceivedAt)
 		m.delivery(c.owner.name, d.Mapping, d.Outcome)
-		if d.Outcome == ledger.Delivered {
-			m.latency.WithLabelValues(c.owner.name).Observe(latency.Seconds())
+		switch d.Outcome {
+		case ledger.Delivered:
+			if d.Run == 0 { // a replay says nothing of how fast we are
+				m.latency.WithLabelValues(c.owner.name).Observe(latency.Seconds())
+			}
+			m.last.WithLabelValues(c.owner.name).SetToCurrentTime()
+		case ledger.Dead:
+			m.deadLetters.WithLabelValues(c.owner.name, d.Mapping, d.Class).Inc()
 		}
 		if quiet {
 			return
@@ -621,8 +636,8 @@ func (c *cycle) tell() {
 	})
 	for _, w := range c.work {
 		for _, r := range w.routes {
-			if len(r.deliveries) == 0 && r.ended != ledger.Open {
-				m.delivery(c.owner.name, "", r.ended)
+			if r.ended != ledger.Open {
+				m.closed.WithLabelValues(c.owner.name, string(r.ended)).Inc()
 			}
 		}
 	}

@@ -139,6 +139,18 @@ func (g *gate) stopLocked(state, reason string, wait time.Duration) {
 	g.notify()
 }
 
+// obey does what a person has asked for: "stop" or "resume".
+func (g *gate) obey(asked string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.since, g.probing = time.Time{}, false
+	g.state = ledger.SinkState{State: ready}
+	if asked == "stop" {
+		g.state = ledger.SinkState{State: stopped, Reason: "by command"}
+	}
+	g.notify()
+}
+
 // hurry lets a sink that waits for a probe be probed now: the credentials may be new.
 func (g *gate) hurry() {
 	g.mu.Lock()
@@ -183,7 +195,6 @@ func (g *gate) run(ctx context.Context) {
 		g.mu.Lock()
 		s, probing := g.state, g.probing
 		g.mu.Unlock()
-		g.metrics.sinkState(g.sink, s.State)
 		wait := time.Hour
 		if !s.Until.IsZero() {
 			wait = max(time.Until(s.Until), 0)

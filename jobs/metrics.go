@@ -18,9 +18,11 @@ type metrics struct {
 	duration      *prometheus.HistogramVec
 	batchRows     *prometheus.HistogramVec
 	waits         *prometheus.CounterVec
-	state         *prometheus.GaugeVec
 	mappingErrors *prometheus.CounterVec
 	lookupMisses  *prometheus.CounterVec
+	closed        *prometheus.CounterVec
+	deadLetters   *prometheus.CounterVec
+	last          *prometheus.GaugeVec
 	unaccounted   prometheus.Gauge
 	requeued      *prometheus.CounterVec
 }
@@ -37,8 +39,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		return h
 	}
 	m := &metrics{
-		deliveries:    counter("deliveries_total", "Deliveries that have ended, by outcome.", "sink", "mapping", "outcome"),
-		latency:       histogram("delivery_latency_seconds", "From the receipt of an event to the CRM's acknowledgement.", prometheus.ExponentialBuckets(0.005, 2.5, 14), "sink"),
+		deliveries: counter("deliveries_total", "Deliveries that have ended, by outcome.", "sink", "mapping", "outcome"),
+		latency: histogram("delivery_latency_seconds", "From the receipt of an event to the CRM's acknowledgement.",
+			[]float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600}, "sink"),
 		requests:      counter("sink_requests_total", "Requests to a CRM, by the class of its answer.", "sink", "operation", "class"),
 		duration:      histogram("sink_request_duration_seconds", "How long a CRM took to answer.", prometheus.ExponentialBuckets(0.002, 2.5, 12), "sink", "operation"),
 		batchRows:     histogram("sink_batch_rows", "Rows per request.", []float64{1, 2, 5, 10, 20, 50, 100, 200}, "sink"),
@@ -46,53 +49,67 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		mappingErrors: counter("mapping_errors_total", "Mappings that could not be applied to an event.", "mapping", "reason"),
 		lookupMisses:  counter("lookup_misses_total", "Lookups that missed their table and left the field alone.", "table"),
 		requeued:      counter("swept_routes_total", "Open routes that had lost their job and got a new one.", "sink"),
-		state: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "partnersync", Name: "sink_state",
-			Help: "1 for the present state of a sink."}, []string{"sink", "state"}),
+		closed:        counter("routes_closed_total", "Routes that have ended, by outcome.", "sink", "outcome"),
+		deadLetters:   counter("dead_letters_total", "Deliveries that ended dead, by what refused them.", "sink", "mapping", "class"),
+		last: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "partnersync", Name: "last_delivery_timestamp_seconds",
+			Help: "When a CRM last acknowledged a delivery."}, []string{"sink"}),
 		unaccounted: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "partnersync", Name: "unaccounted_routes",
 			Help: "Open routes without a job that the last sweep found."}),
 	}
-	r.MustRegister(m.state, m.unaccounted)
+	r.MustRegister(m.last, m.unaccounted)
 	return m
 }
 
 // declare makes the series of a plan, so that each exists from the start.
 func (m *metrics) declare(plan *Plan) {
-	for name := range plan.Sinks {
-		for _, class := range sinks.Classes() {
-			for _, op := range []sinks.Operation{sinks.Upsert, sinks.Update, sinks.Create, sinks.Link} {
+	for name, sink := range plan.Sinks {
+		for _, op := range append(operations(sink), sinks.Token) {
+			for _, class := range sinks.Classes() {
 				m.requests.WithLabelValues(name, string(op), string(class))
 			}
+			m.duration.WithLabelValues(name, string(op))
 		}
 		m.latency.WithLabelValues(name)
 		m.batchRows.WithLabelValues(name)
-		m.waits.WithLabelValues(name, "rate")
-		m.requeued.WithLabelValues(name)
-		for _, state := range states {
-			m.state.WithLabelValues(name, state)
+		for _, reason := range []string{"rate", "concurrency"} {
+			m.waits.WithLabelValues(name, reason)
 		}
+		for _, o := range ledger.Outcomes {
+			m.closed.WithLabelValues(name, string(o))
+		}
+		m.requeued.WithLabelValues(name)
 	}
 	for _, info := range plan.Mappings.Mappings() {
 		for _, o := range ledger.Outcomes {
 			m.deliveries.WithLabelValues(info.Sink, info.Name, string(o))
 		}
+		for _, class := range []string{"rejected", "conflict", "mapping", "link", "unavailable", "timeout", "network"} {
+			m.deadLetters.WithLabelValues(info.Sink, info.Name, class)
+		}
 		for _, reason := range []string{"null_key", "lookup_missed", "expression"} {
 			m.mappingErrors.WithLabelValues(info.Name, reason)
 		}
 	}
+	for _, table := range plan.Tables {
+		m.lookupMisses.WithLabelValues(table)
+	}
+}
+
+// operations are those that a sink has.
+func operations(s *sinks.Sink) []sinks.Operation {
+	var list []sinks.Operation
+	for _, op := range []sinks.Operation{
+		sinks.Upsert, sinks.Update, sinks.Create, sinks.Find, sinks.Link, sinks.Unlink, sinks.Archive, sinks.Describe, sinks.WhoAmI,
+	} {
+		if s.Supports(op) {
+			list = append(list, op)
+		}
+	}
+	return list
 }
 
 func (m *metrics) delivery(sink, mapping string, outcome ledger.Outcome) {
 	m.deliveries.WithLabelValues(sink, mapping, string(outcome)).Inc()
-}
-
-func (m *metrics) sinkState(sink, state string) {
-	for _, s := range states {
-		value := 0.0
-		if s == state {
-			value = 1
-		}
-		m.state.WithLabelValues(sink, s).Set(value)
-	}
 }
 
 // Observer returns what a sink tells of its requests.
@@ -116,6 +133,9 @@ type queueCollector struct {
 	jobs   *prometheus.Desc
 	oldest *prometheus.Desc
 	dead   *prometheus.Desc
+	state  *prometheus.Desc
+	owned  *prometheus.Desc
+	epochs *prometheus.Desc
 	up     *prometheus.Desc
 }
 
@@ -129,12 +149,15 @@ func NewCollector(l *ledger.Ledger, names func() []string) prometheus.Collector 
 		jobs:   desc("queue_jobs", "Jobs of a sink by River's state; counted up to 10000.", "sink", "state"),
 		oldest: desc("queue_oldest_seconds", "Age of the oldest open route of a sink.", "sink"),
 		dead:   desc("dead_deliveries", "Routes of a sink that ended dead; counted up to 10000.", "sink"),
+		state:  desc("sink_state", "1 for the present state of a sink.", "sink", "state"),
+		owned:  desc("sink_owned", "1 when a live process owns the sink.", "sink"),
+		epochs: desc("sink_owner_changes_total", "Changes of the process that owns a sink.", "sink"),
 		up:     desc("postgres_up", "1 when Postgres answered the scrape."),
 	}
 }
 
 func (c *queueCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.jobs, c.oldest, c.dead, c.up} {
+	for _, d := range []*prometheus.Desc{c.jobs, c.oldest, c.dead, c.state, c.owned, c.epochs, c.up} {
 		ch <- d
 	}
 }
@@ -145,7 +168,12 @@ const scrapeTimeout = 2 * time.Second
 func (c *queueCollector) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
-	stats, err := c.ledger.Queues(ctx, c.names())
+	names := c.names()
+	stats, err := c.ledger.Queues(ctx, names)
+	var lines map[string]ledger.SinkLine
+	if err == nil {
+		lines, err = c.ledger.Sinks(ctx, names)
+	}
 	if err != nil {
 		ch <- prometheus.MustNewConstMetric(c.up, prometheus.GaugeValue, 0)
 		return
@@ -158,4 +186,19 @@ func (c *queueCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(c.oldest, prometheus.GaugeValue, s.Oldest.Seconds(), s.Sink)
 		ch <- prometheus.MustNewConstMetric(c.dead, prometheus.GaugeValue, float64(s.Dead), s.Sink)
 	}
+	for _, name := range names {
+		line := lines[name]
+		for _, state := range states {
+			ch <- prometheus.MustNewConstMetric(c.state, prometheus.GaugeValue, one(line.State == state), name, state)
+		}
+		ch <- prometheus.MustNewConstMetric(c.owned, prometheus.GaugeValue, one(line.Owned), name)
+		ch <- prometheus.MustNewConstMetric(c.epochs, prometheus.CounterValue, float64(line.Epoch), name)
+	}
+}
+
+func one(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
 }

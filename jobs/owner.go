@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,10 @@ type owner struct {
 	gate    *gate
 	giveUp  time.Duration // a delivery is dead that long after its first counted failure
 
+	tombstones *ledger.Tombstones // as of when the sink was taken; see ledger.Forget
+
+	probed atomic.Pointer[sinks.Sink] // the sink whose account has been looked at
+
 	inbox    chan *item
 	ended    chan *cycle
 	draining chan struct{} // closed when no cycle is to begin any more
@@ -46,8 +51,10 @@ type item struct {
 	done    chan error  // takes one value, once the item is taken
 }
 
-// cached is how many records an owner keeps in memory.
-const cached = 50_000
+// cached is how many records an owner keeps in memory, at some 3 kB each. Those that
+// events come for again and again are few; the others cost a query that a whole cycle
+// shares.
+const cached = 5_000
 
 // settling stands for the holder of a record whose last request may still take effect.
 var settling = &cycle{}
@@ -105,6 +112,25 @@ func (o *owner) openAfter(d time.Duration, k ledger.RecordKey) {
 		defer o.mu.Unlock()
 		delete(o.held, k)
 	})
+}
+
+// account looks, once for each config, whether the sink's credentials are of the
+// account that it has been writing to. It returns the answer that stops the sink.
+func (o *owner) account(ctx context.Context, s *sinks.Sink) *sinks.Result {
+	if !s.Supports(sinks.WhoAmI) || o.probed.Load() == s {
+		return nil
+	}
+	res := accountOf(ctx, o.ledger, s)
+	switch {
+	case res.Class == sinks.OK:
+		o.probed.Store(s)
+		return nil
+	case res.Class == sinks.Throttled, res.Class == sinks.Parked,
+		res.Class == sinks.Held && (res.Code == "account" || res.Status == http.StatusUnauthorized):
+		o.gate.stop(res)
+		return &res
+	}
+	return nil // not every credential may ask; the writes will tell
 }
 
 // drain lets cycles under way finish and sends everything else back to the queue.
@@ -173,13 +199,14 @@ func (o *owner) begin(ctx context.Context, pending []*item, running *int) ([]*it
 		// A cycle begins at once when nothing is under way; beside another it waits
 		// until it fills a request, but no longer than the sink's batch.wait.
 		full := max(sink.MaxRows(sinks.Upsert), 1)
-		if rest := sink.BatchWait() - time.Since(pending[0].arrived); *running > 0 && len(pending) < full && rest > 0 {
+		if rest := sink.BatchWait() - time.Since(pending[0].arrived); *running > 0 && eventsOf(pending) < full && rest > 0 {
 			return pending, time.After(rest)
 		}
 		var items []*item
-		for len(pending) > 0 && len(items) < full {
+		for events := 0; len(pending) > 0 && events < full; {
 			if it := pending[0]; it.waiting || it.taken.CompareAndSwap(false, true) {
 				items = append(items, it)
+				events += len(it.events)
 			}
 			pending = pending[1:]
 		}
@@ -194,6 +221,14 @@ func (o *owner) begin(ctx context.Context, pending []*item, running *int) ([]*it
 		}()
 	}
 	return nil, nil
+}
+
+func eventsOf(items []*item) int {
+	n := 0
+	for _, it := range items {
+		n += len(it.events)
+	}
+	return n
 }
 
 // claim takes the given records for c, all or none. Where another cycle works on

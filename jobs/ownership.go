@@ -96,9 +96,15 @@ func (w *Workers) look(ctx context.Context, session *ledger.Owners) error {
 	}
 	plan := w.plan.Load()
 	for _, t := range held {
+		if asked := view.Asked[t.name]; asked != "" {
+			t.gate.obey(asked)
+			if err := session.Done(ctx, t.name, asked); err != nil {
+				return err
+			}
+		}
 		switch {
 		case !view.Kept[t.right]:
-			w.drop(t, "another process has taken it")
+			w.drop(t, "another process has taken it, or it is to be taken anew")
 		case t.ending:
 		case plan.Sinks[t.name] == nil, drawn(t.name, view.Living) != w.id:
 			w.options.Logger.Info("sink is handed over", "sink", t.name)
@@ -108,20 +114,18 @@ func (w *Workers) look(ctx context.Context, session *ledger.Owners) error {
 		select {
 		case <-t.done:
 			w.forget(t)
-			if t.handOver {
-				if err := session.Release(ctx, t.right); err != nil {
-					return err
-				}
+			if err := session.Release(ctx, t.right); err != nil { // of a sink that is lost, the lock at most
+				return err
 			}
 		default:
 		}
 	}
-	for name := range plan.Sinks {
+	for name, sink := range plan.Sinks {
 		idle, known := view.Idle[name]
 		if w.ownerOf(name) != nil || (drawn(name, view.Living) != w.id && known && idle < 3*beat) {
 			continue
 		}
-		if err := w.take(ctx, session, name); err != nil {
+		if err := w.take(ctx, session, name, sink.Formerly()); err != nil {
 			return err
 		}
 	}
@@ -149,8 +153,17 @@ func mix(x uint64) uint64 {
 	return x ^ x>>33
 }
 
-// take tries to become the owner of a sink, and begins to work it.
-func (w *Workers) take(ctx context.Context, session *ledger.Owners, name string) error {
+// take tries to become the owner of a sink, which may have had other names, and begins to work it.
+func (w *Workers) take(ctx context.Context, session *ledger.Owners, name string, formerly []string) error {
+	for _, former := range formerly {
+		moved, err := w.ledger.Rename(ctx, former, name)
+		if err != nil {
+			return err
+		}
+		if moved {
+			w.options.Logger.Info("the sink has taken over its former name's state", "sink", name, "formerly", former)
+		}
+	}
 	right, announced, err := session.Take(ctx, name)
 	if err != nil || right == nil {
 		return err
@@ -168,6 +181,10 @@ func (w *Workers) begin(ctx context.Context, right ledger.Ownership, announced [
 		return err
 	}
 	o := newOwner(right, w.ledger, &w.plan, g, w.metrics, w.options.Logger, w.options.GiveUp)
+	var err error
+	if o.tombstones, err = w.ledger.Tombstones(ctx); err != nil {
+		return err
+	}
 	o.keepOff(announced)
 	if err := w.client.Queues().Add(ledger.Queue(right.Sink), river.QueueConfig{MaxWorkers: w.options.MaxWorkers}); err != nil {
 		return fmt.Errorf("open the queue of sink %q: %w", right.Sink, err)
@@ -191,7 +208,6 @@ func (w *Workers) begin(ctx context.Context, right ledger.Ownership, announced [
 				w.options.Logger.Error("the queue could not be closed", "sink", o.name, "err", err)
 			}
 		}
-		w.metrics.sinkState(o.name, "")
 	})
 	return nil
 }
@@ -202,7 +218,7 @@ func (w *Workers) newGate(name string) *gate {
 	g.silence, g.firstProbe = w.options.Silence, w.options.ProbeEvery
 	g.probe = func(ctx context.Context) sinks.Result {
 		if s := w.plan.Load().Sinks[name]; s != nil {
-			return s.Probe(ctx)
+			return accountOf(ctx, w.ledger, s)
 		}
 		return sinks.Result{Class: sinks.Held}
 	}
@@ -284,4 +300,22 @@ func (w *Workers) ownerOf(sink string) *tenancy {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.owned[sink]
+}
+
+// accountOf probes a sink. Credentials of another account than the sink has been
+// writing to are refused: what is known of its records is not true there.
+func accountOf(ctx context.Context, l *ledger.Ledger, s *sinks.Sink) sinks.Result {
+	res := s.Probe(ctx)
+	if res.Class != sinks.OK || res.ID == "" {
+		return res
+	}
+	known, err := l.Account(ctx, s.Name(), res.ID)
+	switch {
+	case err != nil:
+		return sinks.Result{Class: sinks.Network, Message: "the ledger cannot be reached"}
+	case known != res.ID:
+		return sinks.Result{Class: sinks.Held, Code: "account", Message: fmt.Sprintf(
+			"the credentials are of account %s, but this sink has been writing to %s: give a sink for another account a name of its own", res.ID, known)}
+	}
+	return res
 }

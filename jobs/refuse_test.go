@@ -159,7 +159,7 @@ mappings:
 		}
 	}
 	list := r.box.Records("hubspot", "contacts")
-	if len(list) != 1 || list[0].Properties["firstname"] != "Annabel" || list[0].Properties["lastname"] != "kept" {
+	if len(list) != 1 || list[0].Properties["firstname"] != "Annabel" || list[0].Properties["lastname"] != "kept" || list[0].Properties["contact_key"] != "p1" {
 		t.Errorf("the CRM holds %+v", list)
 	}
 }

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -172,6 +174,7 @@ func (r *rig) start() {
 	r.t.Helper()
 	r.registry = prometheus.NewRegistry()
 	r.options.Registerer = r.registry
+	r.registry.MustRegister(NewCollector(r.ledger, func() []string { return slices.Sorted(maps.Keys(r.plan.Sinks)) }))
 	var err error
 	if r.workers, err = New(r.options); err != nil {
 		r.t.Fatal(err)

@@ -32,6 +32,14 @@ const short = 2 * time.Second
 // in as few requests as the sink allows. An error means that nothing was sent.
 func (c *cycle) send(ctx context.Context) error {
 	parcels := c.parcels()
+	if len(parcels) > 0 {
+		if no := c.owner.account(ctx, c.sink); no != nil {
+			for _, p := range parcels {
+				c.postpone(p, *no)
+			}
+			return nil
+		}
+	}
 	for first := true; len(parcels) > 0; first = false {
 		if err := c.announce(ctx); err != nil {
 			if first {
@@ -153,6 +161,10 @@ func (p *parcel) fill(sink *sinks.Sink) {
 				p.row.Values[name] = f.Wanted.Go
 			}
 		}
+	}
+	if rec.CRMID != "" && rec.Presence == ledger.Unknown && last.change.Key.Property != "" && !last.change.Key.Local {
+		// Adopted: it was there before we knew of it, and lacks our key.
+		p.row.Values[last.change.Key.Property] = last.change.Key.Value
 	}
 	if len(p.fields) == 0 && rec.Presence != ledger.Unknown && mode != mappers.Archive {
 		return

@@ -30,6 +30,8 @@ type Plan struct {
 	Sources    map[string]*sources.Source
 	Mappings   *mappers.Mapper
 	Sinks      map[string]*sinks.Sink
+	Tables     []string      // names of the tables that mappings look up
+	Keep       time.Duration // how long events are kept; 0 is for ever
 
 	hashes map[string]string // of the mappings, by name; set by Use
 }
@@ -55,6 +57,7 @@ type Options struct {
 	SweepAge   time.Duration // how old an open route must be; 0 means 2 minutes
 	Silence    time.Duration // how long a sink may answer nobody before it is parked; 0 means 1 minute
 	ProbeEvery time.Duration // pause before the first probe of a stopped sink; 0 means 5 seconds
+	Maintain   time.Duration // pause between rounds of maintenance, which one of the processes does; 0 means that there are none
 }
 
 const (
@@ -95,10 +98,14 @@ func New(o Options) (*Workers, error) {
 	if err := river.AddWorkerSafely(registry, &deliverWorker{workers: w}); err != nil {
 		return nil, fmt.Errorf("register the worker: %w", err)
 	}
+	if err := river.AddWorkerSafely(registry, &maintainWorker{workers: w}); err != nil {
+		return nil, fmt.Errorf("register the worker: %w", err)
+	}
 	client, err := river.NewClient(riverpgxv5.New(o.Pool), &river.Config{
 		ID: o.ID, // so that the next owner of a sink knows whose jobs to end
 		// River takes queues that are added later only if it begins with one.
-		Queues:               map[string]river.QueueConfig{"maintenance": {MaxWorkers: 1}},
+		Queues:               map[string]river.QueueConfig{maintenance: {MaxWorkers: 1}},
+		PeriodicJobs:         maintain(o.Maintain),
 		Workers:              registry,
 		Logger:               riverLogger(o.Logger),
 		FetchCooldown:        fetchCooldown,
@@ -214,6 +221,9 @@ func (w *Workers) sweep(ctx context.Context) {
 			}
 		}
 		w.metrics.unaccounted.Set(float64(lost))
+		if err := w.ledger.RollUp(ctx); err != nil && ctx.Err() == nil {
+			w.options.Logger.Warn("the tallies could not be rolled up", "err", err)
+		}
 	}
 }
 

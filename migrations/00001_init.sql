@@ -10,7 +10,7 @@ CREATE TABLE events (
     version_at  timestamptz NOT NULL,            -- orders the events of an entity
     rank        smallint    NOT NULL DEFAULT 0,  -- orders events of equal time
     received_at timestamptz NOT NULL,
-    status      text        NOT NULL CHECK (status IN ('stored', 'unmapped', 'ignored', 'malformed')),
+    status      text        NOT NULL CHECK (status IN ('stored', 'unmapped', 'ignored', 'malformed', 'erased')),
     reason      text        NOT NULL DEFAULT '',
     digest      bytea       NOT NULL,            -- of source, type and body
     duplicates  integer     NOT NULL DEFAULT 0,  -- how often the same event came again
@@ -20,6 +20,8 @@ CREATE TABLE events (
 -- A body that carries the sender's time is stored once.
 CREATE UNIQUE INDEX events_timed ON events (digest) WHERE occurred_at IS NOT NULL;
 CREATE INDEX events_entity ON events (source, entity, version_at) WHERE entity <> '';
+-- Those that no worker looks at.
+CREATE INDEX events_idle ON events (id) WHERE status IN ('unmapped', 'ignored', 'malformed');
 
 -- One row per event and sink that wants it; open until its outcome is known.
 CREATE TABLE routes (
@@ -116,6 +118,7 @@ CREATE TABLE sinks (
     state      text        NOT NULL DEFAULT 'ready' CHECK (state IN ('ready', 'throttled', 'parked', 'held', 'stopped')),
     reason     text        NOT NULL DEFAULT '',
     until      timestamptz,          -- when a throttled or parked sink goes on, or the next probe
+    asked      text        NOT NULL DEFAULT '', -- 'stop' or 'resume': what a person wants the owner to do
     account    text        NOT NULL DEFAULT '',
     auth_hash  bytea,                -- of the credentials that were refused
     tokens     bytea,                -- encrypted
@@ -162,6 +165,32 @@ CREATE TABLE replays (
     cancelled_at timestamptz
 );
 
+-- Who had how much erased because a person was to be forgotten; not which person.
+CREATE TABLE forgets (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at          timestamptz NOT NULL DEFAULT now(),
+    by          text        NOT NULL,
+    events      bigint      NOT NULL DEFAULT 0,
+    deliveries  bigint      NOT NULL DEFAULT 0,
+    records     bigint      NOT NULL DEFAULT 0,
+    jobs        bigint      NOT NULL DEFAULT 0,
+    finished_at timestamptz                     -- null where it was cut short
+);
+
+-- The addresses of people who are forgotten, as keyed hashes, so that a late event
+-- does not bring them back.
+CREATE TABLE tombstones (
+    hash bytea PRIMARY KEY,
+    at   timestamptz NOT NULL DEFAULT now()
+);
+-- The key of these hashes, made with the first one, and the last event that no worker
+-- looks at which has been compared with them.
+CREATE TABLE tombstone_key (
+    one    boolean PRIMARY KEY DEFAULT true CHECK (one),
+    secret bytea   NOT NULL,
+    seen   uuid    NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000'
+);
+
 -- The configs that have run, in order.
 CREATE TABLE configs (
     generation bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -172,4 +201,4 @@ CREATE TABLE configs (
 
 -- +goose Down
 DROP FUNCTION partnersync_fence;
-DROP TABLE configs, replays, announcements, workers, sinks, record_keys, records, deliveries, tally_changes, tallies, routes, events;
+DROP TABLE configs, tombstone_key, tombstones, forgets, replays, announcements, workers, sinks, record_keys, records, deliveries, tally_changes, tallies, routes, events;

@@ -15,14 +15,37 @@ import (
 
 var errTimeout = errors.New("the commit takes too long")
 
-// commit puts w into the queue and waits until it is stored, or for its deadline.
-// The bytes held for w are given back here or by the flusher.
+// commit stores w, in the spool if there is one and Postgres does not take it.
 //
 // It does not watch the sender's connection: one that sends and does not wait for
 // the answer gets its event stored all the same.
 func (r *Receiver) commit(w *waiting) stored {
-	if err := r.queue.push(w); err != nil {
-		r.release(w.bytes)
+	w.hold.take()
+	defer w.hold.free()
+	start := time.Now()
+	if r.options.Spool == nil {
+		w.deadline = start.Add(r.options.Timeout)
+		return r.wait(r.queue, w)
+	}
+	// A third of the time is for the disk.
+	w.deadline = start.Add(r.options.Timeout * 2 / 3)
+	s := r.wait(r.queue, w)
+	if s.err == nil || errors.Is(s.err, errClosed) || ledger.Refused(s.err) {
+		return s
+	}
+	// Not w itself: Postgres may still be at work on it.
+	return r.wait(r.spooling, &waiting{
+		event: w.event, named: w.named, hold: w.hold,
+		deadline: start.Add(r.options.Timeout),
+		done:     make(chan stored, 1),
+	})
+}
+
+// wait puts w into a queue and waits until it is stored, or for its deadline.
+func (r *Receiver) wait(q *queue, w *waiting) stored {
+	w.hold.take()
+	if err := q.push(w); err != nil {
+		w.hold.free()
 		return stored{err: err}
 	}
 	timer := time.NewTimer(time.Until(w.deadline))
@@ -31,8 +54,8 @@ func (r *Receiver) commit(w *waiting) stored {
 	case s := <-w.done:
 		return s
 	case <-timer.C:
-		if r.queue.drop(w) {
-			r.release(w.bytes)
+		if q.drop(w) {
+			w.hold.free()
 		}
 		return stored{err: errTimeout}
 	}
@@ -51,18 +74,22 @@ func (r *Receiver) flush() {
 		for _, w := range batch {
 			events = append(events, w.event)
 		}
-		r.store(batch, events)
+		r.flushBatch(batch, events)
 		clear(batch) // what is stored need not stay in memory until the next batch is as long
 		clear(events)
 	}
 }
 
-// store commits a batch and tells everyone in it. A batch that Postgres refuses
-// for its data is committed row by row, so that one request never fails another.
-func (r *Receiver) store(batch []*waiting, events []ledger.Incoming) {
+func (r *Receiver) flushBatch(batch []*waiting, events []ledger.Incoming) {
 	// After the last deadline nobody waits any more.
 	ctx, cancel := context.WithDeadline(context.Background(), batch[len(batch)-1].deadline)
 	defer cancel()
+	r.store(ctx, batch, events)
+}
+
+// store commits a batch and tells everyone in it. A batch that Postgres refuses
+// for its data is committed row by row, so that one request never fails another.
+func (r *Receiver) store(ctx context.Context, batch []*waiting, events []ledger.Incoming) {
 	r.metrics.batch.Observe(float64(len(batch)))
 	accepted, err := r.accept(ctx, events, batch[0].generation)
 	for i, w := range batch {
@@ -75,7 +102,7 @@ func (r *Receiver) store(batch []*waiting, events []ledger.Incoming) {
 		default:
 			s.err = err
 		}
-		r.release(w.bytes)
+		w.hold.free()
 		w.done <- s
 	}
 }
@@ -108,6 +135,7 @@ func (r *Receiver) storeAlone(ctx context.Context, w *waiting, refusal error, tr
 		Status:     ledger.Malformed,
 		Reason:     "Postgres refused the event with SQLSTATE " + code,
 		Body:       w.event.Body,
+		Again:      w.event.Again,
 	}}, w.generation)
 	if err != nil {
 		return stored{err: err}
@@ -130,7 +158,11 @@ func (r *Receiver) accept(ctx context.Context, events []ledger.Incoming, generat
 			}
 		case !ledger.Refused(err):
 			if r.down.CompareAndSwap(false, true) {
-				r.options.Logger.Warn("events cannot be stored; senders are told to come again", "error", err)
+				instead := "senders are told to come again"
+				if r.options.Spool != nil {
+					instead = "they go to the spool"
+				}
+				r.options.Logger.Warn("events cannot be stored in Postgres; "+instead, "error", err)
 			}
 		}
 	}()

@@ -12,6 +12,10 @@
 // never fails another: a batch that Postgres refuses for its data is stored row by
 // row.
 //
+// With a spool, an event that Postgres does not take goes to disk instead and is
+// acknowledged, and so do all events after it, until those on disk are in Postgres:
+// the order in which events were acknowledged is the order in which they are stored.
+//
 // The package maps nothing, knows no sink beyond its name and no vendor at all,
 // and leaves every SQL statement to the ledger. No answer, error or log line of it
 // holds a secret or a value of a payload.

@@ -115,26 +115,39 @@ func (r *Receiver) receive(w http.ResponseWriter, req *http.Request, v *visit) (
 
 // waiting makes the event to store.
 func (r *Receiver) waiting(req *http.Request, v *visit, e *sources.Envelope, typ *kind, raw []byte) *waiting {
-	event := ledger.Incoming{
-		ID:         uuid.Must(uuid.NewV7()),
-		Source:     v.gate.source.Name,
-		Type:       clean(e.Type, maxType),
-		Entity:     clean(e.Entity, maxEntity),
-		OccurredAt: e.OccurredAt,
-		Rank:       int16(min(max(e.Rank, -1<<15), 1<<15-1)),
-		ReceivedAt: v.at,
-		Body:       raw,
-	}
-	if event.Type == "" {
-		event.Type = sources.Unknown
-	}
+	event := ledger.Incoming{ID: uuid.Must(uuid.NewV7()), ReceivedAt: v.at, Body: raw}
 	if event.Body == nil {
 		event.Body = []byte{} // NULL is no body
 	}
-	switch {
-	case v.gate.source.Capture:
-		event.Status, event.Reason = ledger.Unmapped, "the source only captures"
+	describe(&event, v.gate, e, typ)
+	if v.gate.source.Capture {
 		event.Headers = captureHeaders(req.Header, v.gate.redact)
+	} else {
+		event.Headers = keepHeaders(r.kept, req.Header)
+	}
+	return &waiting{
+		event:      event,
+		named:      v.event,
+		generation: v.generation,
+		hold:       &hold{bytes: v.body.held, all: &r.held},
+		done:       make(chan stored, 1),
+	}
+}
+
+// describe fills in what the envelope and the routing say of an event.
+func describe(event *ledger.Incoming, g *gate, e *sources.Envelope, typ *kind) {
+	event.Source = g.source.Name
+	event.Type = clean(e.Type, maxType)
+	event.Entity = clean(e.Entity, maxEntity)
+	event.OccurredAt = e.OccurredAt
+	event.Rank = int16(min(max(e.Rank, -1<<15), 1<<15-1))
+	if event.Type == "" {
+		event.Type = sources.Unknown
+	}
+	event.Reason = ""
+	switch {
+	case g.source.Capture:
+		event.Status, event.Reason = ledger.Unmapped, "the source only captures"
 	case e.Malformed != nil:
 		event.Status, event.Reason = ledger.Malformed, malformed(e.Malformed)
 	case e.Ignored != "":
@@ -150,16 +163,6 @@ func (r *Receiver) waiting(req *http.Request, v *visit, e *sources.Envelope, typ
 		}
 	}
 	event.Reason = clean(event.Reason, maxReason)
-	if event.Headers == nil {
-		event.Headers = keepHeaders(r.kept, req.Header)
-	}
-	return &waiting{
-		event:      event,
-		generation: v.generation,
-		bytes:      v.body.held,
-		deadline:   time.Now().Add(r.options.Timeout),
-		done:       make(chan stored, 1),
-	}
 }
 
 // answerTo tells what became of an event.

@@ -3,6 +3,7 @@ package receiver
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"partnersync/internal/ledger"
@@ -16,20 +17,39 @@ const (
 )
 
 var (
-	errFull   = errors.New("too many requests are waiting")
-	errClosed = errors.New("the receiver is stopping")
+	errFull     = errors.New("too many requests are waiting")
+	errClosed   = errors.New("the receiver is stopping")
+	errDiverted = errors.New("events go to the spool")
 )
 
-// waiting is an event on its way into Postgres.
+// waiting is an event on its way into Postgres, or into the spool.
 type waiting struct {
 	event      ledger.Incoming
+	named      string // the event as the URL names it
 	generation int64
-	bytes      int64 // held for it
+	hold       *hold
 	deadline   time.Time
 	done       chan stored // buffered: the flusher never waits for a reader
 
 	queued     bool
 	prev, next *waiting
+}
+
+// hold is what is held for a request: it is given back when the last who uses the
+// body is done with it.
+type hold struct {
+	bytes int64
+	users atomic.Int32
+	all   *atomic.Int64
+}
+
+func (h *hold) take() { h.users.Add(1) }
+
+// free lets go; nothing is held for an event out of the spool.
+func (h *hold) free() {
+	if h != nil && h.users.Add(-1) == 0 {
+		h.all.Add(-h.bytes)
+	}
 }
 
 // stored is what became of it.
@@ -47,8 +67,19 @@ type queue struct {
 	limit       int
 	count       int
 	first, last *waiting
+	mode        mode
 	closed      bool
 }
+
+// mode says what becomes of new events while others are in the spool: no event
+// overtakes one that was acknowledged before it came.
+type mode int
+
+const (
+	open     mode = iota // the spool is empty
+	diverted             // events are in the spool; new ones follow them there
+	held                 // the last events of the spool are being stored; new ones wait for them
+)
 
 func newQueue(limit int) *queue {
 	q := &queue{limit: limit}
@@ -56,13 +87,15 @@ func newQueue(limit int) *queue {
 	return q
 }
 
-// push returns errFull or errClosed when w is not taken in.
+// push returns errFull, errClosed or errDiverted when w is not taken in.
 func (q *queue) push(w *waiting) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
 	case q.closed:
 		return errClosed
+	case q.mode == diverted:
+		return errDiverted
 	case q.count == q.limit:
 		return errFull
 	}
@@ -80,7 +113,7 @@ func (q *queue) push(w *waiting) error {
 }
 
 // drop takes w out and reports whether it was still there: if not, it is being
-// stored.
+// stored. Where events are held this is too long.
 func (q *queue) drop(w *waiting) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -88,6 +121,9 @@ func (q *queue) drop(w *waiting) bool {
 		return false
 	}
 	q.unlink(w)
+	if q.mode == held {
+		q.giveBack()
+	}
 	return true
 }
 
@@ -97,7 +133,7 @@ func (q *queue) drop(w *waiting) bool {
 func (q *queue) take(batch []*waiting) []*waiting {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.count == 0 && !q.closed {
+	for q.count == 0 && !q.closed || q.count > 0 && q.mode == held {
 		q.some.Wait()
 	}
 	var bytes int64
@@ -120,6 +156,42 @@ func (q *queue) close() {
 	defer q.mu.Unlock()
 	q.closed = true
 	q.some.Broadcast()
+}
+
+// divert is called when the backlog has grown, before anybody is told.
+func (q *queue) divert(backlog func() int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.mode == open && backlog() > 0 {
+		q.giveBack()
+	}
+}
+
+// settle is called when the backlog may have shrunk. shrinks says that it does: the
+// last of it need not be waited for on disk, where new events would make it longer
+// and longer.
+func (q *queue) settle(backlog func() int, shrinks bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch n := backlog(); {
+	case n == 0:
+		q.mode = open
+	case shrinks && n <= maxBatchEvents:
+		q.mode = held
+	default:
+		q.giveBack()
+	}
+	q.some.Broadcast()
+}
+
+// giveBack sends what waits behind the backlog.
+func (q *queue) giveBack() {
+	q.mode = diverted
+	for w := q.first; w != nil; w = q.first {
+		q.unlink(w)
+		w.hold.free()
+		w.done <- stored{err: errDiverted}
+	}
 }
 
 func (q *queue) unlink(w *waiting) {

@@ -12,6 +12,7 @@ import (
 
 	"partnersync/internal/ledger"
 	"partnersync/receiver/sources"
+	"partnersync/receiver/spool"
 )
 
 // Committer stores events with their routes and jobs in one transaction and
@@ -19,6 +20,23 @@ import (
 // called by several goroutines at once.
 type Committer interface {
 	Accept(ctx context.Context, events []ledger.Incoming, generation int64, eventsPerJob int) ([]ledger.Accepted, error)
+}
+
+// Spool keeps events on disk while Postgres is away, in order. [spool.Spool] is one.
+// Append is called by one goroutine, Peek, Drop and Keep by another, Len and Room by
+// many.
+type Spool interface {
+	// Append puts records behind the others, all or none, and returns when they are
+	// on disk.
+	Append(records []spool.Record) error
+	// Peek returns the oldest records, so many and of so many bytes, but at least one.
+	Peek(most int, bytes int64) ([]spool.Record, error)
+	// Drop takes the first of those that Peek has returned out.
+	Drop(n int) error
+	// Keep has the file of the oldest record kept when its records are dropped.
+	Keep()
+	Len() int
+	Room() int64 // in bytes of records
 }
 
 // Options say what a receiver works with. Ledger is required; a zero number means
@@ -32,6 +50,7 @@ type Options struct {
 	Queue        int                   // requests that may wait for a commit; default 4096
 	MaxBytes     int64                 // bodies held in memory, all requests together; default 64 MiB
 	Timeout      time.Duration         // a request waits no longer for its commit; default 1.8 s
+	Spool        Spool                 // nil: while Postgres is away senders are told to come again
 }
 
 // Routing is what the receiver needs of a config.
@@ -44,13 +63,17 @@ type Routing struct {
 
 // Receiver answers webhooks. Make one with New.
 type Receiver struct {
-	options Options
-	metrics *metrics
-	queue   *queue
-	kept    []header
-	held    atomic.Int64 // bytes of bodies in memory
-	gates   atomic.Pointer[gates]
-	down    atomic.Bool // the last commit failed for a reason that is not its data
+	options  Options
+	metrics  *metrics
+	queue    *queue
+	spooling *queue        // of the spool's writer
+	spooled  chan struct{} // has one when there is something in the spool
+	kept     []header
+	held     atomic.Int64 // bytes of bodies in memory
+	gates    atomic.Pointer[gates]
+	down     atomic.Bool // the last commit failed for a reason that is not its data
+	// diskFailed is when the spool could not be written, unless it could since.
+	diskFailed atomic.Pointer[time.Time]
 }
 
 // New returns a receiver. It stores nothing until Run runs.
@@ -63,7 +86,13 @@ func New(o Options, routing Routing) *Receiver {
 	setDefault(&o.Queue, 4096)
 	setDefault(&o.MaxBytes, 64<<20)
 	setDefault(&o.Timeout, 1800*time.Millisecond)
-	r := &Receiver{options: o, metrics: newMetrics(o.Registerer), queue: newQueue(o.Queue), kept: kept()}
+	r := &Receiver{
+		options: o, metrics: newMetrics(o.Registerer), kept: kept(),
+		queue: newQueue(o.Queue), spooling: newQueue(o.Queue), spooled: make(chan struct{}, 1),
+	}
+	if o.Spool != nil {
+		r.queue.settle(o.Spool.Len, false)
+	}
 	r.Use(routing)
 	return r
 }
@@ -75,8 +104,9 @@ func (r *Receiver) Handler() http.Handler { return http.HandlerFunc(r.serve) }
 // are stored under its generation.
 func (r *Receiver) Use(routing Routing) { r.gates.Store(newGates(routing, r.metrics)) }
 
-// Run stores what the handler takes in. When ctx ends the handler refuses new
-// events, those taken in before are stored, and Run returns nil.
+// Run stores what the handler takes in, and what is in the spool. When ctx ends the
+// handler refuses new events, those taken in before are stored, and Run returns nil;
+// what is in the spool stays there.
 func (r *Receiver) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, r.queue.close)
 	defer stop()
@@ -84,7 +114,16 @@ func (r *Receiver) Run(ctx context.Context) error {
 	for range r.options.Flushers {
 		flushers.Go(r.flush)
 	}
+	if r.options.Spool == nil {
+		flushers.Wait()
+		return nil
+	}
+	var writer sync.WaitGroup
+	writer.Go(r.writeSpool)
+	r.drainSpool(ctx)
 	flushers.Wait()
+	r.spooling.close()
+	writer.Wait()
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -26,7 +27,12 @@ import (
 	"partnersync/receiver/sources"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(envReceiver); dir != "" {
+		receiveForever(dir)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const token = "a-token-of-the-tests"
 

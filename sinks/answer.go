@@ -17,6 +17,9 @@ type answer struct {
 	json   bool
 	empty  bool
 	fault  string // why the body is not what it should be: cut short, too long, not JSON
+
+	units    []*unit // that it is about
+	property string  // what {property} stands for
 }
 
 // extract finds texts in an answer: the first source that has any wins.
@@ -219,10 +222,14 @@ func (d *Description) outlineOf(r *resultRules) *outline {
 	}
 	for i := range d.classify {
 		d.classify[i].Wait.outline(o)
+		if has := d.classify[i].Has; has != nil {
+			o.add(*has)
+		}
 	}
 	for i := range d.reports {
 		d.reports[i].Wait.outline(o)
 	}
+	d.budget.outline(o)
 	r.outline(o, d.rowErrors.extracts())
 	return o
 }

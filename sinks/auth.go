@@ -2,18 +2,13 @@ package sinks
 
 import (
 	"context"
-	"encoding/base64"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
-	"net/http"
-	"net/url"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"golang.org/x/oauth2"
-	"golang.org/x/oauth2/clientcredentials"
-	"golang.org/x/oauth2/jwt"
 
 	"partnersync/internal/diag"
 	"partnersync/internal/secret"
@@ -50,6 +45,7 @@ var authNeeds = map[string][]string{
 	"bearer":                    {"token"},
 	"header":                    {"header", "token"},
 	"basic":                     {"username", "password"},
+	"oauth2":                    {"client_id"}, // becomes one of the following, by the keys that are there
 	"oauth2_client_credentials": {"client_id", "client_secret", "token_url"},
 	"oauth2_refresh":            {"client_id", "client_secret", "refresh_token", "token_url"},
 	"oauth2_jwt":                {"client_id", "username", "private_key", "token_url", "audience"},
@@ -63,6 +59,9 @@ func (r *authRules) check(desc *Description, user diag.Node, d *diag.Decoding) {
 		if n.Exists() {
 			d.Errorf(n, "one of: "+strings.Join(authTypes(), ", "), "auth needs a type")
 		}
+	}
+	if r.Type == "oauth2" {
+		r.Type = r.grant(n)
 	}
 	needs, known := authNeeds[r.Type]
 	if !known {
@@ -83,6 +82,12 @@ func (r *authRules) check(desc *Description, user diag.Node, d *diag.Decoding) {
 		case r.empty(key):
 			d.Errorf(value, "set the variable that it comes from", "%q of auth is empty", key)
 		}
+	}
+	if r.PrivateKey.Reveal() != "" && slices.Contains(needs, "private_key") && !isPrivateKey(r.PrivateKey.Reveal()) {
+		d.Errorf(n.Get("private_key"), "it is the whole file, from -----BEGIN to the end", "the private key cannot be read")
+	}
+	if r.TokenURL.Exists() && r.renewable() && r.Tenant == "" && strings.Contains(r.TokenURL.Text(), "auth.tenant") {
+		d.Errorf(at, "add auth: {tenant: ...}", "auth of the type %q needs %q", r.Type, "tenant")
 	}
 	if r.Style != "" && r.Style != "body" && r.Style != "header" {
 		d.Errorf(n.Get("style"), "one of: body, header", "unknown style %q", r.Style)
@@ -109,6 +114,29 @@ func authTypes() []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// grant is the kind of OAuth 2 that the keys are for.
+func (r *authRules) grant(n diag.Node) string {
+	switch {
+	case n.Get("private_key").Exists():
+		return "oauth2_jwt"
+	case n.Get("refresh_token").Exists():
+		return "oauth2_refresh"
+	}
+	return "oauth2_client_credentials"
+}
+
+func isPrivateKey(text string) bool {
+	data := []byte(text)
+	if block, _ := pem.Decode(data); block != nil {
+		data = block.Bytes
+	}
+	if _, err := x509.ParsePKCS8PrivateKey(data); err == nil {
+		return true
+	}
+	_, err := x509.ParsePKCS1PrivateKey(data)
+	return err == nil
 }
 
 func (r *authRules) empty(key string) bool {
@@ -140,131 +168,31 @@ func (r *authRules) secrets() []secret.String {
 // renewable reports whether a refused token can be replaced by a new one.
 func (r *authRules) renewable() bool { return strings.HasPrefix(r.Type, "oauth2_") }
 
-// authenticator puts credentials on requests. It fetches one token at a time.
-type authenticator struct {
-	rules  *authRules
-	client *http.Client
-	time   time.Duration // for one fetch
-
-	mu      sync.Mutex
-	token   *oauth2.Token
-	refresh string
-	learn   func(...secret.String)
-}
-
-func newAuthenticator(r *authRules, transport http.RoundTripper, timeout time.Duration, learn func(...secret.String)) *authenticator {
-	return &authenticator{
-		rules: r, client: plainClient(transport), time: timeout, refresh: r.RefreshToken.Reveal(), learn: learn,
-	}
-}
-
-// apply sets the header. It returns the token used, for forget, and the
-// address that came with it, if any. The error is that of fetching a token.
-func (a *authenticator) apply(ctx context.Context, h http.Header) (token, base string, err error) {
-	r := a.rules
-	switch r.Type {
-	case "bearer":
-		h.Set("Authorization", orDefault(r.Scheme, "Bearer")+" "+r.Token.Reveal())
-		return "", "", nil
-	case "header":
-		value := r.Token.Reveal()
-		if r.Scheme != "" {
-			value = r.Scheme + " " + value
-		}
-		h.Set(r.Header, value)
-		return "", "", nil
-	case "basic":
-		pair := r.Username + ":" + r.Password.Reveal()
-		h.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(pair)))
-		return "", "", nil
-	case "none":
-		return "", "", nil
-	}
-	t, err := a.current(ctx)
-	if err != nil {
-		return "", "", err
-	}
-	h.Set("Authorization", orDefault(r.Scheme, "Bearer")+" "+t.AccessToken)
-	if r.BaseURLFrom != "" {
-		base, _ = t.Extra(r.BaseURLFrom).(string)
-	}
-	return t.AccessToken, base, nil
-}
-
-// forget drops a token that was refused, unless a newer one is there already.
-func (a *authenticator) forget(token string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.token != nil && a.token.AccessToken == token {
-		a.token = nil
-	}
-}
-
-func (a *authenticator) current(ctx context.Context) (*oauth2.Token, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.token.Valid() {
-		return a.token, nil
-	}
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, oauth2.HTTPClient, a.client), a.time)
-	defer cancel()
-	t, err := a.fetch(ctx)
-	if err != nil {
-		return nil, err
-	}
-	a.learn(secret.New(t.AccessToken), secret.New(t.RefreshToken))
-	if t.RefreshToken != "" {
-		a.refresh = t.RefreshToken
-	}
-	a.token = t
-	return t, nil
-}
-
-func (a *authenticator) fetch(ctx context.Context) (*oauth2.Token, error) {
-	r := a.rules
-	style := oauth2.AuthStyleInParams
-	if r.Style == "header" {
-		style = oauth2.AuthStyleInHeader
-	}
-	params := url.Values{}
-	for name, value := range r.Params {
-		params.Set(name, value)
-	}
-	switch r.Type {
-	case "oauth2_client_credentials":
-		c := clientcredentials.Config{
-			ClientID: r.ClientID, ClientSecret: r.ClientSecret.Reveal(), TokenURL: r.tokenURL, Scopes: r.scopes,
-			EndpointParams: params, AuthStyle: style,
-		}
-		return c.Token(ctx)
-	case "oauth2_refresh":
-		c := oauth2.Config{
-			ClientID: r.ClientID, ClientSecret: r.ClientSecret.Reveal(), Scopes: r.scopes,
-			Endpoint: oauth2.Endpoint{TokenURL: r.tokenURL, AuthStyle: style},
-		}
-		return c.TokenSource(ctx, &oauth2.Token{RefreshToken: a.refresh}).Token()
-	}
-	c := jwt.Config{
-		Email: r.ClientID, Subject: r.Username, PrivateKey: []byte(r.PrivateKey.Reveal()), TokenURL: r.tokenURL,
-		Audience: r.Audience, Scopes: r.scopes, Expires: 3 * time.Minute,
-	}
-	return c.TokenSource(ctx).Token()
-}
-
 // refusedToken turns an error of fetching a token into an outcome.
-func (s *Sink) refusedToken(err error) outcome {
+func (s *Sink) refusedToken(ctx context.Context, err error) outcome {
 	host := "the token endpoint"
 	if u, ok := parseAddress(s.desc.auth.tokenURL); ok {
 		host = u.host
 	}
 	out := outcome{stop: true}
+	var shut *shutOut
+	if errors.As(err, &shut) {
+		out.Class, out.Code, out.RetryAfter = Parked, "token", shut.wait
+		out.Message = "not sent: " + host + " wants to be left alone"
+		return out
+	}
 	var refused *oauth2.RetrieveError
 	if !errors.As(err, &refused) || refused.Response == nil {
-		out.Class = Network
-		if isTimeout(err) {
-			out.Class = Timeout
-		}
+		out.Class = unsent(err)
 		out.Message = s.clean(explain(err, host, s.desc.timeout, false))
+		switch text := err.Error(); { // of these the library keeps nothing but the words
+		case strings.HasPrefix(text, "oauth2: cannot fetch token") && strings.Contains(text, "deadline exceeded"):
+			out.Class, out.Message = Timeout, "no answer from "+host+" within "+s.desc.timeout.String()
+		case strings.HasPrefix(text, "oauth2: cannot fetch token"):
+			out.Message = "no connection to " + host
+		case strings.HasPrefix(text, "oauth2: "):
+			out.Class, out.Code, out.Message = Unavailable, unknown, "the answer of "+host+" holds no access token"
+		}
 		return out
 	}
 	a := &answer{status: refused.Response.StatusCode, header: refused.Response.Header}
@@ -272,16 +200,27 @@ func (s *Sink) refusedToken(err error) outcome {
 	for _, e := range s.desc.errors.extracts() {
 		e.outline(&o)
 	}
+	for _, name := range []string{"error", "error_description"} {
+		o.add(path{{name: name}})
+	}
 	if tree, err := o.decode(refused.Body); err == nil {
 		a.tree, a.json = tree, true
 	}
-	a.text = refused.ErrorCode + " " + refused.ErrorDescription
-	v := s.desc.judge(Token, a, s.now(), refused.ErrorCode)
+	code, description := refused.ErrorCode, refused.ErrorDescription
+	if m, ok := a.tree.(map[string]any); ok && code == "" { // of a JWT the library reads none
+		code, _ = m["error"].(string)
+		description, _ = m["error_description"].(string)
+	}
+	a.text = code + " " + description
+	v := s.desc.judge(Token, a, s.now(), code)
 	if v.class == OK {
 		v.class = Held // a success without a token in it
 	}
-	out.Class, out.Status, out.Code = v.class, a.status, refused.ErrorCode
+	out.Class, out.Status, out.Code = v.class, a.status, s.clean(code)
 	out.RetryAfter = s.pauseOf(v)
+	if out.RetryAfter > 0 && (v.class == Parked || v.class == Throttled) {
+		s.auth.leaveAlone(ctx, out.RetryAfter)
+	}
 	out.Message = s.clean("no access token from " + host + ": " + strings.TrimSpace(statusText(a.status)+" "+a.text))
 	return out
 }

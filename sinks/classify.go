@@ -15,16 +15,26 @@ import (
 type rule struct {
 	Self       diag.Node          `yaml:",node"`
 	Status     statuses           `yaml:"status"`
-	Code       []string           `yaml:"code,single"` // any of the answer's codes
+	Code       []string           `yaml:"code,single"` // any of the answer's codes; ABC* is every one that starts so
 	Message    *pattern           `yaml:"message"`
+	Field      []string           `yaml:"field,single"`   // any of the fields that the answer names
+	Has        *path              `yaml:"has"`            // something stands there
+	Carries    []string           `yaml:"carries,single"` // a row has a value for any of these fields
 	Header     map[string]pattern `yaml:"header"`
 	JSON       *bool              `yaml:"json"` // the body is JSON
 	Operations []Operation        `yaml:"operations,single"`
 	Class      Class              `yaml:"class,required"`
 	Wait       *wait              `yaml:"wait"`
 	Absent     bool               `yaml:"absent"` // the record that the row names is not there
-	Scope      string             `yaml:"scope"`  // "field": only rows that carry the named field are meant
+	Scope      string             `yaml:"scope"`  // "field", "link": see below
+	Renew      *bool              `yaml:"renew"`  // whether a new token may help; a 401 says so
 }
+
+// The scopes.
+const (
+	scopeField = "field" // only the rows that carry the named field are meant
+	scopeLink  = "link"  // fits rows that carry links: it may be one of those, so the row is sent again without
+)
 
 // Token is what rules call the request for an access token.
 const Token Operation = "token"
@@ -38,8 +48,8 @@ func (r *rule) DecodeNode(n diag.Node, d *diag.Decoding) {
 	if c := n.Get("class"); c.Exists() && !slices.Contains(classes, r.Class) {
 		d.Errorf(c, diag.OneOf(string(r.Class), texts(classes)), "unknown class %q", r.Class)
 	}
-	if s := n.Get("scope"); s.Exists() && r.Scope != "field" {
-		d.Errorf(s, `"field" means: only the rows that carry the refused field`, "unknown scope %q", r.Scope)
+	if s := n.Get("scope"); s.Exists() && r.Scope != scopeField && r.Scope != scopeLink {
+		d.Errorf(s, `"field" means only the rows that carry the refused field, "link" those that carry links`, "unknown scope %q", r.Scope)
 	}
 	for i, op := range r.Operations {
 		if !slices.Contains(operations, op) && op != Token {
@@ -68,9 +78,11 @@ func (d *Description) judge(op Operation, a *answer, now time.Time, codes ...str
 	if message == "" {
 		message = a.text
 	}
+	what := said{codes: v.codes, message: message, tree: a.tree, units: a.units}
+	what.fields = d.errors.Field.all(a, a.tree, "")
 	for i := range d.classify {
 		r := &d.classify[i]
-		if r.Status.has(a.status) && r.fits(op, a, v.codes, message) {
+		if r.Status.has(a.status) && r.fits(op, a, &what) {
 			v.class, v.rule = r.Class, r
 			v.wait = r.Wait.duration(d, a, now)
 			return v
@@ -98,28 +110,56 @@ func otherwise(op Operation, status int) Class {
 	return Unavailable
 }
 
+// renews reports whether a new token may help.
+func (v *verdict) renews(status int) bool {
+	if v.rule != nil && v.rule.Renew != nil {
+		return *v.rule.Renew
+	}
+	return status == http.StatusUnauthorized
+}
+
 // judgeRow finds the first rule for rows that fits a refused row.
-func (d *Description) judgeRow(op Operation, a *answer, codes []string, message string) (Class, *rule) {
+func (d *Description) judgeRow(op Operation, a *answer, what said) (Class, *rule) {
 	for i := range d.rowRules {
 		r := &d.rowRules[i]
-		if (r.Status == nil || r.Status.has(a.status)) && r.fits(op, a, codes, message) {
+		if (r.Status == nil || r.Status.has(a.status)) && r.fits(op, a, &what) {
 			return r.Class, r
 		}
 	}
 	return Rejected, nil
 }
 
-func (r *rule) fits(op Operation, a *answer, codes []string, message string) bool {
+// said is what an answer says of a refusal, and of whom.
+type said struct {
+	codes, fields []string
+	message       string
+	tree          any
+	units         []*unit
+}
+
+func (r *rule) fits(op Operation, a *answer, what *said) bool {
 	if op == Token && !slices.Contains(r.Operations, Token) || r.Operations != nil && !slices.Contains(r.Operations, op) {
 		return false
 	}
 	if r.JSON != nil && *r.JSON != a.json {
 		return false
 	}
-	if r.Code != nil && !slices.ContainsFunc(r.Code, func(c string) bool { return slices.Contains(codes, c) }) {
+	if r.Code != nil && !slices.ContainsFunc(what.codes, r.names) {
 		return false
 	}
-	if r.Message != nil && !r.Message.MatchString(message) {
+	if r.Message != nil && !r.Message.MatchString(what.message) {
+		return false
+	}
+	if r.Field != nil && !slices.ContainsFunc(r.Field, func(f string) bool { return slices.Contains(what.fields, f) }) {
+		return false
+	}
+	if r.Has != nil && r.Has.at(what.tree, "") == nil {
+		return false
+	}
+	if r.Carries != nil && !slices.ContainsFunc(what.units, func(u *unit) bool { return u.carries(r.Carries) }) {
+		return false
+	}
+	if r.Scope == scopeLink && !slices.ContainsFunc(what.units, (*unit).linked) {
 		return false
 	}
 	for name, p := range r.Header {
@@ -128,6 +168,16 @@ func (r *rule) fits(op Operation, a *answer, codes []string, message string) boo
 		}
 	}
 	return true
+}
+
+// names reports whether a code is one that the rule is for.
+func (r *rule) names(code string) bool {
+	return slices.ContainsFunc(r.Code, func(want string) bool {
+		if start, open := strings.CutSuffix(want, "*"); open {
+			return strings.HasPrefix(code, start)
+		}
+		return code == want
+	})
 }
 
 // statuses is a set of HTTP statuses: 429, "500-599", or a list of both.

@@ -31,8 +31,40 @@ func (d *Description) LeastTime(rows int64) time.Duration {
 // not just what has changed.
 func (s *Sink) Whole() bool { return s.desc.values.Whole }
 
+// CarriesLinks reports how the rows of an operation can take links along: to
+// records whose id is known, and to records that the target finds by our key.
+func (d *Description) CarriesLinks(op Operation) (byID, byKey bool) {
+	ways := d.operations[op]
+	if len(ways) > 0 && ways[0].through {
+		byID, byKey = d.CarriesLinks(Update)
+		createID, createKey := d.CarriesLinks(Create)
+		return byID && createID, byKey && createKey
+	}
+	return d.reads(op, "record.links"), d.reads(op, "record.links") && d.reads(op, "item.key")
+}
+
+// Replaces reports whether making the link takes the place of the record's
+// former one with the same role: then that need not, and must not, be removed.
+func (s *Sink) Replaces(row LinkRow) bool {
+	u := &unit{link: &row}
+	way, _ := s.desc.way(Link, u)
+	if way == nil || way.replaces == nil {
+		return false
+	}
+	v, err := way.replaces.value(&rendering{d: s.desc, op: Link, units: []*unit{u}}, u, nil)
+	return err == nil && v == true
+}
+
+// replaces reports whether any link may take the place of another.
+func (d *Description) replaces() bool {
+	return slices.ContainsFunc(d.operations[Link], func(o *operation) bool { return o.replaces != nil })
+}
+
 // Repeatable reports whether the operation may be sent twice without harm.
 func (s *Sink) Repeatable(op Operation) bool {
 	ways := s.desc.operations[op]
 	return len(ways) > 0 && !slices.ContainsFunc(ways, func(o *operation) bool { return !o.repeatable })
 }
+
+// Formerly lists the names that the sink had before: what is known under them is its own.
+func (s *Sink) Formerly() []string { return s.desc.formerly }

@@ -14,6 +14,8 @@ type Observer struct {
 	Request func(op Operation, class Class, status int, dur time.Duration, rows int)
 	// Wait is called after each wait for a limit.
 	Wait func(reason string, d time.Duration)
+	// Tokens is called when the TokenStore fails; the sink goes on without it.
+	Tokens func(err error)
 }
 
 // Options configure a Sink.
@@ -21,6 +23,7 @@ type Options struct {
 	Observer  Observer
 	Now       func() time.Time  // nil: time.Now
 	Transport http.RoundTripper // nil: the sink's own; tests bring theirs
+	Tokens    TokenStore        // nil: tokens are fetched anew after a restart
 }
 
 // Sink writes to one target. It is safe for concurrent use.
@@ -32,6 +35,7 @@ type Sink struct {
 	observer Observer
 	now      func() time.Time
 	redactor redactor
+	recent   recent
 }
 
 // New returns a Sink. Who made it closes it.
@@ -42,8 +46,8 @@ func New(desc *Description, o Options) *Sink {
 	}
 	s.redactor.learn(desc.secrets...)
 	s.client = newClient(o.Transport, desc.parallel)
-	s.auth = newAuthenticator(&desc.auth, s.client.retry.HTTPClient.Transport, desc.timeout, s.redactor.learn)
-	s.limiter = newLimiter(desc.limits, desc.parallel, s.now, func(reason string, d time.Duration) {
+	s.auth = newAuthenticator(s, o)
+	s.limiter = newLimiter(desc.limits, newBudget(desc), desc.parallel, s.now, func(reason string, d time.Duration) {
 		if s.observer.Wait != nil {
 			s.observer.Wait(reason, d)
 		}
@@ -135,9 +139,16 @@ func (s *Sink) Write(ctx context.Context, op Operation, rows []Row) []Result {
 }
 
 // Link makes and removes links, and returns one result for each row.
+//
+// Where a link takes the place of the former one (see Replaces), removals come
+// first: they would undo what was made.
 func (s *Sink) Link(ctx context.Context, rows []LinkRow) []Result {
 	results := make([]Result, len(rows))
-	for _, op := range []Operation{Link, Unlink} {
+	order := []Operation{Link, Unlink}
+	if s.desc.replaces() {
+		order = []Operation{Unlink, Link}
+	}
+	for _, op := range order {
 		var units []*unit
 		var places []int
 		for i := range rows {
@@ -234,6 +245,9 @@ func (s *Sink) preview(op Operation, units []*unit) ([]Preview, error) {
 			first, rest := Find, p.units
 			if rest[0].row.ID != "" {
 				first = Update
+			}
+			if way, _ := s.desc.way(first, rest[0]); way != nil && way.through {
+				return out, errors.New(unsupported(first))
 			}
 			some, err := s.preview(first, rest)
 			if err != nil {

@@ -21,9 +21,17 @@ type leaf struct {
 	text  string
 	plain func(*unit) any
 	rows  bool // it reads records or links, the lists
+	links bool // it is a list of record.links, of which most rows have none
+	id    bool // it is the id of a record and nothing else
+
+	setting string // it is this setting and nothing else
 }
 
-var mentionsRows = regexp.MustCompile(`\b(records|links)\b`)
+var (
+	mentionsRows = regexp.MustCompile(`\b(records|links)\b`)
+	onlyAnID     = regexp.MustCompile(`^(record|item|link\.from|link\.to)\.id$`)
+	onlySetting  = regexp.MustCompile(`^setting\.(\w+)$`)
+)
 
 // compileLeaf compiles the expression at n; nil with a problem in d.
 func compileLeaf(n diag.Node, want mappers.Want, scope *mappers.Scope, d *diag.Decoding) *leaf {
@@ -32,14 +40,26 @@ func compileLeaf(n diag.Node, want mappers.Want, scope *mappers.Scope, d *diag.D
 		return nil
 	}
 	text := strings.TrimSpace(n.Text())
-	return &leaf{expr: e, text: text, plain: plainly[text], rows: mentionsRows.MatchString(strings.ReplaceAll(text, ".links", ""))}
+	l := &leaf{
+		expr: e, text: text, plain: plainly[text], rows: mentionsRows.MatchString(strings.ReplaceAll(text, ".links", "")),
+		links: want == mappers.WantList && strings.Contains(text, "record.links"), id: onlyAnID.MatchString(text),
+	}
+	if m := onlySetting.FindStringSubmatch(text); m != nil {
+		l.setting = m[1]
+	}
+	return l
 }
 
 // value is what the expression gives for a row. item is the element of a
 // list inside the row, where there is one.
 func (l *leaf) value(r *rendering, u *unit, item any) (any, error) {
-	if l.plain != nil && u != nil {
+	switch {
+	case l.plain != nil && u != nil:
 		return l.plain(u), nil
+	case l.setting != "":
+		return r.d.settings[l.setting], nil // as it was written: an empty list is one
+	case l.links && u != nil && u.row != nil && len(u.row.Links) == 0:
+		return nil, nil
 	}
 	return l.expr.Eval(r.vars(l, u, item))
 }
@@ -51,8 +71,9 @@ var plainly = map[string]func(*unit) any{
 	"record.property":          func(u *unit) any { return blankNil(u.row.Property) },
 	"record.key":               func(u *unit) any { return blankNil(u.row.Key) },
 	"record.id":                func(u *unit) any { return blankNil(u.row.ID) },
-	"record.values":            func(u *unit) any { return written{u, false} },
-	"record.fields":            func(u *unit) any { return written{u, true} },
+	"record.values":            func(u *unit) any { return written{u, theValues} },
+	"record.fields":            func(u *unit) any { return written{u, withKey} },
+	"record.others":            func(u *unit) any { return written{u, butKey} },
 	"record.event.id":          func(u *unit) any { return blankNil(u.row.Event.ID) },
 	"record.event.source":      func(u *unit) any { return blankNil(u.row.Event.Source) },
 	"record.event.type":        func(u *unit) any { return blankNil(u.row.Event.Type) },
@@ -91,11 +112,12 @@ func objectOf(fields map[string]mappers.Schema) mappers.Schema {
 }
 
 func rowSchema() mappers.Schema {
-	link := objectOf(map[string]mappers.Schema{"object": textSchema, "id": textSchema, "as": textSchema})
+	link := objectOf(map[string]mappers.Schema{"object": textSchema, "property": textSchema, "key": textSchema, "id": textSchema, "as": textSchema})
 	return objectOf(map[string]mappers.Schema{
 		"trace": textSchema, "object": textSchema, "property": textSchema, "key": textSchema, "id": textSchema,
 		"values": {Kind: mappers.Map, Elem: &anySchema}, "fields": {Kind: mappers.Map, Elem: &anySchema},
-		"links": {Kind: mappers.List, Elem: &link},
+		"others": {Kind: mappers.Map, Elem: &anySchema},
+		"links":  {Kind: mappers.List, Elem: &link},
 		"event": objectOf(map[string]mappers.Schema{
 			"id": textSchema, "source": textSchema, "type": textSchema, "mapping": textSchema,
 			"occurred_at": {Kind: mappers.Time, Unit: "s"},
@@ -145,6 +167,7 @@ type unit struct {
 	link *LinkRow
 	at   int             // its place among the results
 	omit map[string]bool // optional fields that are left out
+	bare bool            // its links are left out
 	seen map[string]any  // the variable; nil until somebody reads it
 }
 
@@ -168,6 +191,18 @@ func (u *unit) without(fields []string) *unit {
 	return &v
 }
 
+// unlinked returns the unit with its links left out.
+func (u *unit) unlinked() *unit {
+	row := *u.row
+	row.Links = nil
+	v := *u
+	v.row, v.seen, v.bare = &row, nil, true
+	return &v
+}
+
+// linked reports whether the row carries links.
+func (u *unit) linked() bool { return u.row != nil && len(u.row.Links) > 0 }
+
 // variable is record or link as expressions read it.
 func (u *unit) variable(v *valueRules) map[string]any {
 	if u.seen != nil {
@@ -180,11 +215,11 @@ func (u *unit) variable(v *valueRules) map[string]any {
 	r := u.row
 	links := make([]any, len(r.Links))
 	for i, l := range r.Links {
-		links[i] = map[string]any{"object": l.Object, "id": l.ID, "as": l.As}
+		links[i] = map[string]any{"object": l.Object, "property": l.Property, "key": l.Key, "id": l.ID, "as": l.As}
 	}
 	u.seen = map[string]any{
 		"trace": r.Trace, "object": r.Object, "property": r.Property, "key": r.Key, "id": r.ID, "links": links,
-		"values": v.plainly(u, false), "fields": v.plainly(u, true),
+		"values": v.plainly(u, theValues), "fields": v.plainly(u, withKey), "others": v.plainly(u, butKey),
 		"event": map[string]any{
 			"id": r.Event.ID, "source": r.Event.Source, "type": r.Event.Type, "mapping": r.Event.Mapping,
 			"occurred_at": zeroNil(r.Event.OccurredAt),

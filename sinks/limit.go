@@ -48,6 +48,7 @@ const patience = 2 * time.Second
 type limiter struct {
 	slots   chan struct{}
 	rates   []pace
+	budget  *budget // nil where there is none
 	now     func() time.Time
 	waited  func(reason string, d time.Duration)
 	mu      sync.Mutex
@@ -59,8 +60,8 @@ type pace struct {
 	limiter    *rate.Limiter
 }
 
-func newLimiter(rules []limitRule, concurrency int, now func() time.Time, waited func(string, time.Duration)) *limiter {
-	l := &limiter{slots: make(chan struct{}, concurrency), now: now, waited: waited}
+func newLimiter(rules []limitRule, day *budget, concurrency int, now func() time.Time, waited func(string, time.Duration)) *limiter {
+	l := &limiter{slots: make(chan struct{}, concurrency), budget: day, now: now, waited: waited}
 	for _, r := range rules {
 		burst := min(orDefault(r.Burst, max(r.Requests/5, 1)), r.Requests)
 		steady := max(r.Requests-burst, 1)
@@ -74,6 +75,7 @@ func newLimiter(rules []limitRule, concurrency int, now func() time.Time, waited
 type refused struct {
 	wait   time.Duration
 	reason string
+	class  Class
 }
 
 // acquire waits for a free place and for the limits; release gives the place
@@ -82,6 +84,9 @@ type refused struct {
 func (l *limiter) acquire(ctx context.Context, op Operation) (release func(), no *refused, err error) {
 	if no := l.pause(); no != nil {
 		return nil, no, nil
+	}
+	if wait := l.budget.exhausted(op, l.now()); wait > 0 {
+		return nil, &refused{wait, "budget", Parked}, nil
 	}
 	started := l.now()
 	select {
@@ -94,7 +99,7 @@ func (l *limiter) acquire(ctx context.Context, op Operation) (release func(), no
 			l.waited("concurrency", l.now().Sub(started))
 		case <-timer.C:
 			l.waited("concurrency", patience)
-			return nil, &refused{time.Second, "concurrency"}, nil
+			return nil, &refused{time.Second, "concurrency", Throttled}, nil
 		case <-ctx.Done():
 			return nil, nil, ctx.Err()
 		}
@@ -104,7 +109,7 @@ func (l *limiter) acquire(ctx context.Context, op Operation) (release func(), no
 	if delay > patience {
 		undo()
 		release()
-		return nil, &refused{delay, reason}, nil
+		return nil, &refused{delay, reason, Throttled}, nil
 	}
 	if delay > 0 {
 		timer := time.NewTimer(delay)
@@ -127,7 +132,7 @@ func (l *limiter) pause() *refused {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if d := l.blocked.Sub(l.now()); d > 0 {
-		return &refused{d, "throttled"}
+		return &refused{d, "throttled", Throttled}
 	}
 	return nil
 }
@@ -143,7 +148,9 @@ func (l *limiter) reserve(op Operation) (delay time.Duration, reason string, und
 		taken = append(taken, r)
 		delay = max(delay, r.DelayFrom(now))
 	}
+	l.budget.spend(op, now)
 	return delay, "rate", func() {
+		l.budget.refund(op, now)
 		for _, r := range taken {
 			r.CancelAt(now)
 		}
@@ -162,6 +169,7 @@ func (l *limiter) block(d time.Duration) {
 
 // heed reads what the target reports of its limits.
 func (l *limiter) heed(d *Description, a *answer) {
+	l.budget.correct(a, l.now())
 	for i := range d.reports {
 		r := &d.reports[i]
 		left, err := strconv.Atoi(a.header.Get(http.CanonicalHeaderKey(r.Remaining)))

@@ -18,8 +18,9 @@ type operation struct {
 	name       Operation
 	index      int // among the ways of this operation
 	when       *leaf
-	needs      []*leaf // what a row must have
-	through    bool    // no request of its own: find, then update or create
+	needs      []*need // what a row must have
+	through    bool    // no request of its own: find, then update, or for an upsert create
+	replaces   *leaf   // of link: whether it takes the place of the record's former one
 	method     string
 	path       *template
 	query      []named
@@ -43,6 +44,7 @@ type operationDocument struct {
 	Through    Operation   `yaml:"through"` // find: look for the record first, then update or create
 	When       diag.Node   `yaml:"when"`    // of several ways, the first whose condition holds
 	Needs      []diag.Node `yaml:"needs,single"`
+	Replaces   diag.Node   `yaml:"replaces"` // of link: whether it takes the place of the record's former one
 	Method     string      `yaml:"method"`
 	Path       diag.Node   `yaml:"path"`
 	Query      diag.Node   `yaml:"query"`
@@ -134,9 +136,16 @@ func (desc *Description) compileOperations(n diag.Node, user diag.Node, d *diag.
 		}
 	}
 	for _, e := range n.Entries() {
-		if ways := desc.operations[Operation(e.Key.Text())]; len(ways) > 0 && ways[0].through {
+		op := Operation(e.Key.Text())
+		for i, way := range desc.operations[op] {
+			if !way.through {
+				continue
+			}
+			if op == Update && i == 0 {
+				d.Errorf(e.Key, "put a way for rows whose id is known before it", "an update cannot only go through find")
+			}
 			for _, needed := range []Operation{Find, Create, Update} {
-				if !desc.Supports(needed) {
+				if !desc.Supports(needed) && (op == Upsert || needed != Create) {
 					d.Errorf(e.Key, "describe it below operations", "going through find needs the operation %q", needed)
 				}
 			}
@@ -164,14 +173,20 @@ func (desc *Description) compileOperation(op Operation, index int, n, all diag.N
 	if doc.When.Exists() {
 		o.when = compileLeaf(doc.When, mappers.WantBool, scope, d)
 	}
-	for _, need := range doc.Needs {
-		if l := compileLeaf(need, mappers.WantAny, scope, d); l != nil {
-			o.needs = append(o.needs, l)
+	for _, one := range doc.Needs {
+		if need := compileNeed(one, scope, d); need != nil {
+			o.needs = append(o.needs, need)
 		}
 	}
+	if doc.Replaces.Exists() {
+		if op != Link {
+			d.Errorf(n.Get("replaces"), "", "only a link can replace another")
+		}
+		o.replaces = compileLeaf(doc.Replaces, mappers.WantBool, scope, d)
+	}
 	if doc.Through != "" {
-		if doc.Through != Find || op != Upsert {
-			d.Errorf(n.Get("through"), "", "only upsert can go through find")
+		if doc.Through != Find || op != Upsert && op != Update {
+			d.Errorf(n.Get("through"), "", "only upsert and update can go through find")
 		}
 		o.through, o.rows = true, 1
 		return o
@@ -197,6 +212,9 @@ func (desc *Description) compileOperation(op Operation, index int, n, all diag.N
 	}
 	desc.settleRows(o, &doc, n, d)
 	o.result.check(op, n.Get("result"), d)
+	if p := doc.Result.Results.Property; p.Exists() {
+		o.result.property = compileLeaf(p, mappers.WantText, scope, d)
+	}
 	if len(d.Problems) > before && d.Problems[before:].Failed() {
 		return o
 	}
@@ -205,11 +223,35 @@ func (desc *Description) compileOperation(op Operation, index int, n, all diag.N
 	return o
 }
 
+// compileNeed compiles what a row must have: an expression that has a value, or
+// a condition with the words for rows for which it does not hold.
+func compileNeed(n diag.Node, scope *mappers.Scope, d *diag.Decoding) *need {
+	if n.Kind() != diag.Map {
+		if l := compileLeaf(n, mappers.WantAny, scope, d); l != nil {
+			return &need{leaf: l}
+		}
+		return nil
+	}
+	var doc struct {
+		That diag.Node `yaml:"that,required"`
+		Else string    `yaml:"else,required"`
+	}
+	d.Decode(n, &doc)
+	if !doc.That.Exists() {
+		return nil
+	}
+	l := compileLeaf(doc.That, mappers.WantBool, scope, d)
+	if l == nil || doc.Else == "" {
+		return nil
+	}
+	return &need{leaf: l, says: doc.Else}
+}
+
 // settleRows settles how many rows one request takes. Where the body does not
 // say how it repeats, that of several rows is a list.
 func (desc *Description) settleRows(o *operation, doc *operationDocument, n diag.Node, d *diag.Decoding) {
 	o.rows = max(doc.Rows, 1)
-	if o.rows > 1 && !doc.Body.Exists() {
+	if o.rows > 1 && !doc.Body.Exists() && !slices.ContainsFunc(o.outside(), func(l *leaf) bool { return l.rows }) {
 		d.Errorf(n.Get("rows"), "the body says where they go, with `$each: records`", "several rows need a body")
 	}
 	if desc.batch.Rows > 0 {

@@ -54,6 +54,7 @@ type Description struct {
 	batch      batchRules
 	limits     []limitRule
 	reports    []report
+	budget     *budgetRules
 	maxAnswer  int64
 	errors     refusal
 	rowErrors  refusal
@@ -61,6 +62,7 @@ type Description struct {
 	rowRules   []rule
 	operations map[Operation][]*operation
 	secrets    []secret.String
+	formerly   []string
 }
 
 // document is the grammar of a description.
@@ -81,12 +83,14 @@ type document struct {
 	Batch        batchRules    `yaml:"batch"`
 	Limits       []limitRule   `yaml:"limits"`
 	Reports      []report      `yaml:"reports"`
+	Budget       *budgetRules  `yaml:"budget"`
 	MaxAnswer    int64         `yaml:"max_answer"`
 	Error        refusal       `yaml:"error"`
 	RowError     refusal       `yaml:"row_error"`
 	Classify     []rule        `yaml:"classify"`
 	ClassifyRows []rule        `yaml:"classify_rows"`
 	Operations   diag.Node     `yaml:"operations"`
+	Formerly     []string      `yaml:"formerly,single"` // names that the sink had before
 }
 
 // batchRules say how many rows go into a request, and how long a row may wait
@@ -205,7 +209,7 @@ func (desc *Description) fill(doc *document) {
 	if !desc.whole.Get("batch").Exists() {
 		desc.batch.Wait = defaultBatchWait
 	}
-	desc.limits, desc.reports = doc.Limits, doc.Reports
+	desc.limits, desc.reports, desc.budget = doc.Limits, doc.Reports, doc.Budget
 	desc.maxAnswer = orDefault(doc.MaxAnswer, int64(defaultMaxAnswer))
 	desc.errors, desc.rowErrors = doc.Error, doc.RowError
 	desc.classify, desc.rowRules = doc.Classify, doc.ClassifyRows

@@ -18,13 +18,18 @@ import (
 
 // presetConfigs hold what a config has to add to each preset.
 var presetConfigs = map[string]string{
-	"hubspot": "preset: hubspot\nauth: {token: \"${TOKEN}\"}\n",
-	"webhook": "preset: webhook\nurl: https://example.com/events\n",
+	"attio":      "preset: attio\nauth: {token: \"${TOKEN}\"}\n",
+	"dataverse":  "preset: dataverse\nbase_url: https://acme.crm.dynamics.com\nauth: {tenant: acme, client_id: id, client_secret: \"${SECRET}\"}\n",
+	"hubspot":    "preset: hubspot\nauth: {token: \"${TOKEN}\"}\n",
+	"pipedrive":  "preset: pipedrive\nauth: {token: \"${TOKEN}\"}\n",
+	"salesforce": "preset: salesforce\nbase_url: https://acme.my.salesforce.com\nauth: {client_id: id, client_secret: \"${SECRET}\"}\n",
+	"webhook":    "preset: webhook\nurl: https://example.com/events\n",
+	"zoho":       "preset: zoho\nauth: {client_id: id, client_secret: \"${SECRET}\", refresh_token: \"${REFRESH}\"}\n",
 }
 
 func TestPresetsCompile(t *testing.T) {
 	t.Parallel()
-	if diff := cmp.Diff([]string{"hubspot", "webhook"}, Presets()); diff != "" {
+	if diff := cmp.Diff([]string{"attio", "dataverse", "hubspot", "pipedrive", "salesforce", "webhook", "zoho"}, Presets()); diff != "" {
 		t.Error(diff)
 	}
 	for _, name := range Presets() {

@@ -84,7 +84,7 @@ func (d *Description) render(o *operation, units []*unit) (*request, map[*unit]e
 		}
 	}
 	for _, h := range o.headers {
-		text, err := h.value.text(r, first, nil, false)
+		text, err := h.value.text(r, first, nil, nil, false)
 		if err != nil {
 			return all(err)
 		}
@@ -114,8 +114,8 @@ func (r *rendering) whole(o *operation) []*unit {
 	kept := make([]*unit, 0, len(r.units))
 	for _, u := range r.units {
 		for _, need := range o.needs {
-			if v, err := need.value(r, u, nil); err != nil || v == nil {
-				r.failed[u] = fmt.Errorf("the row has no %s", need.text)
+			if err := need.lacks(r, u); err != nil {
+				r.failed[u] = err
 				break
 			}
 		}
@@ -124,6 +124,24 @@ func (r *rendering) whole(o *operation) []*unit {
 		}
 	}
 	return kept
+}
+
+// need is something that a row must have for an operation.
+type need struct {
+	leaf *leaf
+	says string // why the row cannot be written; "" where the leaf is what is missing
+}
+
+// lacks says what the row lacks; nil where it has it.
+func (n *need) lacks(r *rendering, u *unit) error {
+	v, err := n.leaf.value(r, u, nil)
+	switch {
+	case n.says == "" && (err != nil || v == nil):
+		return fmt.Errorf("the row has no %s", n.leaf.text)
+	case n.says != "" && (err != nil || v != true):
+		return errors.New(n.says)
+	}
+	return nil
 }
 
 // buffers are reused between requests: a body of a hundred rows is large.
@@ -152,7 +170,7 @@ func (r *rendering) target(o *operation, u *unit) (string, error) {
 	b.WriteString(r.d.base.origin)
 	b.WriteString(r.d.base.path)
 	if o.path != nil {
-		text, err := o.path.text(r, u, escapeSegment, true)
+		text, err := o.path.text(r, u, nil, escapeSegment, true)
 		if err != nil {
 			return "", err
 		}
@@ -164,7 +182,7 @@ func (r *rendering) target(o *operation, u *unit) (string, error) {
 		sign = "&"
 	}
 	for _, q := range o.query {
-		text, err := q.value.text(r, u, nil, false)
+		text, err := q.value.text(r, u, nil, nil, false)
 		if err != nil {
 			return "", err
 		}
@@ -187,6 +205,9 @@ func (r *rendering) appendBody(dst []byte, b *body, u *unit, item any) ([]byte, 
 		v, err := b.leaf.value(r, u, item)
 		if err != nil || v == nil {
 			return dst, false, err
+		}
+		if id, isText := v.(string); b.leaf.id && isText && r.d.values.IDs == "number" && isWhole(id) {
+			return append(dst, id...), true, nil
 		}
 		dst, err = r.d.values.appendJSON(dst, v)
 		return dst, true, err
@@ -237,6 +258,11 @@ func (r *rendering) appendItems(dst []byte, b *body, u *unit, item any) ([]byte,
 	return append(dst, ']'), true, nil
 }
 
+// isWhole reports whether an id is a whole number as JSON writes one.
+func isWhole(id string) bool {
+	return id != "" && len(id) <= 19 && (id[0] != '0' || id == "0") && strings.Trim(id, "0123456789") == ""
+}
+
 func (r *rendering) appendElement(dst []byte, b *body, u *unit, item any, first *bool) ([]byte, error) {
 	before := len(dst)
 	if !*first {
@@ -251,33 +277,67 @@ func (r *rendering) appendElement(dst []byte, b *body, u *unit, item any, first 
 }
 
 func (r *rendering) appendMap(dst []byte, b *body, u *unit, item any) ([]byte, bool, error) {
-	dst = append(dst, '{')
-	first := true
+	dst, _, err := r.appendEntries(append(dst, '{'), b, u, item, true)
+	return append(dst, '}'), true, err
+}
+
+// appendEntries writes the members that a description gives a map.
+func (r *rendering) appendEntries(dst []byte, b *body, u *unit, item any, first bool) ([]byte, bool, error) {
 	var err error
 	for _, e := range b.entries {
 		if e.spread {
 			if dst, first, err = r.appendSpread(dst, e.value, b.entries, u, item, first); err != nil {
-				return dst, true, err
+				return dst, first, err
 			}
 			continue
 		}
 		before, was := len(dst), first
-		dst = appendName(dst, e.name, &first)
+		name := e.name
+		if e.label != nil {
+			if name, err = e.label.text(r, u, item, nil, true); errors.Is(err, errEmptyPlace) {
+				err = errNoName
+			}
+			if err != nil {
+				return dst, first, err
+			}
+		}
+		dst = appendName(dst, name, &first)
 		there := false
 		if dst, there, err = r.appendBody(dst, e.value, u, item); err != nil {
-			return dst, true, err
+			return dst, first, err
 		}
 		if !there {
 			dst, first = dst[:before], was
 		}
 	}
-	return append(dst, '}'), true, nil
+	return dst, first, nil
 }
 
 // appendSpread writes the members of a map into the one that is open; names
-// that stand in the description win.
+// that stand in the description win. A repeated map gives its members once for
+// each element.
 func (r *rendering) appendSpread(dst []byte, b *body, taken []entry, u *unit, item any, first bool) ([]byte, bool, error) {
-	if b.kind != bodyLeaf {
+	switch {
+	case b.kind == bodyMap:
+		return r.appendEntries(dst, b, u, item, first)
+	case b.kind == bodyList:
+		var err error
+		for _, one := range b.items {
+			if err == nil {
+				dst, first, err = r.appendSpread(dst, one, taken, u, item, first)
+			}
+		}
+		return dst, first, err
+	case b.kind == bodyEach && b.each != nil && b.element.kind == bodyMap:
+		v, err := b.each.value(r, u, item)
+		list, _ := v.([]any)
+		for _, one := range list {
+			if err == nil {
+				dst, first, err = r.appendEntries(dst, b.element, u, one, first)
+			}
+		}
+		return dst, first, err
+	case b.kind != bodyLeaf:
 		return dst, first, errValue
 	}
 	v, err := b.leaf.value(r, u, item)
@@ -308,7 +368,7 @@ func (r *rendering) appendSpread(dst []byte, b *body, taken []entry, u *unit, it
 func (r *rendering) vars(l *leaf, u *unit, item any) map[string]any {
 	m := map[string]any{
 		"setting": r.d.settings, "operation": string(r.op), "request": map[string]any{"id": r.id}, "item": item,
-		"auth": map[string]any{"tenant": r.d.auth.Tenant, "base_url": r.d.base.origin},
+		"auth": map[string]any{"tenant": r.d.auth.Tenant, "base_url": r.d.base.origin + r.d.base.path},
 	}
 	name := "record"
 	if r.op == Link || r.op == Unlink {

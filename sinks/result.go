@@ -15,6 +15,8 @@ type resultRules struct {
 	Results listing    `yaml:"results"`
 	Errors  listing    `yaml:"errors"`
 	Expect  *condition `yaml:"expect"` // holds in every answer that means success
+
+	property *leaf // see listing.Property
 }
 
 // The modes.
@@ -22,7 +24,7 @@ const (
 	modeStatus     = "status"     // the status is that of every row; errors may name some that were refused
 	modeOrdered    = "ordered"    // one element for each row, in the order of the request
 	modeCorrelated = "correlated" // elements name their row
-	modeFound      = "found"      // of a search: the elements are the records found for the one row
+	modeFound      = "found"      // of a search: the elements are the records found, which name their row if there can be several
 )
 
 // listing is a list of an answer and what its elements say.
@@ -32,6 +34,8 @@ type listing struct {
 	ID      extract         `yaml:"id"`
 	Created *condition      `yaml:"created"`
 	OK      *condition      `yaml:"ok"` // under ordered: the row was accepted
+
+	Property diag.Node `yaml:"property"` // what {property} stands for; the rows' key property where it is not set
 }
 
 func (r *resultRules) check(op Operation, n diag.Node, d *diag.Decoding) {
@@ -89,6 +93,7 @@ type outcome struct {
 	fields []string // all the fields that are named
 	stop   bool     // the whole request failed: what follows is not sent either
 	again  bool     // not at fault: send again with the others that were not
+	unlink bool     // a link that it carries may be at fault
 }
 
 // unknown is the code of an answer that does not say what became of a row.
@@ -101,6 +106,7 @@ func (s *Sink) read(o *operation, units []*unit, a *answer, v verdict) []outcome
 		s.refuse(out, o, units, a, v)
 		return out
 	}
+	a.property = s.propertyIn(o, units)
 	requestID := s.clean(s.desc.errors.RequestID.one(a, nil, ""))
 	for i := range out {
 		out[i].Status, out[i].RequestID = a.status, requestID
@@ -110,7 +116,7 @@ func (s *Sink) read(o *operation, units []*unit, a *answer, v verdict) []outcome
 		s.fail(out, "the answer "+orDefault(a.fault, "is empty"))
 		return out
 	}
-	if r.Expect != nil && !a.empty && !r.Expect.holds(a, a.tree, "") {
+	if r.Expect != nil && (!a.empty || r.Expect.Path == nil) && !r.Expect.holds(a, a.tree, a.property) {
 		s.fail(out, "the answer has a shape that the description does not know")
 		return out
 	}
@@ -129,11 +135,11 @@ func (s *Sink) read(o *operation, units []*unit, a *answer, v verdict) []outcome
 
 // wantsBody reports whether a success without a readable body is none.
 func (r *resultRules) wantsBody(a *answer) bool {
+	if a.status == 204 && (r.Mode == modeStatus || r.Mode == modeFound) {
+		return false
+	}
 	if r.Mode != modeStatus {
 		return true
-	}
-	if a.status == 204 {
-		return false
 	}
 	for _, s := range r.Results.ID {
 		if s.Path != nil && s.Header == "" {
@@ -168,11 +174,22 @@ func (s *Sink) refuse(out []outcome, o *operation, units []*unit, a *answer, v v
 			base.Class = Split // whose conflict it is shows only alone
 		}
 	}
-	scoped := v.rule != nil && v.rule.Scope == "field" && len(units) > 1
+	if v.rule != nil && v.rule.Scope == scopeLink {
+		base.unlink = true
+		if len(units) > 1 {
+			base.Class = Split
+		}
+	}
+	scoped := v.rule != nil && v.rule.Scope == scopeField && len(units) > 1
 	carriers := 0
 	for i, u := range units {
 		out[i] = base
 		out[i].Message = scrub(base.Message, u)
+		if v.rule != nil && len(base.fields) == 0 {
+			if out[i].fields = u.among(v.rule.Carries); len(out[i].fields) > 0 {
+				out[i].Field = out[i].fields[0]
+			}
+		}
 		if scoped && u.carries(base.fields) {
 			carriers++
 		} else if scoped {
@@ -220,6 +237,17 @@ func (u *unit) carries(fields []string) bool {
 	return false
 }
 
+// among are those of the fields for which the row has a value.
+func (u *unit) among(fields []string) []string {
+	var out []string
+	for _, f := range fields {
+		if u.carries([]string{f}) {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
 // fail marks rows of which nobody knows what became.
 func (s *Sink) fail(out []outcome, message string) {
 	for i := range out {
@@ -231,12 +259,12 @@ func (s *Sink) readStatus(out []outcome, o *operation, units []*unit, a *answer)
 	l := &o.result.Results
 	id := ""
 	if l.At == nil && len(l.ID) > 0 {
-		if id = l.ID.one(a, a.tree, ""); id == "" && (o.name == Upsert || o.name == Create) {
+		if id = l.ID.one(a, a.tree, a.property); id == "" {
 			s.fail(out, "the answer does not name the record")
 			return
 		}
 	}
-	created := o.name == Create || l.Created != nil && l.Created.holds(a, a.tree, "")
+	created := o.name == Create || l.Created != nil && l.Created.holds(a, a.tree, a.property)
 	for i := range out {
 		out[i].Class, out[i].ID, out[i].Created = OK, id, created
 	}
@@ -262,8 +290,8 @@ func (s *Sink) readOrdered(out []outcome, o *operation, units []*unit, a *answer
 // accept reads the element of a row that was written.
 func (s *Sink) accept(out *outcome, o *operation, a *answer, row any) {
 	l := &o.result.Results
-	out.Class, out.ID = OK, l.ID.one(a, row, "")
-	out.Created = o.name == Create || l.Created != nil && l.Created.holds(a, row, "")
+	out.Class, out.ID = OK, l.ID.one(a, row, a.property)
+	out.Created = o.name == Create || l.Created != nil && l.Created.holds(a, row, a.property)
 	if len(l.ID) > 0 && out.ID == "" {
 		out.Class, out.Code, out.Message, out.Sent = Unavailable, unknown, "the answer does not name the record", true
 	}
@@ -274,12 +302,12 @@ func (s *Sink) refuseRow(out *outcome, o *operation, u *unit, a *answer, row any
 	e := &s.desc.rowErrors
 	codes := e.Code.all(a, row, "")
 	message := strings.Join(e.Message.first(a, row, ""), "; ")
-	class, r := s.desc.judgeRow(o.name, a, codes, message)
-	out.Class = class
 	s.quote(out, e, a, row, codes)
+	class, r := s.desc.judgeRow(o.name, a, said{codes, out.fields, message, row, []*unit{u}})
+	out.Class = class
 	out.Message = scrub(s.clean(orDefault(message, "refused without a reason")), u)
 	if r != nil {
-		out.Absent = r.Absent
+		out.Absent, out.unlink = r.Absent, r.Scope == scopeLink
 		out.RetryAfter = r.Wait.duration(s.desc, a, s.now())
 	}
 }
@@ -287,10 +315,9 @@ func (s *Sink) refuseRow(out *outcome, o *operation, u *unit, a *answer, row any
 func (s *Sink) readCorrelated(out []outcome, o *operation, units []*unit, a *answer) {
 	l := &o.result.Results
 	rows := newDirectory(s, units)
-	property := propertyOf(units)
 	list, isList := l.At.at(a.tree, "").([]any)
 	for _, element := range list {
-		for _, i := range rows.named(l.Is, element, property) {
+		for _, i := range rows.named(l.Is, element, a.property) {
 			s.accept(&out[i], o, a, element)
 		}
 	}
@@ -319,10 +346,10 @@ func (s *Sink) readErrors(out []outcome, o *operation, units []*unit, a *answer,
 	if len(list) == 0 {
 		return
 	}
-	rows, property := newDirectory(s, units), propertyOf(units)
+	rows := newDirectory(s, units)
 	var nobody []any
 	for _, element := range list {
-		named := rows.named(l.Is, element, property)
+		named := rows.named(l.Is, element, a.property)
 		if len(named) == 0 {
 			nobody = append(nobody, element)
 		}
@@ -356,25 +383,40 @@ func (s *Sink) readErrors(out []outcome, o *operation, units []*unit, a *answer,
 func (s *Sink) readFound(out []outcome, o *operation, units []*unit, a *answer) {
 	l := &o.result.Results
 	list, ok := l.At.at(a.tree, "").([]any)
-	if !ok {
+	if !ok && !a.empty {
 		s.fail(out, "the answer has a shape that the description does not know")
 		return
 	}
-	var ids []string
+	rows := newDirectory(s, units)
+	ids := make([][]string, len(units))
 	for _, element := range list {
-		if id := l.ID.one(a, element, propertyOf(units)); id != "" && !slices.Contains(ids, id) {
-			ids = append(ids, id)
+		whose := []int{0}
+		if len(l.Is) > 0 {
+			whose = rows.named(l.Is, element, a.property)
+		}
+		id := l.ID.one(a, element, a.property)
+		if id == "" || len(whose) == 0 {
+			// To take it for nothing would make the record a second time.
+			s.fail(out, "the answer does not name the records that it found")
+			return
+		}
+		for _, i := range whose {
+			if !slices.Contains(ids[i], id) {
+				ids[i] = append(ids[i], id)
+			}
 		}
 	}
-	switch len(ids) {
-	case 0:
-		out[0].Class, out[0].Absent = Rejected, true
-		out[0].Code, out[0].Message = "not_found", "no record has this key"
-	case 1:
-		out[0].Class, out[0].ID = OK, ids[0]
-	default:
-		out[0].Class, out[0].Code = Rejected, "several_found"
-		out[0].Message = "several records have this key: " + strings.Join(ids[:min(len(ids), 10)], ", ")
+	for i := range out {
+		switch found := ids[i]; len(found) {
+		case 0:
+			out[i].Class, out[i].Absent = Rejected, true
+			out[i].Code, out[i].Message = "not_found", "no record has this key"
+		case 1:
+			out[i].Class, out[i].ID = OK, found[0]
+		default:
+			out[i].Class, out[i].Code = Rejected, "several_found"
+			out[i].Message = "several records have this key: " + strings.Join(found[:min(len(found), 10)], ", ")
+		}
 	}
 }
 
@@ -399,7 +441,7 @@ func (d *directory) named(is map[string]path, element any, property string) []in
 		var rows []int
 		for _, text := range p.texts(element, property, nil) {
 			if kind == "key" {
-				text = d.s.Fold(property, text)
+				text = d.s.Fold(propertyOf(d.all), text)
 			}
 			rows = append(rows, d.rows(kind)[text]...)
 		}
@@ -433,6 +475,20 @@ func (u *unit) name(s *Sink, kind string) string {
 		return u.row.ID
 	}
 	return s.Fold(u.row.Property, u.row.Key)
+}
+
+// propertyIn is what {property} stands for in the answer to an operation.
+func (s *Sink) propertyIn(o *operation, units []*unit) string {
+	if o.result.property == nil || len(units) == 0 {
+		return propertyOf(units)
+	}
+	r := &rendering{d: s.desc, op: o.name, units: units}
+	v, err := o.result.property.value(r, units[0], nil)
+	text, _ := textOf(v)
+	if err != nil {
+		return ""
+	}
+	return text
 }
 
 func propertyOf(units []*unit) string {

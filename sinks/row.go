@@ -52,14 +52,17 @@ type Row struct {
 	Event    EventInfo      // what caused the row, for presets that pass it on (webhook)
 
 	Operation Operation // what Group answers; "" lets the sink choose between update and upsert
-	Links     []RowLink // sent with a create, where the description can; see Description.LinksOnCreate
+	Links     []RowLink // sent with the row, where the operation can; see Description.CarriesLinks
 }
 
-// RowLink is a link that a record is created with.
+// RowLink is a link that goes along with the row of a record.
 type RowLink struct {
-	Object string // of the other record
-	ID     string // the CRM's id of it
-	As     string
+	Object   string // of the other record
+	Property string // the property that holds its key
+	Key      string // our key of it, for targets that find it by that themselves
+	ID       string // the CRM's id of it, once known; it counts before the key
+	As       string
+	Required bool // the row is worth nothing without it
 }
 
 // EventInfo is what a request body may tell about the event behind a row.
@@ -100,4 +103,5 @@ type Result struct {
 	Dropped    []string      // optional fields that were left out in the end
 	RequestID  string        // the CRM's id of the request
 	Absent     bool          // with Rejected: the record that the row names is not in the CRM
+	Unlinked   bool          // the links of the row were not made: with OK they are still to be made, with Rejected one that is required may be what was refused
 }

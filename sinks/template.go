@@ -82,11 +82,14 @@ func isReference(n diag.Node) bool {
 	return n.Kind() == diag.Scalar && strings.HasPrefix(n.Text(), "${") && strings.HasSuffix(n.Text(), "}")
 }
 
-var errEmptyPlace = errors.New("a value that belongs into the address is missing")
+var (
+	errEmptyPlace = errors.New("a value that belongs into the address is missing")
+	errNoName     = errors.New("a member of the body has no name; a link has one in `as`")
+)
 
 // text renders the template; escape is applied to what expressions give. With
 // must, an expression without a value is an error.
-func (t *template) text(r *rendering, u *unit, escape func(string) string, must bool) (string, error) {
+func (t *template) text(r *rendering, u *unit, item any, escape func(string) string, must bool) (string, error) {
 	if len(t.parts) == 1 && t.parts[0].leaf == nil {
 		return t.parts[0].text, nil
 	}
@@ -96,7 +99,7 @@ func (t *template) text(r *rendering, u *unit, escape func(string) string, must 
 			b.WriteString(p.text)
 			continue
 		}
-		v, err := p.leaf.value(r, u, nil)
+		v, err := p.leaf.value(r, u, item)
 		if err != nil {
 			return "", err
 		}
@@ -114,7 +117,7 @@ func (t *template) text(r *rendering, u *unit, escape func(string) string, must 
 
 // settings renders a template that reads settings only; "" where it fails.
 func (t *template) settings(d *Description) string {
-	text, err := t.text(&rendering{d: d}, nil, nil, false)
+	text, err := t.text(&rendering{d: d}, nil, nil, nil, false)
 	if err != nil {
 		return ""
 	}
@@ -159,7 +162,8 @@ type body struct {
 
 type entry struct {
 	name   string
-	spread bool // value is a map whose members go into this one
+	label  *template // the name, where it is not the same for every row
+	spread bool      // value is a map whose members go into this one
 	value  *body
 }
 
@@ -177,7 +181,7 @@ const (
 const (
 	keyEach   = "$each"   // repeats the map for records, links, or a list inside a record
 	keyItem   = "$item"   // what to repeat where it is no map
-	keySpread = "$spread" // puts the members of a map here
+	keySpread = "$spread" // puts the members of a map here, or of several
 )
 
 // compileBody compiles the body at n.
@@ -222,17 +226,31 @@ func compileMap(n diag.Node, scope *mappers.Scope, d *diag.Decoding) *body {
 		case keyItem:
 			each.element = compileBody(e.Value, scope, d)
 		case keySpread:
-			if c := compileBody(e.Value, scope, d); c != nil {
-				m.entries = append(m.entries, entry{spread: true, value: c})
+			several := e.Value.Items()
+			if e.Value.Kind() != diag.List {
+				several = []diag.Node{e.Value}
+			}
+			for _, one := range several {
+				if c := compileBody(one, scope, d); c != nil {
+					m.entries = append(m.entries, entry{spread: true, value: c})
+				}
 			}
 		default:
 			if strings.HasPrefix(name, "$") {
 				d.Errorf(e.Key, diag.OneOf(name, []string{keyEach, keyItem, keySpread}), "unknown directive %s", strconv.Quote(name))
 				continue
 			}
-			if c := compileBody(e.Value, scope, d); c != nil {
-				m.entries = append(m.entries, entry{name: name, value: c})
+			c := compileBody(e.Value, scope, d)
+			if c == nil {
+				continue
 			}
+			one := entry{name: name, value: c}
+			if strings.Contains(name, "{") {
+				if one.label = compileTemplate(e.Key, scope, d); one.label == nil {
+					continue
+				}
+			}
+			m.entries = append(m.entries, one)
 		}
 	}
 	if repeats {
@@ -254,7 +272,7 @@ func (b *body) leaves(inside bool, out []*leaf) []*leaf {
 		out = append(out, b.each)
 	}
 	for _, e := range b.entries {
-		out = e.value.leaves(inside, out)
+		out = append(e.value.leaves(inside, out), e.label.leaves()...)
 	}
 	for _, item := range b.items {
 		out = item.leaves(inside, out)

@@ -23,14 +23,17 @@ type valueRules struct {
 	List     string    `yaml:"list"`     // under text: what stands between the elements of a list
 	Time     string    `yaml:"time"`     // rfc3339 (the default), ms, s, or Go's layout
 	Decimals string    `yaml:"decimals"` // number (the default) or text
+	IDs      string    `yaml:"ids"`      // the ids of records in bodies: text (the default) or number
+	Several  []string  `yaml:"several"`  // fields that hold several values: one alone is written as a list of one
 	Nest     *nest     `yaml:"nest"`
 	Self     diag.Node `yaml:",node"`
 }
 
 // nest puts the fields whose name matches into an object of their own.
 type nest struct {
-	Into  string  `yaml:"into,required"`
-	Match pattern `yaml:"match,required"`
+	Into   string   `yaml:"into,required"`
+	Match  pattern  `yaml:"match,required"`
+	Except []string `yaml:"except"` // objects that have no such object of their own
 }
 
 // DecodeNode reads the rules and refuses what is not known.
@@ -45,14 +48,24 @@ func (v *valueRules) DecodeNode(n diag.Node, d *diag.Decoding) {
 	oneOf("as", v.As, "json", "text")
 	oneOf("blank", v.Blank, "null", "empty", "none")
 	oneOf("decimals", v.Decimals, "number", "text")
+	oneOf("ids", v.IDs, "number", "text")
 }
 
 // written stands for the values of a row in a body: they go straight from the
 // row into the request.
 type written struct {
-	u   *unit
-	key bool // with the key property
+	u     *unit
+	which fields
 }
+
+// fields tells which of a row's fields are meant.
+type fields int
+
+const (
+	theValues fields = iota
+	withKey          // the values and the key property
+	butKey           // the values without the key property
+)
 
 var errValue = errors.New("a value cannot be written as JSON")
 
@@ -61,12 +74,12 @@ var errValue = errors.New("a value cannot be written as JSON")
 func (v *valueRules) appendMembers(dst []byte, w written, taken []entry, first bool) ([]byte, bool, error) {
 	names := make([]string, 0, len(w.u.row.Values)+1)
 	for name := range w.u.row.Values {
-		if !w.u.omit[name] && !slices.ContainsFunc(taken, func(e entry) bool { return !e.spread && e.name == name }) {
+		if !w.leavesOut(name) && !slices.ContainsFunc(taken, func(e entry) bool { return !e.spread && e.name == name }) {
 			names = append(names, name)
 		}
 	}
 	key := ""
-	if _, has := w.u.row.Values[w.u.row.Property]; w.key && w.u.row.Property != "" && !has {
+	if _, has := w.u.row.Values[w.u.row.Property]; w.which == withKey && w.u.row.Property != "" && !has {
 		key = w.u.row.Property
 		names = append(names, key)
 	}
@@ -74,7 +87,7 @@ func (v *valueRules) appendMembers(dst []byte, w written, taken []entry, first b
 	var inner []string
 	var err error
 	for _, name := range names {
-		if v.Nest != nil && v.Nest.Match.MatchString(name) {
+		if v.nests(w.u.row.Object, name) {
 			inner = append(inner, name)
 			continue
 		}
@@ -96,6 +109,15 @@ func (v *valueRules) appendMembers(dst []byte, w written, taken []entry, first b
 	return append(dst, '}'), first, nil
 }
 
+// leavesOut reports whether the field is not among those meant.
+func (w written) leavesOut(name string) bool {
+	return w.u.omit[name] || w.which == butKey && name == w.u.row.Property
+}
+
+func (v *valueRules) nests(object, name string) bool {
+	return v.Nest != nil && v.Nest.Match.MatchString(name) && !slices.Contains(v.Nest.Except, object)
+}
+
 func (v *valueRules) appendMember(dst []byte, u *unit, name, key string, first *bool) ([]byte, error) {
 	value := u.row.Values[name]
 	if name == key {
@@ -111,6 +133,11 @@ func (v *valueRules) appendMember(dst []byte, u *unit, name, key string, first *
 		return append(appendName(dst, name, first), "null"...), nil
 	}
 	dst = appendName(dst, name, first)
+	if slices.Contains(v.Several, name) {
+		if _, isList := value.([]any); !isList {
+			value = []any{value}
+		}
+	}
 	if v.As == "text" {
 		text, err := v.text(value)
 		if err != nil {
@@ -231,13 +258,13 @@ func (v *valueRules) appendJSON(dst []byte, value any) ([]byte, error) {
 }
 
 // plainly is the row's values as expressions read them.
-func (v *valueRules) plainly(u *unit, key bool) map[string]any {
+func (v *valueRules) plainly(u *unit, which fields) map[string]any {
 	m := make(map[string]any, len(u.row.Values)+1)
-	if key && u.row.Property != "" {
+	if which == withKey && u.row.Property != "" {
 		m[u.row.Property] = u.row.Key
 	}
 	for name, value := range u.row.Values {
-		if u.omit[name] {
+		if (written{u, which}).leavesOut(name) {
 			continue
 		}
 		if v.As == "text" && !blank(value) {

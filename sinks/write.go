@@ -27,15 +27,21 @@ type part struct {
 
 func (s *Sink) run(ctx context.Context, op Operation, units []*unit) []Result {
 	w := &writing{s: s, ctx: ctx, out: make([]outcome, len(units))}
-	w.send(op, units)
 	current := units
+	w.send(op, w.fit(op, current))
 	for {
 		var again []*unit
 		for i, u := range current {
-			if o := &w.out[u.at]; o.Class == Rejected && u.optional(o.fields) {
+			o := &w.out[u.at]
+			switch {
+			case o.Class == Rejected && u.optional(o.fields):
 				current[i] = u.without(o.fields)
-				again = append(again, current[i])
+			case o.Class == Rejected && o.unlink && u.dispensable():
+				current[i] = u.unlinked()
+			default:
+				continue
 			}
+			again = append(again, current[i])
 		}
 		if len(again) == 0 {
 			break
@@ -44,10 +50,47 @@ func (s *Sink) run(ctx context.Context, op Operation, units []*unit) []Result {
 	}
 	results := make([]Result, len(units))
 	for _, u := range current {
-		results[u.at] = w.out[u.at].Result
+		o := &w.out[u.at]
+		results[u.at] = o.Result
 		results[u.at].Dropped = slices.Sorted(maps.Keys(u.omit))
+		results[u.at].Unlinked = o.Class == OK && u.bare || o.Class == Rejected && o.unlink
 	}
 	return results
+}
+
+// fit leaves out links that the operation cannot take along, and returns the rows
+// to send: not those that are worth nothing without such a link.
+func (w *writing) fit(op Operation, units []*unit) []*unit {
+	if !slices.ContainsFunc(units, (*unit).linked) {
+		return units
+	}
+	byID, byKey := w.s.desc.CarriesLinks(op)
+	sent := make([]*unit, 0, len(units))
+	for i, u := range units {
+		cannot := func(l RowLink) bool {
+			return (l.ID == "" || !byID) && (l.ID != "" || l.Key == "" || !byKey)
+		}
+		if !u.linked() || !slices.ContainsFunc(u.row.Links, cannot) {
+			sent = append(sent, u)
+			continue
+		}
+		if slices.ContainsFunc(u.row.Links, func(l RowLink) bool { return l.Required && cannot(l) }) {
+			w.out[u.at] = outcome{unlink: true, Result: Result{
+				Class: Rejected, Code: "link", Message: "a link that the row needs cannot be sent along with it",
+			}}
+			continue
+		}
+		row := *u.row
+		row.Links = slices.DeleteFunc(slices.Clone(row.Links), cannot)
+		units[i] = &unit{row: &row, at: u.at, omit: u.omit, bare: true}
+		sent = append(sent, units[i])
+	}
+	return sent
+}
+
+// dispensable reports whether the row is worth something without its links.
+func (u *unit) dispensable() bool {
+	return u.linked() && !slices.ContainsFunc(u.row.Links, func(l RowLink) bool { return l.Required })
 }
 
 // optional reports whether every refused field may be left out.
@@ -72,7 +115,7 @@ func (w *writing) send(op Operation, units []*unit) {
 				w.out[u.at] = outcome{Result: Result{Class: Rejected, Code: "unsupported", Message: unsupported(op)}}
 			}
 		case p.way.through:
-			w.through(p.units)
+			w.through(op, p.units)
 		default:
 			w.request(p.way, p.units)
 		}
@@ -88,7 +131,7 @@ func (s *Sink) parts(op Operation, units []*unit) []part {
 	for _, u := range units {
 		way, group := s.desc.way(op, u)
 		wave := 0
-		if name := u.identity(s); name != "" {
+		if name := u.identity(s, way); name != "" {
 			wave = seen[name]
 			seen[name]++
 		}
@@ -108,8 +151,10 @@ func (s *Sink) parts(op Operation, units []*unit) []part {
 }
 
 // identity is the same for rows of the same record; "" where it is not known.
-func (u *unit) identity(s *Sink) string {
+func (u *unit) identity(s *Sink, way *operation) string {
 	switch {
+	case u.link != nil && way != nil && (way.replaces != nil || way.name == Unlink && s.desc.replaces()):
+		return u.link.From.Object + "\x00id\x00" + u.link.From.ID // such a link is a field of that record
 	case u.row == nil:
 		return ""
 	case u.row.ID != "":
@@ -118,37 +163,6 @@ func (u *unit) identity(s *Sink) string {
 		return u.row.Object + "\x00" + u.row.Property + "\x00" + s.Fold(u.row.Property, u.row.Key)
 	}
 	return ""
-}
-
-// through writes rows of a target that has no upsert: it looks the record up
-// first. A search that fails creates nothing.
-func (w *writing) through(units []*unit) {
-	for _, u := range units {
-		op := Update
-		if u.row.ID == "" {
-			if u.row.Key == "" {
-				w.out[u.at] = outcome{Result: Result{Class: Rejected, Code: "no_key", Message: "the row has no key to look for"}}
-				continue
-			}
-			w.send(Find, []*unit{u})
-			found := w.out[u.at]
-			switch {
-			case found.Class == OK:
-				row := *u.row
-				row.ID = found.ID
-				u = &unit{row: &row, at: u.at, omit: u.omit}
-			case found.Absent:
-				op = Create
-			default:
-				w.out[u.at].Sent = false
-				continue
-			}
-		}
-		w.send(op, []*unit{u})
-		if o := &w.out[u.at]; o.Class == OK && o.ID == "" {
-			o.ID = u.row.ID
-		}
-	}
 }
 
 // request sends rows in one request, parts them where the target refuses the
@@ -247,7 +261,7 @@ func (s *Sink) transact(ctx context.Context, req *request) (*answer, verdict, *o
 	}
 	if no != nil {
 		return nil, verdict{}, &outcome{stop: true, Result: Result{
-			Class: Throttled, Code: no.reason, RetryAfter: no.wait, Message: "not sent: the limits of the target are used up",
+			Class: no.class, Code: no.reason, RetryAfter: no.wait, Message: "not sent: the limits of the target are used up",
 		}}
 	}
 	defer release()
@@ -255,13 +269,16 @@ func (s *Sink) transact(ctx context.Context, req *request) (*answer, verdict, *o
 		header := req.header.Clone()
 		token, base, err := s.auth.apply(ctx, header)
 		if err != nil {
-			fail := s.refusedToken(err)
+			fail := s.refusedToken(ctx, err)
 			s.observe(req, fail.Class, fail.Status, 0)
 			return nil, verdict{}, &fail
 		}
 		started := time.Now()
 		a, fail := s.try(ctx, req, header, base)
 		took := time.Since(started)
+		if a != nil {
+			a.units = req.units
+		}
 		if fail != nil {
 			s.observe(req, fail.Class, fail.Status, took)
 			return nil, verdict{}, fail
@@ -269,7 +286,7 @@ func (s *Sink) transact(ctx context.Context, req *request) (*answer, verdict, *o
 		v := s.desc.judge(op, a, s.now())
 		v.wait = s.pauseOf(v)
 		s.observe(req, v.class, a.status, took)
-		if a.status == 401 && s.desc.auth.renewable() && !renewed {
+		if s.desc.auth.renewable() && !renewed && v.renews(a.status) {
 			s.auth.forget(token)
 			continue
 		}

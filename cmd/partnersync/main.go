@@ -38,6 +38,7 @@ type commands struct {
 	Dead    deadCmd    `cmd:"" help:"Group the deliveries that are dead by their cause."`
 	Replay  replayCmd  `cmd:"" help:"Deliver stored events again, with the mappings of today."`
 	Ledger  ledgerCmd  `cmd:"" help:"Account for every route: accepted is delivered, unchanged, stale, skipped, dead and open."`
+	Sinks   sinksCmd   `cmd:"" help:"Show, stop and resume sinks."`
 	Send    sendCmd    `cmd:"" help:"Post sample events, or a file, at a receiver."`
 	Sandbox sandboxCmd `cmd:"" help:"Run the fake CRM."`
 	Migrate migrateCmd `cmd:"" help:"Bring the database schema up to date, or show its state."`

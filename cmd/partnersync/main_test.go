@@ -29,6 +29,9 @@ type tight struct{ m *testing.M }
 
 func (t tight) Run() int {
 	code := t.m.Run()
+	if built.dir != "" {
+		os.RemoveAll(built.dir)
+	}
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintf(os.Stderr, "goleak: %v\n", err)
 		return 1

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"io"
@@ -23,9 +24,11 @@ import (
 	"partnersync/internal/diag"
 	"partnersync/internal/ledger"
 	"partnersync/internal/localpg"
+	"partnersync/internal/pgstats"
 	"partnersync/jobs"
 	"partnersync/migrations"
 	"partnersync/receiver"
+	"partnersync/receiver/spool"
 	"partnersync/sinks"
 )
 
@@ -41,6 +44,7 @@ type process struct {
 	pool     *pgxpool.Pool
 	ledger   *ledger.Ledger
 	receiver *receiver.Receiver
+	spool    *spool.Spool // nil without receiver.spool
 	workers  *jobs.Workers
 	registry *prometheus.Registry
 	hooks    net.Listener // nil without receive
@@ -52,6 +56,7 @@ type process struct {
 	config     *config.Config
 	sinks      []*sinks.Sink
 	reloaded   prometheus.Gauge
+	loadedAt   prometheus.Gauge
 	configInfo *prometheus.GaugeVec
 }
 
@@ -82,21 +87,31 @@ func newProcess(ctx context.Context, cfg *config.Config, reread func() (*config.
 		return nil, err
 	}
 	if what.work {
-		plan := &jobs.Plan{Generation: generation, Sources: cfg.Sources, Mappings: cfg.Mappings, Sinks: map[string]*sinks.Sink{}}
+		plan := &jobs.Plan{Generation: generation, Sources: cfg.Sources, Mappings: cfg.Mappings, Tables: sortedKeys(cfg.Tables), Keep: cfg.Retention.Events}
 		p.workers, err = jobs.New(jobs.Options{
-			Pool: p.pool, Logger: log, Registerer: p.registry, MaxWorkers: cfg.Jobs.MaxWorkers, GiveUp: cfg.Jobs.GiveUp,
+			Pool: p.pool, Logger: log, Registerer: p.registry, MaxWorkers: cfg.Jobs.MaxWorkers, GiveUp: cfg.Jobs.GiveUp, Maintain: time.Hour,
 		})
 		if err != nil {
 			return nil, err
 		}
-		plan.Sinks = p.openSinks(cfg)
+		if plan.Sinks, err = p.openSinks(cfg); err != nil {
+			return nil, err
+		}
 		p.workers.Use(plan)
 	}
 	if what.receive {
-		p.receiver = receiver.New(receiver.Options{
+		options := receiver.Options{
 			Ledger: p.ledger, Registerer: p.registry, Logger: log,
 			EventsPerJob: cfg.Jobs.EventsPerJob, Flushers: cfg.Receiver.Flushers, MaxBytes: cfg.Receiver.MaxBytes,
-		}, routing(cfg, generation))
+		}
+		if dir := cfg.Receiver.Spool; dir != "" {
+			p.spool, err = spool.Open(spool.Options{Dir: dir, MaxBytes: int64(cfg.Receiver.SpoolMax), Registerer: p.registry, Logger: log})
+			if err != nil {
+				return nil, usageError{err}
+			}
+			options.Spool = p.spool // only where there is one: a nil *Spool is no nil Spool
+		}
+		p.receiver = receiver.New(options, routing(cfg, generation))
 	}
 	p.noteConfig(cfg)
 	return p, nil
@@ -149,33 +164,46 @@ func (p *process) openDatabase(ctx context.Context, cfg *config.Config) error {
 	return nil
 }
 
-func (p *process) openSinks(cfg *config.Config) map[string]*sinks.Sink {
+func (p *process) openSinks(cfg *config.Config) (map[string]*sinks.Sink, error) {
 	open := map[string]*sinks.Sink{}
 	for name, d := range cfg.Sinks {
-		s := sinks.New(d, sinks.Options{Observer: p.workers.Observer(name)})
+		options := sinks.Options{Observer: p.workers.Observer(name)}
+		options.Observer.Tokens = func(err error) { p.log.Warn("the tokens of the sink are not kept", "sink", name, "err", err) }
+		store, err := newTokenStore(p.ledger, name, cfg.Database.TokenKey)
+		if err != nil {
+			return nil, fmt.Errorf("database.token_key: %w", err)
+		}
+		if store != nil {
+			options.Tokens = store
+		}
+		s := sinks.New(d, options)
 		open[name] = s
 		p.sinks = append(p.sinks, s)
 	}
-	return open
+	return open, nil
 }
 
 func (p *process) register() {
 	p.reloaded = prometheus.NewGauge(prometheus.GaugeOpts{Name: "partnersync_config_last_reload_successful", Help: "1 when the last reload of the config took effect."})
+	p.loadedAt = prometheus.NewGauge(prometheus.GaugeOpts{Name: "partnersync_config_last_reload_success_timestamp_seconds", Help: "When the config in force was loaded."})
 	p.configInfo = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "partnersync_config_info", Help: "The config in force, by its hash."}, []string{"hash"})
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "partnersync_build_info", Help: "The version that runs."}, []string{"version"})
 	build.WithLabelValues(versionText()).Set(1)
 	p.reloaded.Set(1)
-	p.registry.MustRegister(p.reloaded, p.configInfo, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		jobs.NewCollector(p.ledger, func() []string {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			return sortedKeys(p.config.Sinks)
-		}))
+	names := func() []string {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return sortedKeys(p.config.Sinks)
+	}
+	p.registry.MustRegister(p.reloaded, p.loadedAt, p.configInfo, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		jobs.NewCollector(p.ledger, names), pgstats.New(pgstats.Options{Pool: p.pool, Sinks: names}))
 }
 
 func (p *process) noteConfig(cfg *config.Config) {
 	p.configInfo.Reset()
 	p.configInfo.WithLabelValues(cfg.Hash).Set(1)
+	p.loadedAt.SetToCurrentTime()
 }
 
 // reload takes the config file as it is now. A bad one changes nothing.
@@ -207,7 +235,11 @@ func (p *process) reloadLocked(ctx context.Context) error {
 	if p.workers != nil {
 		former := p.sinks
 		p.sinks = nil
-		plan := &jobs.Plan{Generation: generation, Sources: cfg.Sources, Mappings: cfg.Mappings, Sinks: p.openSinks(cfg)}
+		open, err := p.openSinks(cfg)
+		if err != nil {
+			return err
+		}
+		plan := &jobs.Plan{Generation: generation, Sources: cfg.Sources, Mappings: cfg.Mappings, Sinks: open, Tables: sortedKeys(cfg.Tables), Keep: cfg.Retention.Events}
 		p.workers.Use(plan)
 		for _, s := range former {
 			s.Close() // closes idle connections only; requests under way end by themselves
@@ -319,6 +351,9 @@ func (p *process) close() error {
 	for _, s := range p.sinks {
 		s.Close()
 	}
+	if p.spool != nil {
+		_ = p.spool.Close() // all of it is on disk
+	}
 	if p.pool != nil {
 		p.pool.Close()
 	}
@@ -340,7 +375,28 @@ func (p *process) adminHandler() http.Handler {
 		}
 		_, _ = io.WriteString(w, "the config is in force\n")
 	})
-	return mux
+	return p.guard(mux)
+}
+
+// guard asks for the admin token where one is set. Probes need none: they tell nothing.
+func (p *process) guard(next http.Handler) http.Handler {
+	want := p.config.Admin.Token
+	if want.Empty() {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, given, _ := r.BasicAuth()
+		if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+			given = bearer
+		}
+		probe := r.URL.Path == "/livez" || r.URL.Path == "/readyz"
+		if !probe && subtle.ConstantTimeCompare([]byte(given), []byte(want.Reveal())) != 1 {
+			w.Header().Set("WWW-Authenticate", `Basic realm="partnersync"`)
+			http.Error(w, "the admin token is missing or wrong", http.StatusUnauthorized)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func (p *process) serveReady(w http.ResponseWriter, r *http.Request) {
@@ -351,6 +407,10 @@ func (p *process) serveReady(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
 	defer cancel()
 	if err := p.ledger.Ping(ctx); err != nil {
+		if p.receiver != nil && p.receiver.Spools() {
+			_, _ = io.WriteString(w, "ok: Postgres does not answer, events go to the spool\n")
+			return
+		}
 		http.Error(w, "not ready: Postgres does not answer", http.StatusServiceUnavailable)
 		return
 	}

@@ -26,15 +26,16 @@ func (c runCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	if err != nil {
 		return err
 	}
+	// From here on a SIGHUP, whose default is to end the process, waits to be heard.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	log := newLogger(s.err, cfg.Log)
 	reread := func() (*config.Config, diag.Problems) { return config.Load(cli.Config, config.Options{}) }
 	p, err := newProcess(ctx, cfg, reread, parts{receive: c.Only != "work", work: c.Only != "receive"}, log)
 	if err != nil {
 		return err
 	}
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	reloading, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {

@@ -49,7 +49,15 @@ func (c showSource) Run(cli *commands, s streams) error {
 		}
 		return w.Flush()
 	}
-	return usageError{fmt.Errorf("there is no source %q: the presets are %s", c.Name, strings.Join(sources.Presets(), ", "))}
+	return usageError{fmt.Errorf("there is no source %q: the presets are %s%s", c.Name, strings.Join(sources.Presets(), ", "), cli.unread())}
+}
+
+// unread says why nothing of the config was found, where that is the reason.
+func (c *commands) unread() string {
+	if _, problems := config.Load(c.Config, config.Options{Lenient: true}); problems.Failed() && given(c.Config) {
+		return fmt.Sprintf("; %s has mistakes, so nothing of it is known: `partnersync check` lists them", c.Config)
+	}
+	return ""
 }
 
 func orNone(s string) string {
@@ -68,14 +76,14 @@ func (c showSink) Run(cli *commands, s streams) error {
 		_, err := s.out.Write(text)
 		return err
 	}
-	return usageError{fmt.Errorf("there is no sink %q: the presets are %s", c.Name, strings.Join(sinks.Presets(), ", "))}
+	return usageError{fmt.Errorf("there is no sink %q: the presets are %s%s", c.Name, strings.Join(sinks.Presets(), ", "), cli.unread())}
 }
 
 func (c showEvent) Run(cli *commands, s streams) error {
 	name, event, _ := strings.Cut(c.Name, ".")
 	src := findSource(cli, name)
 	if src == nil {
-		return usageError{fmt.Errorf("there is no source %q: write source.event, such as partnerstack.deal.updated", name)}
+		return usageError{fmt.Errorf("there is no source %q: write source.event, such as partnerstack.deal.updated%s", name, cli.unread())}
 	}
 	found := src.Find(event)
 	if len(found) != 1 {

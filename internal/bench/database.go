@@ -120,7 +120,7 @@ func (d *database) close(ctx context.Context) error {
 }
 
 func (d *database) empty(ctx context.Context) error {
-	_, err := d.pool.Exec(ctx, `TRUNCATE events, routes, deliveries, records, record_keys, announcements, river_job, plain_events`)
+	_, err := d.pool.Exec(ctx, `TRUNCATE events, routes, tallies, tally_changes, deliveries, records, record_keys, announcements, river_job, plain_events`)
 	if err != nil {
 		return fmt.Errorf("empty the tables: %w", err)
 	}

@@ -29,23 +29,22 @@ func (b *bench) steadyOnce(ctx context.Context, form, label string) (_ *window, 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, c.stop()) }()
-	// What every first request costs is no part of what goes on all day.
-	warm, err := offer(ctx, c.address, hooksPath, b.connections, b.steadyRate, b.steady/10, 0)
+	warm, err := b.warmUp(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	used := b.usage(c)
 	profiled := profile(c, b.profilesOf(form), label, b.steady)
-	l, err := offer(ctx, c.address, hooksPath, b.connections, b.steadyRate, b.steady, warm.answered)
+	l, err := offer(ctx, c.address, hooksPath, b.connections, b.steadyRate, b.steady, warm)
 	if err = errors.Join(err, profiled()); err != nil {
 		return nil, err
 	}
 	cost := used.since()
-	w, answered, err := b.awaitDelivered(ctx, form, warm.answered+l.answered)
+	w, answered, err := b.awaitDelivered(ctx, form, warm+l.answered)
 	if err != nil {
 		return nil, err
 	}
-	for i := warm.answered; i < w.events; i++ {
+	for i := warm; i < w.events; i++ {
 		w.arrivals = append(w.arrivals, time.Duration(answered[i]-l.sentAt[i]))
 	}
 	w.perSecond, w.answers, w.cost, w.memory = l.perSecond(), l.latencies, cost, peakMemory(c.pid())
@@ -69,20 +68,47 @@ func (b *bench) everythingOnce(ctx context.Context, form, label string) (_ *wind
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, c.stop()) }()
-	used := b.usage(c)
-	profiled := profile(c, b.profilesOf(form), label, b.together)
-	begin := time.Now()
-	l, err := flood(ctx, c.address, hooksPath, b.connections, 0, b.together)
-	if err = errors.Join(err, profiled()); err != nil {
-		return nil, err
-	}
-	w, answered, err := b.awaitDelivered(ctx, form, l.answered)
+	warm, err := b.warmUp(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	w.perSecond = float64(w.events) / time.Unix(0, slices.Max(answered)).Sub(begin).Seconds()
+	used := b.usage(c)
+	profiled := profile(c, b.profilesOf(form), label, b.together)
+	begin := time.Now()
+	l, err := flood(ctx, c.address, hooksPath, b.connections, 0, b.together, warm)
+	if err = errors.Join(err, profiled()); err != nil {
+		return nil, err
+	}
+	w, answered, err := b.awaitDelivered(ctx, form, warm+l.answered)
+	if err != nil {
+		return nil, err
+	}
+	w.perSecond = float64(l.answered) / time.Unix(0, slices.Max(answered)).Sub(begin).Seconds()
 	w.answers, w.cost, w.memory = l.latencies, used.since(), peakMemory(c.pid())
 	return w, nil
+}
+
+// warmUp sends some events and waits until the CRM has them, since what the first ones
+// cost, and the time until the workers begin, is no part of what goes on all day. It
+// returns how many they were.
+func (b *bench) warmUp(ctx context.Context, c *child) (int, error) {
+	l, err := offer(ctx, c.address, hooksPath, b.connections, b.steadyRate, b.steady/10, 0)
+	if err != nil {
+		return 0, err
+	}
+	limited, cancel := context.WithTimeout(ctx, deliveryLimit)
+	defer cancel()
+	for {
+		counts, err := b.crm.counts(limited)
+		if err != nil || counts.Distinct >= l.answered {
+			return l.answered, err
+		}
+		select {
+		case <-limited.Done():
+			return 0, fmt.Errorf("the first events do not arrive: %w", limited.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // deliveryLimit is how long a queue may take to be worked off.

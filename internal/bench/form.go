@@ -85,5 +85,5 @@ func (b *bench) start(ctx context.Context, form, halves string) (*child, error) 
 	return spawn(ctx, "partnersync", b.dir, nil, b.program, args...)
 }
 
-// address is the path that a form takes events at.
+// hooksPath is where the receivers are posted to.
 const hooksPath = "/hooks/partnerstack/deal.updated"

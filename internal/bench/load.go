@@ -144,12 +144,14 @@ func (l *loaded) perSecond() float64 { return float64(l.measured) / l.window.Sec
 const offerLimit = 400_000
 
 // flood sends over so many connections, each as soon as it has its answer, for warm and
-// window. It is an error when a single request is not accepted.
-func flood(ctx context.Context, address, path string, connections int, warm, window time.Duration) (*loaded, error) {
+// window; the indexes begin with first. It is an error when a single request is not
+// accepted.
+func flood(ctx context.Context, address, path string, connections int, warm, window time.Duration, first int) (*loaded, error) {
 	begin := time.Now()
 	measureFrom, end := begin.Add(warm), begin.Add(warm+window)
 	out := &loaded{window: window, sentAt: make([]int64, offerLimit)}
 	var next atomic.Int64
+	next.Store(int64(first))
 	err := eachConnection(ctx, out, connections, address, path, end, func(c *connection, own *loaded) error {
 		for ctx.Err() == nil {
 			sent := time.Now()

@@ -46,6 +46,7 @@ type plan struct {
 	steadyRate  int // events per second
 	steady      time.Duration
 	together    time.Duration
+	short       bool
 	profiles    string // directory for profiles of partnersync; empty: none
 }
 
@@ -59,7 +60,7 @@ func full() plan {
 // short is enough to see that everything works; its numbers mean nothing.
 func short() plan {
 	return plan{
-		parts: parts, rounds: 1, connections: 16, warm: 50 * time.Millisecond, window: 150 * time.Millisecond,
+		short: true, parts: parts, rounds: 1, connections: 16, warm: 50 * time.Millisecond, window: 150 * time.Millisecond,
 		queued: 500, plainQueued: 200, steadyRate: 200, steady: 500 * time.Millisecond, together: 200 * time.Millisecond,
 	}
 }

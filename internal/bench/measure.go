@@ -29,7 +29,7 @@ func measure(ctx context.Context, p plan, progress io.Writer) (_ *Report, err er
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	b := &bench{plan: p, dir: dir, progress: progress, report: &Report{Environment: environment()}}
+	b := &bench{plan: p, dir: dir, progress: progress, report: &Report{Environment: environment(), Short: p.short}}
 	fmt.Fprintln(progress, "building partnersync, starting Postgres ...")
 	if b.program, err = build(ctx, dir, p.profiles != ""); err != nil {
 		return nil, err
@@ -88,7 +88,7 @@ type window struct {
 	memory    int64
 }
 
-// rounds lets the forms take turns and adds the windows up.
+// takeTurns lets the forms take turns and adds the windows up.
 func (b *bench) takeTurns(ctx context.Context, part string, rounds int, forms []string, one func(context.Context, string, string) (*window, error)) (*Part, error) {
 	windows := map[string][]*window{}
 	for round := range rounds {
@@ -161,7 +161,7 @@ func (b *bench) receiveOnce(ctx context.Context, form, label string) (_ *window,
 	defer func() { err = errors.Join(err, c.stop()) }()
 	used := b.usage(c)
 	profiled := profile(c, b.profilesOf(form), label, b.warm+b.window)
-	l, err := flood(ctx, c.address, hooksPath, b.connections, b.warm, b.window)
+	l, err := flood(ctx, c.address, hooksPath, b.connections, b.warm, b.window, 0)
 	if err = errors.Join(err, profiled()); err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 // the ratios should hold elsewhere.
 type Report struct {
 	Environment Environment `json:"environment"`
+	Short       bool        `json:"short"` // the numbers mean nothing
 	Receive     *Part       `json:"receive,omitempty"`
 	Work        *Part       `json:"work,omitempty"`
 	Steady      *Part       `json:"steady,omitempty"`
@@ -222,6 +223,9 @@ func (r *Report) print(out io.Writer) error {
 		fmt.Fprintf(out, ", load average %s before", e.Load)
 	}
 	fmt.Fprintln(out)
+	if r.Short {
+		fmt.Fprintln(out, "a short run: it shows that everything works, the numbers mean nothing")
+	}
 	return errors.Join(
 		r.Receive.print(out, "Receiving: as many requests as are answered", "requests/s"),
 		r.Work.print(out, "Working: from a full queue to the CRM", "events/s"),

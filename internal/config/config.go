@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -22,17 +23,18 @@ import (
 
 // Config is a config file, compiled.
 type Config struct {
-	Path     string
-	Hash     string // of the file and what was laid over it
-	Database Database
-	Receiver Receiver
-	Admin    Admin
-	Jobs     Jobs
-	Log      Log
-	Sources  map[string]*sources.Source
-	Sinks    map[string]*sinks.Description
-	Tables   map[string]*mappers.Table
-	Mappings *mappers.Mapper
+	Path      string
+	Hash      string // of the file and what was laid over it
+	Database  Database
+	Receiver  Receiver
+	Admin     Admin
+	Jobs      Jobs
+	Retention Retention
+	Log       Log
+	Sources   map[string]*sources.Source
+	Sinks     map[string]*sinks.Description
+	Tables    map[string]*mappers.Table
+	Mappings  *mappers.Mapper
 }
 
 // Database says where Postgres is.
@@ -40,6 +42,7 @@ type Database struct {
 	URL            secret.String `yaml:"url"`             // empty: a private Postgres
 	Dir            string        `yaml:"dir"`             // of the private Postgres
 	MaxConnections int           `yaml:"max_connections"` // of this process; 10
+	TokenKey       secret.String `yaml:"token_key"`       // seals the tokens of sinks in the database; empty: they are not kept
 }
 
 // Receiver configures the public listener.
@@ -47,11 +50,14 @@ type Receiver struct {
 	Listen   string `yaml:"listen"`
 	Flushers int    `yaml:"flushers"`  // transactions under way at a time; 2
 	MaxBytes int64  `yaml:"max_bytes"` // of bodies that wait for their commit; 64 MiB
+	Spool    string `yaml:"spool"`     // directory for events while Postgres is away; empty: senders are told to come again
+	SpoolMax Size   `yaml:"spool_max"` // of the spool on disk; 1 GiB
 }
 
 // Admin configures the private listener.
 type Admin struct {
-	Listen string `yaml:"listen"`
+	Listen string        `yaml:"listen"`
+	Token  secret.String `yaml:"token"` // asked for as bearer or basic password, if set; not by /livez and /readyz
 }
 
 // Jobs configures the workers.
@@ -62,6 +68,12 @@ type Jobs struct {
 	Grace        time.Duration `yaml:"grace"`          // of a graceful stop; 25s
 }
 
+// Retention says for how long what is stored is kept. What is open and what records of
+// CRMs should be is never removed, nor are the counts of the ledger.
+type Retention struct {
+	Events time.Duration `yaml:"events"` // from their receipt, with their routes and deliveries, also dead ones; 0 is for ever; 400d
+}
+
 // Log configures the log.
 type Log struct {
 	Level  string `yaml:"level"`  // debug, info, warn or error
@@ -69,15 +81,16 @@ type Log struct {
 }
 
 type file struct {
-	Database Database             `yaml:"database"`
-	Receiver Receiver             `yaml:"receiver"`
-	Admin    Admin                `yaml:"admin"`
-	Jobs     Jobs                 `yaml:"jobs"`
-	Log      Log                  `yaml:"log"`
-	Sources  map[string]diag.Node `yaml:"sources"`
-	Sinks    map[string]diag.Node `yaml:"sinks"`
-	Tables   diag.Node            `yaml:"tables"`
-	Mappings diag.Node            `yaml:"mappings"`
+	Database  Database             `yaml:"database"`
+	Receiver  Receiver             `yaml:"receiver"`
+	Admin     Admin                `yaml:"admin"`
+	Jobs      Jobs                 `yaml:"jobs"`
+	Retention Retention            `yaml:"retention"`
+	Log       Log                  `yaml:"log"`
+	Sources   map[string]diag.Node `yaml:"sources"`
+	Sinks     map[string]diag.Node `yaml:"sinks"`
+	Tables    diag.Node            `yaml:"tables"`
+	Mappings  diag.Node            `yaml:"mappings"`
 }
 
 // Options say how to read a config.
@@ -139,16 +152,17 @@ func Parse(path string, data []byte, o Options) (*Config, diag.Problems) {
 
 func compile(root diag.Node, d *diag.Decoding) *Config {
 	f := file{
-		Database: Database{Dir: ".partnersync", MaxConnections: 10},
-		Receiver: Receiver{Listen: ":8080", Flushers: 2, MaxBytes: 64 << 20},
-		Admin:    Admin{Listen: "127.0.0.1:8081"},
-		Jobs:     Jobs{EventsPerJob: 1, MaxWorkers: 400, GiveUp: 72 * time.Hour, Grace: 25 * time.Second},
-		Log:      Log{Level: "info"},
+		Database:  Database{Dir: ".partnersync", MaxConnections: 10},
+		Receiver:  Receiver{Listen: ":8080", Flushers: 2, MaxBytes: 64 << 20, SpoolMax: 1 << 30},
+		Admin:     Admin{Listen: "127.0.0.1:8081"},
+		Jobs:      Jobs{EventsPerJob: 1, MaxWorkers: 400, GiveUp: 72 * time.Hour, Grace: 25 * time.Second},
+		Retention: Retention{Events: 400 * day},
+		Log:       Log{Level: "info"},
 	}
 	d.Decode(root, &f)
 	f.check(root, d)
 	c := &Config{
-		Database: f.Database, Receiver: f.Receiver, Admin: f.Admin, Jobs: f.Jobs, Log: f.Log,
+		Database: f.Database, Receiver: f.Receiver, Admin: f.Admin, Jobs: f.Jobs, Retention: f.Retention, Log: f.Log,
 		Sources: map[string]*sources.Source{}, Sinks: map[string]*sinks.Description{}, Tables: map[string]*mappers.Table{},
 	}
 	catalog := &mappers.Catalog{Sources: map[string]*mappers.SourceInfo{}, Sinks: map[string]*mappers.SinkInfo{}, Tables: c.Tables}
@@ -175,6 +189,8 @@ func compile(root diag.Node, d *diag.Decoding) *Config {
 	return c
 }
 
+const day = 24 * time.Hour
+
 // check looks at the settings that are plain values.
 func (f *file) check(root diag.Node, d *diag.Decoding) {
 	positive := func(section, key string, ok bool, want string) {
@@ -185,9 +201,17 @@ func (f *file) check(root diag.Node, d *diag.Decoding) {
 	positive("database", "max_connections", f.Database.MaxConnections >= 4 && f.Database.MaxConnections <= 500, "from 4 to 500")
 	positive("receiver", "flushers", f.Receiver.Flushers >= 1 && f.Receiver.Flushers <= 64, "from 1 to 64; 1 or 2 are best on two cores")
 	positive("receiver", "max_bytes", f.Receiver.MaxBytes >= 1<<20, "at least 1048576")
+	positive("receiver", "spool_max", f.Receiver.SpoolMax >= 16<<20, "at least 16MiB")
+	if n := root.Get("receiver").Get("spool_max"); n.Exists() && f.Receiver.Spool == "" {
+		d.Errorf(n, "name a directory: `spool: .partnersync/spool`", "receiver.spool_max does nothing without receiver.spool")
+	}
 	positive("jobs", "events_per_job", f.Jobs.EventsPerJob >= 1 && f.Jobs.EventsPerJob <= 1000, "from 1 to 1000")
 	positive("jobs", "max_workers", f.Jobs.MaxWorkers >= 1 && f.Jobs.MaxWorkers <= 10000, "from 1 to 10000")
 	positive("jobs", "grace", f.Jobs.Grace >= time.Second, "at least 1s")
+	positive("retention", "events", f.Retention.Events == 0 || f.Retention.Events >= 7*day, "at least 7d, since a sender may repeat an event for days; or 0, which keeps all")
+	if n := root.Get("admin").Get("listen"); n.Exists() && f.Admin.Token.Empty() && !loopback(f.Admin.Listen) {
+		d.Warnf(n, "set admin.token, or listen on 127.0.0.1", "the admin listener is open to whoever can reach %s", f.Admin.Listen)
+	}
 	oneOf := func(key, value string, allowed ...string) {
 		if n := root.Get("log").Get(key); n.Exists() && !slices.Contains(allowed, value) {
 			d.Errorf(n, diag.OneOf(value, allowed), "log.%s cannot be %q", key, value)
@@ -195,6 +219,16 @@ func (f *file) check(root diag.Node, d *diag.Decoding) {
 	}
 	oneOf("level", f.Log.Level, "debug", "info", "warn", "error")
 	oneOf("format", f.Log.Format, "text", "json")
+}
+
+// loopback reports whether only this machine can reach an address.
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || (ip != nil && ip.IsLoopback())
 }
 
 var validName = regexp.MustCompile(`^[a-z0-9]+([_-]?[a-z0-9]+)*$`)
@@ -250,7 +284,7 @@ func (o Options) expand(dir string) func(string) (string, error) {
 
 // Secrets are all the secrets of a config, to be hidden in texts that come from elsewhere.
 func (c *Config) Secrets() []secret.String {
-	all := []secret.String{c.Database.URL}
+	all := []secret.String{c.Database.URL, c.Database.TokenKey, c.Admin.Token}
 	for _, name := range slices.Sorted(maps.Keys(c.Sources)) {
 		all = append(all, c.Sources[name].Secrets()...)
 	}

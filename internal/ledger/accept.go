@@ -22,6 +22,7 @@ const (
 	Unmapped  Status = "unmapped"
 	Ignored   Status = "ignored"
 	Malformed Status = "malformed"
+	Erased    Status = "erased" // later, because a person in it is to be forgotten
 )
 
 // Incoming is one event to store. Its texts hold no NUL and are valid UTF-8.
@@ -38,6 +39,7 @@ type Incoming struct {
 	Headers    []byte // a JSON object, or nil
 	Body       []byte
 	Sinks      []string // one route and job each
+	Again      bool     // it may be stored already, under this ID
 }
 
 // Accepted is what became of an Incoming.
@@ -60,7 +62,8 @@ func VersionTime(occurredAt, receivedAt time.Time) (time.Time, bool) {
 
 // Accept stores events, opens their routes and inserts their jobs, all in one
 // transaction and one round trip. It returns one Accepted per Incoming, in the
-// same order. Equal events within one call are folded.
+// same order. Equal events within one call are folded. An event that is given again
+// and is stored already is told as a duplicate and changes nothing.
 func (l *Ledger) Accept(ctx context.Context, events []Incoming, generation int64, eventsPerJob int) ([]Accepted, error) {
 	accepted := make([]Accepted, len(events))
 	waves := split(events)
@@ -166,8 +169,14 @@ WITH given AS (
 	SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::smallint[],
 		$8::timestamptz[], $9::text[], $10::text[], $11::bytea[], $12::jsonb[], $13::bytea[], $14::int[])
 		AS g(id, source, type, entity, occurred_at, version_at, rank, received_at, status, reason, digest, headers, body, copies)
+), known AS (
+	SELECT a.id
+	FROM unnest($20::uuid[]) AS a(id)
+	CROSS JOIN LATERAL (SELECT FROM events e WHERE e.id = a.id LIMIT 1) e
 ), latest AS (
-	SELECT g.id AS given, e.id
+	SELECT k.id AS given, k.id FROM known k
+	UNION ALL
+	SELECT g.id, e.id
 	FROM given g
 	CROSS JOIN LATERAL (
 		SELECT e.id, e.digest FROM events e
@@ -175,9 +184,10 @@ WITH given AS (
 		ORDER BY e.version_at DESC, e.id DESC LIMIT 1
 	) e
 	WHERE g.occurred_at IS NULL AND g.entity <> '' AND e.digest = g.digest
+		AND NOT EXISTS (SELECT FROM known k WHERE k.id = g.id)
 ), again AS (
-	UPDATE events e SET duplicates = e.duplicates + 1 + g.copies
-	FROM latest l JOIN given g ON g.id = l.given WHERE e.id = l.id
+	UPDATE events e SET duplicates = e.duplicates + g.copies + (e.id <> g.id)::int
+	FROM latest l JOIN given g ON g.id = l.given WHERE e.id = l.id AND (g.copies > 0 OR e.id <> g.id)
 ), stored AS (
 	INSERT INTO events AS e (id, source, type, entity, occurred_at, version_at, rank, received_at, status, reason, digest, headers, body, duplicates)
 	SELECT g.id, g.source, g.type, g.entity, g.occurred_at,
@@ -189,7 +199,7 @@ WITH given AS (
 	FROM given g
 	WHERE NOT EXISTS (SELECT FROM latest l WHERE l.given = g.id)
 	ORDER BY g.digest
-	ON CONFLICT (digest) WHERE occurred_at IS NOT NULL DO UPDATE SET duplicates = e.duplicates + 1 + excluded.duplicates
+	ON CONFLICT (digest) WHERE occurred_at IS NOT NULL DO UPDATE SET duplicates = e.duplicates + excluded.duplicates + (e.id <> excluded.id)::int
 	RETURNING id, source, digest, (xmax = 0) AS fresh
 ), opened AS (
 	INSERT INTO routes (event_id, sink, source, generation)
@@ -215,11 +225,12 @@ UNION ALL SELECT NULL, NULL, NULL, NULL FROM (SELECT count(*) FROM told) t WHERE
 
 func (w *wave) queue(batch *pgx.Batch, events []Incoming, generation int64, eventsPerJob int) {
 	n := len(w.first)
-	ids, sources, types, entities := make(pgtype.FlatArray[[16]byte], n), make([]string, n), make([]string, n), make([]string, n)
+	ids, sources, types, entities := make(uuids, n), make([]string, n), make([]string, n), make([]string, n)
 	occurred, versions, received := make(pgtype.FlatArray[pgtype.Timestamptz], n), make([]time.Time, n), make([]time.Time, n)
 	ranks, statuses, reasons := make([]int16, n), make([]string, n), make([]string, n)
 	headers, bodies := make([][]byte, n), make([][]byte, n)
-	var routeIDs pgtype.FlatArray[[16]byte]
+	var routeIDs uuids
+	again := pgtype.FlatArray[[16]byte]{}
 	var routeSinks []string
 	for i, at := range w.first {
 		e := &events[at]
@@ -231,12 +242,15 @@ func (w *wave) queue(batch *pgx.Batch, events []Incoming, generation int64, even
 		}
 		received[i], ranks[i], statuses[i], reasons[i] = e.ReceivedAt, e.Rank, string(e.Status), e.Reason
 		headers[i], bodies[i] = e.Headers, e.Body
+		if e.Again {
+			again = append(again, e.ID)
+		}
 		for _, sink := range e.Sinks {
 			routeIDs, routeSinks = append(routeIDs, e.ID), append(routeSinks, sink)
 		}
 	}
 	batch.Queue(acceptEvents, ids, sources, types, entities, occurred, versions, ranks, received, statuses, reasons,
-		w.digests, headers, bodies, w.copies, routeIDs, routeSinks, generation, eventsPerJob, MaxAttempts)
+		w.digests, headers, bodies, w.copies, routeIDs, routeSinks, generation, eventsPerJob, MaxAttempts, again)
 }
 
 func (w *wave) read(results pgx.BatchResults, events []Incoming, accepted []Accepted) error {
@@ -253,11 +267,11 @@ func (w *wave) read(results pgx.BatchResults, events []Incoming, accepted []Acce
 	}
 	outcome := make([]Accepted, len(w.first))
 	for rows.Next() {
-		var given *uuid.UUID
+		var given *[16]byte
 		var id uuid.UUID
 		var digest []byte
 		var fresh bool
-		if err := rows.Scan(&given, &id, &digest, &fresh); err != nil {
+		if err := rows.Scan(&given, (*[16]byte)(&id), &digest, &fresh); err != nil {
 			return err
 		}
 		i, ok := byID[id]

@@ -413,6 +413,141 @@ func TestAcceptIsOneTransaction(t *testing.T) {
 	}
 }
 
+// A commit that timed out may have succeeded: what is given again is the same event.
+func TestAcceptAgain(t *testing.T) {
+	t.Parallel()
+	timed := func(body string) ledger.Incoming { return event("t", "e", 5, body, "crm") }
+	untimed := func(body string) ledger.Incoming { return event("t", "e", -1, body, "crm") }
+	bare := func(body string) ledger.Incoming { return event("t", "", -1, body, "crm") }
+	refused := func(e ledger.Incoming) ledger.Incoming {
+		e.Type, e.Entity, e.OccurredAt, e.Status, e.Sinks = "unknown", "", time.Time{}, ledger.Malformed, nil
+		return e
+	}
+	again := func(e ledger.Incoming) ledger.Incoming {
+		e.Again = true
+		return e
+	}
+	a, b, c, d := timed("a"), untimed("b"), bare("c"), untimed("b")
+	e, f := untimed("e"), timed("e")
+	tests := []struct {
+		name string
+		give [][]ledger.Incoming
+		want string   // of the last call: "+" stored, "=" duplicate
+		rows []string // body, duplicates and routes
+	}{
+		{"timed", [][]ledger.Incoming{{a}, {again(a)}}, "=", []string{"a 0 1"}},
+		{"untimed", [][]ledger.Incoming{{b}, {again(b)}}, "=", []string{"b 0 1"}},
+		{"untimed, another came since", [][]ledger.Incoming{{b}, {e}, {again(b)}}, "=", []string{"b 0 1", "e 0 1"}},
+		{"untimed, its like came since", [][]ledger.Incoming{{b}, {e}, {d}, {again(b), again(e), again(d)}}, "===", []string{"b 0 1", "b 0 1", "e 0 1"}},
+		{"without time and entity", [][]ledger.Incoming{{c}, {again(c)}}, "=", []string{"c 0 1"}},
+		{"kept as malformed", [][]ledger.Incoming{{refused(a)}, {again(a)}}, "=", []string{"a 0 0"}},
+		{"malformed the second time", [][]ledger.Incoming{{a}, {again(refused(a))}}, "=", []string{"a 0 1"}},
+		{"not stored the first time", [][]ledger.Incoming{{again(a), again(b), again(c)}}, "+++", []string{"a 0 1", "b 0 1", "c 0 1"}},
+		{"some of a batch", [][]ledger.Incoming{{a, c}, {again(a), again(b), again(c), again(f)}}, "=+=+", []string{"a 0 1", "b 0 1", "c 0 1", "e 0 1"}},
+		{"the sender sent it again", [][]ledger.Incoming{{a}, {again(a), again(timed("a")), timed("a")}}, "===", []string{"a 2 1"}},
+		{"and untimed", [][]ledger.Incoming{{b}, {again(b), again(untimed("b"))}}, "==", []string{"b 1 1"}},
+		{"and more than once", [][]ledger.Incoming{{a}, {again(a)}, {again(a)}, {timed("a")}}, "=", []string{"a 1 1"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			pool := pgtest.Pool(t)
+			l := ledger.New(pool)
+			ids := map[string]uuid.UUID{}
+			var got []byte
+			for _, events := range tt.give {
+				got = got[:0]
+				for i, a := range accept(t, l, events...) {
+					mark := byte('+')
+					if a.Duplicate {
+						mark = '='
+					}
+					got = append(got, mark)
+					if first := ids[string(events[i].Body)]; a.Duplicate && !events[i].Again && a.ID != first || events[i].Again && a.ID != events[i].ID && a.ID != first {
+						t.Errorf("event %d is told the id %s", i, a.ID)
+					}
+					ids[string(events[i].Body)] = a.ID
+				}
+			}
+			if string(got) != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+			rows := query[string](t, pool, `SELECT concat_ws(' ', convert_from(body, 'utf8'), duplicates, (SELECT count(*) FROM routes WHERE event_id = id)) FROM events ORDER BY 1`)
+			if diff := cmp.Diff(tt.rows, rows); diff != "" {
+				t.Error(diff)
+			}
+			jobs := query[int](t, pool, `SELECT (SELECT count(*) FROM river_job)::int - (SELECT count(*) FROM routes)::int`)
+			if jobs[0] != 0 {
+				t.Errorf("%d more jobs than routes", jobs[0])
+			}
+		})
+	}
+}
+
+// The commit that timed out is still under way when its events are given again.
+func TestAcceptAgainMeanwhile(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		event  ledger.Incoming
+		finish func(context.Context, pgx.Tx) error
+		stored bool // by the second
+	}{
+		{"timed, it succeeds", event("t", "e", 5, "a", "crm"), func(ctx context.Context, tx pgx.Tx) error { return tx.Commit(ctx) }, false},
+		{"timed, it fails", event("t", "e", 5, "a", "crm"), func(ctx context.Context, tx pgx.Tx) error { return tx.Rollback(ctx) }, true},
+		{"untimed, it succeeds", event("t", "e", -1, "a", "crm"), func(ctx context.Context, tx pgx.Tx) error { return tx.Commit(ctx) }, false},
+		{"bare, it succeeds", event("t", "", -1, "a", "crm"), func(ctx context.Context, tx pgx.Tx) error { return tx.Commit(ctx) }, false},
+		{"bare, it fails", event("t", "", -1, "a", "crm"), func(ctx context.Context, tx pgx.Tx) error { return tx.Rollback(ctx) }, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			pool := pgtest.Pool(t)
+			l := ledger.New(pool)
+			// What the first commit would write, taken from another database.
+			other := pgtest.Pool(t)
+			accept(t, ledger.New(other), tt.event)
+			row := query[string](t, other, "SELECT to_jsonb(e)::text FROM events e")[0]
+			tx, err := pool.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tx.Rollback(context.WithoutCancel(t.Context()))
+			if _, err := tx.Exec(t.Context(), "INSERT INTO events SELECT * FROM jsonb_populate_record(NULL::events, $1::jsonb)", row); err != nil {
+				t.Fatal(err)
+			}
+			again := tt.event
+			again.Again = true
+			type result struct {
+				accepted []ledger.Accepted
+				err      error
+			}
+			done := make(chan result, 1)
+			go func() {
+				accepted, err := l.Accept(t.Context(), []ledger.Incoming{event("t", "x", 1, "another", "crm"), again}, 1, 1)
+				done <- result{accepted, err}
+			}()
+			for waits := 0; waits == 0; {
+				waits = query[int](t, pool, "SELECT count(*)::int FROM pg_locks WHERE NOT granted AND locktype = 'transactionid' AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())")[0]
+			}
+			if err := tt.finish(t.Context(), tx); err != nil {
+				t.Fatal(err)
+			}
+			r := <-done
+			if r.err != nil {
+				t.Fatal(r.err)
+			}
+			want := ledger.Accepted{ID: tt.event.ID, Duplicate: !tt.stored}
+			if diff := cmp.Diff(want, r.accepted[1]); diff != "" {
+				t.Error(diff)
+			}
+			if got := query[string](t, pool, "SELECT count(*) || ' ' || sum(duplicates) FROM events"); got[0] != "2 0" {
+				t.Errorf("events and duplicates: %s, want 2 and none", got[0])
+			}
+		})
+	}
+}
+
 func TestAcceptCancelled(t *testing.T) {
 	t.Parallel()
 	l := ledger.New(pgtest.Pool(t))

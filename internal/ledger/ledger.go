@@ -1,9 +1,13 @@
 package ledger
 
 import (
+	"context"
 	"errors"
+	"fmt"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -23,6 +27,21 @@ type Ledger struct{ pool *pgxpool.Pool }
 // New returns a Ledger on pool; the caller closes the pool.
 func New(pool *pgxpool.Pool) *Ledger { return &Ledger{pool} }
 
+// AfterConnect prepares a connection; it is for the AfterConnect of a pool's config. All
+// that a running process asks for is found by an index. But Postgres plans by how large
+// the tables were when it looked last, and while a queue fills it would go on reading
+// whole tables that were small then.
+func AfterConnect(ctx context.Context, conn *pgx.Conn) error {
+	if _, err := conn.Exec(ctx, `SET enable_seqscan = off`); err != nil {
+		return fmt.Errorf("prepare a connection: %w", err)
+	}
+	return nil
+}
+
+// uuids are ids as pgx writes them without detours; a slice of uuid.UUID it takes for
+// one of driver.Valuers, each of which becomes a text first and is parsed again.
+type uuids = pgtype.FlatArray[[16]byte]
+
 // Refused reports whether Postgres looked at the statement and refused it for
 // its data, so that the same statement can never succeed.
 func Refused(err error) bool {
@@ -40,7 +59,16 @@ func Refused(err error) bool {
 // collided reports whether another transaction was in the way, so that the same statement may be run again.
 func collided(err error) bool {
 	var pg *pgconn.PgError
-	return errors.As(err, &pg) && (pg.Code == "40P01" || pg.Code == "40001")
+	if !errors.As(err, &pg) {
+		return false
+	}
+	switch pg.Code {
+	case "40P01", "40001":
+		return true
+	case "23505": // an event that is given again was being stored all the while: now it is known
+		return pg.ConstraintName == "events_pkey"
+	}
+	return false
 }
 
 // run sends a batch as one implicit transaction, one round trip, again when it collides.

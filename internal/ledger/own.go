@@ -64,6 +64,7 @@ func lockKey(sink string) int64 {
 type View struct {
 	Living []string                 // ids of the processes that live, sorted
 	Kept   map[Ownership]bool       // those of its sinks that are still the process's own
+	Asked  map[string]string        // by sink: what a person wants its owner to do, "stop" or "resume"
 	Idle   map[string]time.Duration // by sink: how long ago its owner last showed that it lives; sinks never owned are not in it
 }
 
@@ -76,7 +77,7 @@ func (o *Owners) Beat(ctx context.Context, owned []Ownership) (*View, error) {
 	for i, w := range owned {
 		names[i], epochs[i] = w.Sink, w.Epoch
 	}
-	v := &View{Kept: map[Ownership]bool{}, Idle: map[string]time.Duration{}}
+	v := &View{Kept: map[Ownership]bool{}, Idle: map[string]time.Duration{}, Asked: map[string]string{}}
 	batch := &pgx.Batch{}
 	batch.Queue(`INSERT INTO workers (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET seen_at = now()`, o.id)
 	batch.Queue(`DELETE FROM workers WHERE seen_at < now() - interval '10 minutes'`)
@@ -93,11 +94,14 @@ func (o *Owners) Beat(ctx context.Context, owned []Ownership) (*View, error) {
 		}
 		return err
 	})
-	batch.Queue(`SELECT name, extract(epoch FROM now() - renewed_at)::float8 FROM sinks WHERE renewed_at IS NOT NULL`).Query(func(rows pgx.Rows) error {
-		var name string
+	batch.Queue(`SELECT name, extract(epoch FROM now() - renewed_at)::float8, asked FROM sinks WHERE renewed_at IS NOT NULL`).Query(func(rows pgx.Rows) error {
+		var name, asked string
 		var seconds float64
-		_, err := pgx.ForEachRow(rows, []any{&name, &seconds}, func() error {
+		_, err := pgx.ForEachRow(rows, []any{&name, &seconds, &asked}, func() error {
 			v.Idle[name] = time.Duration(seconds * float64(time.Second))
+			if asked != "" {
+				v.Asked[name] = asked
+			}
 			return nil
 		})
 		return err
@@ -106,6 +110,24 @@ func (o *Owners) Beat(ctx context.Context, owned []Ownership) (*View, error) {
 		return nil, fmt.Errorf("show that the process lives: %w", err)
 	}
 	return v, nil
+}
+
+// Done notes that the owner of a sink has done what it was asked to.
+func (o *Owners) Done(ctx context.Context, sink, asked string) error {
+	if _, err := o.conn.Exec(ctx, `UPDATE sinks SET asked = '' WHERE name = $1 AND asked = $2`, sink, asked); err != nil {
+		return fmt.Errorf("sink %q: note what was done: %w", sink, err)
+	}
+	return nil
+}
+
+// Ask asks the owner of a sink to stop or resume it; it does so within a few
+// seconds, or as soon as there is one.
+func (l *Ledger) Ask(ctx context.Context, sink, what string) error {
+	_, err := l.pool.Exec(ctx, `INSERT INTO sinks (name, asked) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET asked = excluded.asked`, sink, what)
+	if err != nil {
+		return fmt.Errorf("ask the owner of sink %q to %s it: %w", sink, what, err)
+	}
+	return nil
 }
 
 // Alive reports whether the session can still be used.

@@ -139,6 +139,48 @@ const CountLimit = 10_000
 // JobStates are the states of jobs that are counted.
 var JobStates = []string{"available", "running", "retryable", "scheduled"}
 
+// SinkLine is a sink as the database knows it.
+type SinkLine struct {
+	SinkState
+	Owner     string    // id of the process that works it; "" while none does
+	Owned     bool      // the owner has shown lately that it lives
+	Epoch     int64     // grows with every change of the owner
+	ChangedAt time.Time // of the state
+	Asked     string    // what its owner has been asked to do and has not done yet
+}
+
+// Sinks returns what is stored of the given sinks; those never owned are ready.
+func (l *Ledger) Sinks(ctx context.Context, names []string) (map[string]SinkLine, error) {
+	lines := make(map[string]SinkLine, len(names))
+	for _, name := range names {
+		lines[name] = SinkLine{SinkState: SinkState{State: "ready"}}
+	}
+	rows, err := l.pool.Query(ctx, `
+		SELECT name, state, reason, until, owner, owner <> '' AND renewed_at > now() - $2::interval, epoch, changed_at, asked
+		FROM sinks WHERE name = ANY($1)`, names, Silence)
+	if err != nil {
+		return nil, fmt.Errorf("read the sinks: %w", err)
+	}
+	for rows.Next() {
+		var name string
+		var line SinkLine
+		var until *time.Time
+		var owned *bool
+		if err := rows.Scan(&name, &line.State, &line.Reason, &until, &line.Owner, &owned, &line.Epoch, &line.ChangedAt, &line.Asked); err != nil {
+			return nil, fmt.Errorf("read the sinks: %w", err)
+		}
+		if until != nil {
+			line.Until = *until
+		}
+		line.Owned = owned != nil && *owned
+		lines[name] = line
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read the sinks: %w", err)
+	}
+	return lines, nil
+}
+
 // Queues describes the queues of sinks.
 func (l *Ledger) Queues(ctx context.Context, sinks []string) ([]QueueStats, error) {
 	batch := &pgx.Batch{}

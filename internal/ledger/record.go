@@ -153,7 +153,7 @@ func scanRecords(rows pgx.Rows) (map[RecordKey]*Record, error) {
 	var object, property, value, crmID, presence string
 	var id uuid.UUID
 	var fields, links []byte
-	_, err := pgx.ForEachRow(rows, []any{&object, &property, &value, &id, &crmID, &presence, &fields, &links}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&object, &property, &value, (*[16]byte)(&id), &crmID, &presence, &fields, &links}, func() error {
 		rec := byID[id]
 		if rec == nil {
 			rec = &Record{ID: id, Object: object, Property: property, Key: value, CRMID: crmID, Presence: Presence(presence)}

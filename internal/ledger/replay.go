@@ -30,7 +30,8 @@ type ReplayPlan struct {
 	Events int64            `json:"events"` // selected, and later ones of the same entities
 	Later  int64            `json:"later"`  // of these, the later ones
 	Routes map[string]int64 `json:"routes"` // by sink
-	Kept   int64            `json:"kept"`   // selected but without anything to replay: malformed or erased
+	Kept   int64            `json:"kept"`   // selected but without anything to replay: malformed, ignored or erased, or no mapping wants it
+	Erased int64            `json:"erased"` // of these, the erased ones
 }
 
 // An event is replayed together with all later ones of its entity, so that the
@@ -50,20 +51,23 @@ WITH selected AS (
 // PlanReplay counts what Replay would do, and changes nothing.
 func (l *Ledger) PlanReplay(ctx context.Context, spec ReplaySpec) (*ReplayPlan, error) {
 	rows, err := l.pool.Query(ctx, replayed+`
-		SELECT a.source, a.type, a.chosen, e.status = 'malformed' OR e.status = 'ignored', count(*)
-		FROM all_events a JOIN events e ON e.id = a.id GROUP BY 1, 2, 3, 4`, spec.Filter.args()...)
+		SELECT a.source, a.type, a.chosen, e.status NOT IN ('stored', 'unmapped'), e.status = 'erased', count(*)
+		FROM all_events a JOIN events e ON e.id = a.id GROUP BY 1, 2, 3, 4, 5`, spec.Filter.args()...)
 	if err != nil {
 		return nil, fmt.Errorf("plan the replay: %w", err)
 	}
 	plan := &ReplayPlan{Routes: map[string]int64{}}
 	var source, typ string
-	var chosen, idle bool
+	var chosen, idle, erased bool
 	var n int64
-	_, err = pgx.ForEachRow(rows, []any{&source, &typ, &chosen, &idle, &n}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&source, &typ, &chosen, &idle, &erased, &n}, func() error {
 		sinks := spec.sinks(source, typ)
 		if idle || len(sinks) == 0 {
 			if chosen {
 				plan.Kept += n
+			}
+			if chosen && erased {
+				plan.Erased += n
 			}
 			return nil
 		}
@@ -136,6 +140,7 @@ const openReplay = replayed + `, wanted AS (
 	JOIN events e ON e.id = a.id AND e.status IN ('stored', 'unmapped')
 	JOIN unnest($13::text[], $14::text[], $15::text[]) AS w(source, type, sink) ON w.source = a.source AND w.type = a.type
 	WHERE NOT EXISTS (SELECT FROM routes o WHERE o.event_id = a.id AND o.sink = w.sink AND o.outcome IS NULL)
+	FOR KEY SHARE OF e -- an event with an open route is not removed
 ), opened AS (
 	INSERT INTO routes (event_id, sink, run, source, generation, replay, rewrite)
 	SELECT w.id, w.sink, coalesce((SELECT max(r.run) + 1 FROM routes r WHERE r.event_id = w.id AND r.sink = w.sink), 0), w.source, $16, $17, $18

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // Outcome is how a route or a delivery ended.
@@ -37,6 +38,7 @@ type Route struct {
 	ReceivedAt time.Time
 	Version    Version
 	Body       []byte
+	Erased     bool // the body is gone
 	Deliveries []Delivery
 }
 
@@ -70,7 +72,7 @@ type Closing struct {
 // when there are many. The condition on the outcome is therefore written so that the
 // index of the open routes does not fit, which leaves the primary key.
 const openRoutes = `
-SELECT e.id, r.run, r.generation, e.source, e.type, e.entity, e.occurred_at, e.received_at, e.version_at, e.rank, e.body
+SELECT e.id, r.run, r.generation, e.source, e.type, e.entity, e.occurred_at, e.received_at, e.version_at, e.rank, e.body, e.status = '` + string(Erased) + `'
 FROM routes r JOIN events e ON e.id = r.event_id
 WHERE r.sink = $1 AND r.event_id = ANY($2) AND coalesce(r.outcome, '') = ''
 ORDER BY e.version_at, e.rank, e.id, r.run`
@@ -81,9 +83,13 @@ FROM deliveries WHERE event_id = ANY($2) AND sink = $1`
 
 // Routes returns the open routes of events to a sink, oldest version first.
 func (l *Ledger) Routes(ctx context.Context, sink string, events []uuid.UUID) ([]*Route, error) {
+	ids := make(uuids, len(events))
+	for i, id := range events {
+		ids[i] = id
+	}
 	batch := &pgx.Batch{}
-	batch.Queue(openRoutes, sink, events)
-	batch.Queue(routeDeliveries, sink, events)
+	batch.Queue(openRoutes, sink, ids)
+	batch.Queue(routeDeliveries, sink, ids)
 	results := l.pool.SendBatch(ctx, batch)
 	defer results.Close()
 
@@ -101,7 +107,7 @@ func (l *Ledger) Routes(ctx context.Context, sink string, events []uuid.UUID) ([
 		r := &Route{}
 		var occurred *time.Time
 		var version time.Time
-		if err := rows.Scan(&r.Event, &r.Run, &r.Generation, &r.Source, &r.Type, &r.Entity, &occurred, &r.ReceivedAt, &version, &r.Version.Rank, &r.Body); err != nil {
+		if err := rows.Scan((*[16]byte)(&r.Event), &r.Run, &r.Generation, &r.Source, &r.Type, &r.Entity, &occurred, &r.ReceivedAt, &version, &r.Version.Rank, &r.Body, &r.Erased); err != nil {
 			return nil, fmt.Errorf("read open routes: %w", err)
 		}
 		if occurred != nil {
@@ -121,7 +127,7 @@ func (l *Ledger) Routes(ctx context.Context, sink string, events []uuid.UUID) ([
 		var d Delivery
 		var outcome *string
 		var failed *time.Time
-		if err := rows.Scan(&d.Event, &d.Run, &d.Mapping, &d.Object, &d.Key, &outcome, &d.Attempts, &failed); err != nil {
+		if err := rows.Scan((*[16]byte)(&d.Event), &d.Run, &d.Mapping, &d.Object, &d.Key, &outcome, &d.Attempts, &failed); err != nil {
 			return nil, fmt.Errorf("read deliveries: %w", err)
 		}
 		if outcome != nil {
@@ -145,6 +151,7 @@ type Report struct {
 	Records    []*Record // changed or new
 	Deliveries []Delivery
 	Closings   []Closing
+	Erasures   []Erasure
 
 	Announced uuid.UUID     // the announcement that ends with this; zero where there was none
 	InDoubt   []RecordKey   // announced records that stay shut
@@ -189,6 +196,7 @@ SELECT date_trunc('hour', opened_at, 'UTC'), source, $1, $4, count(*) FROM close
 func (l *Ledger) Write(ctx context.Context, w Ownership, account string, report *Report) error {
 	sink := w.Sink
 	batch := &pgx.Batch{}
+	queueErasures(batch, report.Erasures)
 	queueRecords(batch, sink, account, report.Records)
 	queueDeliveries(batch, sink, report.Deliveries)
 	queueClosings(batch, sink, report.Closings)
@@ -221,7 +229,7 @@ func queueClosings(batch *pgx.Batch, sink string, closings []Closing) {
 		outcome Outcome
 		reason  string
 	}
-	events := map[end][]uuid.UUID{}
+	events := map[end]uuids{}
 	var ends []end
 	for _, c := range closings {
 		e := end{c.Run, c.Outcome, storable(c.Reason)}
@@ -240,9 +248,9 @@ func queueRecords(batch *pgx.Batch, sink, account string, records []*Record) {
 	if n == 0 {
 		return
 	}
-	ids, objects, crmIDs, presences := make([]uuid.UUID, n), make([]string, n), make([]string, n), make([]string, n)
+	ids, objects, crmIDs, presences := make(uuids, n), make([]string, n), make([]string, n), make([]string, n)
 	fields, links := make([][]byte, n), make([][]byte, n)
-	var keyIDs []uuid.UUID
+	var keyIDs uuids
 	var keyObjects, keyProperties, keyValues []string
 	for i, r := range records {
 		ids[i], objects[i], crmIDs[i], presences[i] = r.ID, r.Object, storable(r.CRMID), string(r.Presence)
@@ -263,16 +271,16 @@ func queueDeliveries(batch *pgx.Batch, sink string, deliveries []Delivery) {
 	if n == 0 {
 		return
 	}
-	events, runs, attempts, statuses := make([]uuid.UUID, n), make([]int32, n), make([]int32, n), make([]int32, n)
+	events, runs, attempts, statuses := make(uuids, n), make([]int32, n), make([]int32, n), make([]int32, n)
 	mappings, hashes, objects, keys := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	outcomes, classes, reasons, crmIDs := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
-	failed := make([]*time.Time, n)
+	failed := make(pgtype.FlatArray[pgtype.Timestamptz], n)
 	for i, d := range deliveries {
 		events[i], runs[i], attempts[i], statuses[i] = d.Event, d.Run, d.Attempts, d.Status
 		mappings[i], hashes[i], objects[i], keys[i] = d.Mapping, d.MappingHash, d.Object, storable(d.Key)
 		outcomes[i], classes[i], reasons[i], crmIDs[i] = string(d.Outcome), d.Class, storable(d.Reason), storable(d.CRMID)
 		if !d.FirstFailedAt.IsZero() {
-			failed[i] = &d.FirstFailedAt
+			failed[i] = pgtype.Timestamptz{Time: d.FirstFailedAt, Valid: true}
 		}
 	}
 	batch.Queue(writeDeliveries, sink, events, runs, mappings, hashes, objects, keys, outcomes, classes, reasons, attempts, failed, statuses, crmIDs)

@@ -300,6 +300,9 @@ func (d *dataverse) bind(p *Property, v any) (any, *dvError) {
 		return nil, &dvError{http.StatusBadRequest, "0x80048d19", "The reference of '" + p.Name + "' has to name a row of " + p.Target + "."}
 	}
 	t := d.store.table(dataverseName, set)
+	if t == nil {
+		return nil, &dvError{http.StatusNotFound, "0x80060888", "Resource not found for the segment '" + shorten(set, 80) + "'."}
+	}
 	a, err := d.address(t, key)
 	if err != nil {
 		return nil, err

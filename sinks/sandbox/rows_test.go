@@ -268,3 +268,22 @@ func TestConcurrentDialects(t *testing.T) {
 		wantEqual(t, dialect, len(s.Records(dialect, object)), want)
 	}
 }
+
+// A lookup that refers to an object that nobody defined refuses every value, and breaks nothing.
+func TestLookupToNowhere(t *testing.T) {
+	t.Parallel()
+	s := furnished(Options{})
+	for dialect, object := range people {
+		s.Define(dialect, object, Property{Name: "nowhere", Type: "lookup", Target: "x_nowhere"})
+	}
+	s.Define("salesforce", "Contact", Property{Name: "Nowhere__c", Type: "lookup", Target: "X_Nowhere,Account"})
+	account := s.Put("salesforce", "Account", map[string]any{"Name": "Acme"})
+	converse(t, s,
+		exchange{name: "salesforce", method: "PATCH", path: sfContacts, body: sfBatch(false, sfContact("K", `,"LastName":"x","Nowhere__c":"`+account+`"`), sfContact("L", `,"LastName":"x","nowhere":"`+account+`"`)), want: 200,
+			says: map[string]any{"0.success": true, "1.errors.0.statusCode": "INVALID_CROSS_REFERENCE_KEY"}},
+		exchange{name: "pipedrive", path: pdV2 + "persons", body: `{"name":"x","custom_fields":{"nowhere":1}}`, want: 400},
+		exchange{name: "attio", path: atObjects + "people/records", body: atBody(`"nowhere":{"target_object":"x_nowhere","target_record_id":"1"}`), want: 400},
+		exchange{name: "zoho", path: zoV8 + "Contacts", body: `{"data":[{"Last_Name":"x","nowhere":{"id":"1"}}]}`, want: 200, says: map[string]any{"data.0.code": "INVALID_DATA"}},
+		exchange{name: "dataverse", path: dvAPI + "contacts", body: `{"nowhere@odata.bind":"/x_nowhere(new_key='1')"}`, want: 404},
+	)
+}

@@ -31,8 +31,7 @@ type sfError struct {
 	fields  []string
 }
 
-// SalesforceLimits are the daily requests of a developer's org and of one with an Enterprise licence or two. The number of a
-// developer's org is a guess.
+// SalesforceLimits are the requests that a developer's org has in a rolling day. The number is a guess.
 func SalesforceLimits() []Limit {
 	return []Limit{{Dialect: salesforceName, Policy: "TotalRequests", Requests: 15_000, Per: 24 * time.Hour, Rolling: true}}
 }
@@ -270,7 +269,8 @@ func (f *salesforce) checkJWT(c *call, assertion string, want Client) (code, why
 	return "", ""
 }
 
-// serveUser is what tells one org from another.
+// serveUser is what tells one org from another. It refuses a token with 403 and a word of text, unlike the rest of the API.
+// (Seen of the identity service; that this endpoint does so too is assumed.)
 func (f *salesforce) serveUser(c *call) reply {
 	if !f.server.admits(salesforceName, bearer(c, "Bearer")) {
 		return reply{status: http.StatusForbidden, body: []byte("Bad_OAuth_Token"), header: http.Header{"Content-Type": {"text/plain"}}}

@@ -148,9 +148,9 @@ func New(o Options) *Server {
 	s.dialects = []dialect{
 		newHubspot(s), newSalesforce(s), newPipedrive(s), newAttio(s), newZoho(s), newDataverse(s),
 	}
-	for key, properties := range o.Custom {
+	for _, key := range sorted(o.Custom) {
 		dialect, object, _ := strings.Cut(key, "/")
-		for _, p := range properties {
+		for _, p := range o.Custom[key] {
 			s.Define(dialect, object, p)
 		}
 	}

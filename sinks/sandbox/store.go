@@ -305,7 +305,11 @@ func (t *table) definePipeline(p Pipeline) {
 	t.pipelines = append(t.pipelines, p)
 }
 
+// live returns a record that is there, or nil; there is none in an object that nobody defined.
 func (t *table) live(id string) *record {
+	if t == nil {
+		return nil
+	}
 	if r := t.byID[id]; r != nil && !r.archived {
 		return r
 	}

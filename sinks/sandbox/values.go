@@ -54,23 +54,6 @@ func whole(v any) (int64, bool) {
 // blank tells whether a value clears a field.
 func blank(v any) bool { return v == nil || v == "" }
 
-// jsonKind names the JSON type of a decoded value.
-func jsonKind(v any) string {
-	switch v.(type) {
-	case nil:
-		return "null"
-	case bool:
-		return "boolean"
-	case string:
-		return "string"
-	case float64:
-		return "number"
-	case []any:
-		return "array"
-	}
-	return "object"
-}
-
 // targets are the objects that a lookup may refer to.
 func (p *Property) targets() []string {
 	if p.Target == "" {

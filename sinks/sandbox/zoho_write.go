@@ -193,7 +193,9 @@ func (z *zoho) check(t *table, target *record, sent fieldMap, external zExternal
 		}
 		changes[name] = value
 	}
-	wrong = append(wrong, z.checkRecord(t, target, changes, row)...)
+	if len(wrong) == 0 {
+		wrong = z.checkRecord(t, target, changes, row)
+	}
 	switch len(wrong) {
 	case 0:
 		return changes, nil
@@ -316,7 +318,7 @@ func (z *zoho) reference(p *Property, v any, external zExternals) (value any, de
 	field, byExternal := external.lookups[p.Name]
 	for _, object := range p.targets() {
 		t := z.store.table(zohoName, object)
-		if byExternal && t.properties[field] != nil {
+		if byExternal && t != nil && t.properties[field] != nil {
 			if found := t.holders(field, text(m[field])); len(found) == 1 {
 				return found[0].id, nil, ""
 			}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"golang.org/x/term"
+
+	"partnersync/internal/config"
+	"partnersync/internal/ledger"
+)
+
+type forgetCmd struct {
+	Email  string `arg:"" help:"E-mail address of the person."`
+	DryRun bool   `help:"Show what would be erased; change nothing."`
+	Yes    bool   `help:"Do not ask."`
+}
+
+func (c forgetCmd) Run(ctx context.Context, cli *commands, s streams) error {
+	address, err := ledger.ParseAddress(c.Email)
+	if err != nil {
+		return usageError{err}
+	}
+	ask := !c.DryRun && !c.Yes
+	if ask && (cli.JSON || !term.IsTerminal(int(os.Stdin.Fd()))) {
+		return usageError{errors.New("nothing can be brought back: look with --dry-run, then say --yes")}
+	}
+	return cli.withLedger(ctx, s, func(_ *config.Config, l *ledger.Ledger) error {
+		bar := newProgress(s.err)
+		forget := func(dry bool) error {
+			found, err := l.Forget(ctx, ledger.Person{Address: address, By: operator(), DryRun: dry, Progress: bar.set})
+			bar.end()
+			if err != nil {
+				err = fmt.Errorf("%w; what has been erased so far is told above: the same command does the rest", err)
+			}
+			if cli.JSON {
+				return errors.Join(printJSON(s.out, found), err)
+			}
+			return errors.Join(printForgotten(s.out, found, dry), err)
+		}
+		if !ask {
+			return forget(c.DryRun)
+		}
+		if err := forget(true); err != nil {
+			return err
+		}
+		fmt.Fprint(s.err, "\nnothing can be brought back; go on? [y/N] ")
+		answer, _ := bufio.NewReader(os.Stdin).ReadString('\n') // no answer is a no
+		if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
+			return errors.New("nothing has been erased")
+		}
+		return forget(false)
+	})
+}
+
+func printForgotten(out io.Writer, f *ledger.Forgotten, dry bool) error {
+	verb := "erased"
+	if dry {
+		verb = "to erase"
+	}
+	fmt.Fprintf(out, "%s: %s, %s, %s, errors of %s\n", verb, plural(int(f.Events), "event"), deliveries(f.Deliveries), plural(int(f.Records), "record"), plural(int(f.Jobs), "job"))
+	if !dry {
+		fmt.Fprintln(out, "an event that comes later and holds the address is skipped and erased")
+	}
+	if len(f.CRM) == 0 {
+		return nil
+	}
+	fmt.Fprintln(out, "\nthese records are in the CRMs, where partnersync deletes nothing:")
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "SINK\tOBJECT\tID\tBECAUSE")
+	for _, r := range f.CRM {
+		why := "an event that holds the address has written it"
+		if r.Holds {
+			why = "it holds the address"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Sink, r.Object, r.ID, why)
+	}
+	return w.Flush()
+}
+
+func deliveries(n int64) string {
+	if n == 1 {
+		return "1 delivery"
+	}
+	return fmt.Sprintf("%d deliveries", n)
+}

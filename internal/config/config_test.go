@@ -1,0 +1,55 @@
+package config_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"partnersync/internal/config"
+)
+
+func TestSpool(t *testing.T) {
+	t.Parallel()
+	type spool struct {
+		Dir string
+		Max config.Size
+	}
+	tests := []struct {
+		name string
+		give string // below receiver
+		want spool
+		err  string
+	}{
+		{name: "none", give: "flushers: 2", want: spool{"", 1 << 30}},
+		{name: "a directory", give: "spool: /var/spool/partnersync", want: spool{"/var/spool/partnersync", 1 << 30}},
+		{name: "a size", give: "{spool: here, spool_max: 20GiB}", want: spool{"here", 20 << 30}},
+		{name: "of thousands", give: "{spool: here, spool_max: 500 MB}", want: spool{"here", 500_000_000}},
+		{name: "in bytes", give: "{spool: here, spool_max: 16777216}", want: spool{"here", 16 << 20}},
+		{name: "no size", give: "{spool: here, spool_max: much}", err: `"much" is not a size`},
+		{name: "a fraction", give: "{spool: here, spool_max: 1.5GiB}", err: `"1.5GiB" is not a size`},
+		{name: "beyond all sizes", give: "{spool: here, spool_max: 9999999999TiB}", err: `"9999999999TiB" is not a size`},
+		{name: "below zero", give: "{spool: here, spool_max: -1GiB}", err: `"-1GiB" is not a size`},
+		{name: "too small", give: "{spool: here, spool_max: 1MiB}", err: "receiver.spool_max is out of range"},
+		{name: "a size of nothing", give: "{spool_max: 1GiB}", err: "receiver.spool_max does nothing without receiver.spool"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			cfg, problems := config.Parse("config.yaml", []byte("receiver:\n  "+tt.give+"\n"), config.Options{})
+			var messages []string
+			for _, p := range problems {
+				messages = append(messages, p.Message)
+			}
+			if got := strings.Join(messages, "; "); got != tt.err {
+				t.Fatalf("got %q, want %q", got, tt.err)
+			}
+			if tt.err != "" {
+				return
+			}
+			if diff := cmp.Diff(tt.want, spool{cfg.Receiver.Spool, cfg.Receiver.SpoolMax}); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}

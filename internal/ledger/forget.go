@@ -1,0 +1,518 @@
+package ledger
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// Person says whom to forget.
+type Person struct {
+	Address Address
+	By      string // who asks for it
+	DryRun  bool   // look, and change nothing
+	// Progress is told how far it has come: of the events, then the records, then the
+	// jobs, whose number may be an estimate. It may be nil.
+	Progress func(what string, done, total int64)
+}
+
+// Forgotten is what has been erased of a person, or would be.
+type Forgotten struct {
+	Events     int64       `json:"events"`
+	Deliveries int64       `json:"deliveries"`
+	Records    int64       `json:"records"`
+	Jobs       int64       `json:"jobs"`
+	CRM        []CRMRecord `json:"crm_records"` // that the CRMs have, sorted
+}
+
+// CRMRecord is a record in a CRM, which forgetting does not touch.
+type CRMRecord struct {
+	Sink   string `json:"sink"`
+	Object string `json:"object"`
+	ID     string `json:"id"`
+	Holds  bool   `json:"holds_address"` // else an event that held the address has written it
+}
+
+// forgetting is one run of Forget.
+type forgetting struct {
+	*Ledger
+	Person
+	secret []byte
+	erased map[uuid.UUID]bool // events, also those of other people and of earlier runs
+	crm    map[CRMRecord]bool
+	done   Forgotten
+}
+
+// rowsPerStep is how many rows a step looks at, and how many it changes at most.
+const rowsPerStep = 1000
+
+// Forget erases a person's data: the bodies of the events that hold the address, what
+// deliveries and jobs say of them, and the values of the records that hold it or come
+// from these events. What became of each event stays. A tombstone keeps later events
+// from bringing the person back. Every sink is taken anew, since its owner remembers
+// records.
+//
+// It works in small steps. One that is cut short returns what it has done so far along
+// with the error; run again, it does the rest. It does not touch the CRMs.
+func (l *Ledger) Forget(ctx context.Context, p Person) (*Forgotten, error) {
+	f := &forgetting{Ledger: l, Person: p, erased: map[uuid.UUID]bool{}, crm: map[CRMRecord]bool{}}
+	err := f.run(ctx)
+	f.done.CRM = make([]CRMRecord, 0, len(f.crm))
+	for r := range f.crm {
+		held := r
+		held.Holds = true
+		if r.Holds || !f.crm[held] {
+			f.done.CRM = append(f.done.CRM, r)
+		}
+	}
+	slices.SortFunc(f.done.CRM, func(a, b CRMRecord) int {
+		return cmp.Or(cmp.Compare(a.Sink, b.Sink), cmp.Compare(a.Object, b.Object), cmp.Compare(a.ID, b.ID))
+	})
+	if err != nil {
+		return &f.done, fmt.Errorf("forget a person: %w", err)
+	}
+	return &f.done, nil
+}
+
+func (f *forgetting) run(ctx context.Context) error {
+	var audit int64
+	if !f.DryRun {
+		var err error
+		if audit, err = f.begin(ctx); err != nil {
+			return err
+		}
+	}
+	for _, part := range []struct {
+		table string
+		step  func(context.Context, *place) (bool, error)
+	}{
+		{"events", f.stepEvents}, {"records", f.stepRecords}, {"river_job", f.stepJobs},
+	} {
+		total, err := f.count(ctx, part.table)
+		if err != nil {
+			return err
+		}
+		at := &place{}
+		for more := true; more; {
+			f.tell(part.table, at.done, total)
+			if more, err = part.step(ctx, at); err != nil {
+				return err
+			}
+		}
+		f.tell(part.table, at.done, at.done)
+	}
+	if f.DryRun {
+		return nil
+	}
+	if err := f.replays(ctx); err != nil {
+		return err
+	}
+	d := f.done
+	_, err := f.pool.Exec(ctx, `UPDATE forgets SET events = $2, deliveries = $3, records = $4, jobs = $5, finished_at = now() WHERE id = $1`,
+		audit, d.Events, d.Deliveries, d.Records, d.Jobs)
+	return err
+}
+
+// place is how far a search has come.
+type place struct {
+	id   [16]byte
+	job  int64
+	done int64
+}
+
+func (f *forgetting) tell(table string, done, total int64) {
+	if f.Progress == nil {
+		return
+	}
+	what := table
+	if table == "river_job" {
+		what = "jobs"
+	}
+	f.Progress(what, done, max(done, total))
+}
+
+// count estimates the rows of a table, a small one exactly.
+func (f *forgetting) count(ctx context.Context, table string) (int64, error) {
+	var n int64
+	err := f.pool.QueryRow(ctx, `SELECT reltuples::bigint FROM pg_class WHERE oid = $1::text::regclass`, table).Scan(&n)
+	if err == nil && n < 100_000 {
+		err = f.pool.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM `+table+` LIMIT 1000000) t`).Scan(&n)
+	}
+	return n, err
+}
+
+// begin lays the tombstone. With it every sink gets a new epoch: what is under way
+// without knowing of the tombstone cannot be recorded any more.
+func (f *forgetting) begin(ctx context.Context) (audit int64, err error) {
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	err = f.Ledger.run(func() error {
+		return pgx.BeginFunc(ctx, f.pool, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, `INSERT INTO tombstone_key (secret) VALUES ($1) ON CONFLICT DO NOTHING`, secret); err != nil {
+				return err
+			}
+			if err := tx.QueryRow(ctx, `SELECT secret FROM tombstone_key`).Scan(&f.secret); err != nil {
+				return err
+			}
+			hash := keyedHash(f.secret, string(f.Address))
+			if _, err := tx.Exec(ctx, `INSERT INTO tombstones (hash) VALUES ($1) ON CONFLICT DO NOTHING`, hash[:]); err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, `UPDATE sinks SET epoch = epoch + 1`); err != nil {
+				return err
+			}
+			return tx.QueryRow(ctx, `INSERT INTO forgets (by) VALUES ($1) RETURNING id`, f.By).Scan(&audit)
+		})
+	})
+	return audit, err
+}
+
+// change runs a step's changes in one transaction, again when it collides.
+func (f *forgetting) change(ctx context.Context, do func(tx pgx.Tx) error) error {
+	if f.DryRun {
+		return nil
+	}
+	return f.Ledger.run(func() error { return pgx.BeginFunc(ctx, f.pool, do) })
+}
+
+// stepEvents erases the events of a stretch of ids, with what is said of them.
+func (f *forgetting) stepEvents(ctx context.Context, at *place) (bool, error) {
+	rows, err := f.pool.Query(ctx, `SELECT id, entity, status, headers::text, body FROM events WHERE id > $1 ORDER BY id LIMIT $2`, at.id, rowsPerStep)
+	if err != nil {
+		return false, err
+	}
+	first := at.id
+	var e storedEvent
+	var erasures []Erasure
+	tag, err := pgx.ForEachRow(rows, e.into(), func() error {
+		at.id = e.id
+		if e.status == string(Erased) {
+			f.erased[e.id] = true // by a run that was cut short, perhaps
+		} else if erasure, ok := e.erasure(f.Address.in); ok {
+			f.erased[e.id] = true
+			erasures = append(erasures, erasure)
+		}
+		return nil
+	})
+	if err != nil {
+		return false, err
+	}
+	deliveries, err := f.deliveries(ctx, first, at.id, erasures)
+	if err != nil {
+		return false, err
+	}
+	routes, err := f.routes(ctx, first, at.id, erasures)
+	if err != nil {
+		return false, err
+	}
+	if len(erasures)+len(deliveries)+len(routes) > 0 {
+		if err := f.change(ctx, func(tx pgx.Tx) error {
+			batch := &pgx.Batch{}
+			queueErasures(batch, erasures)
+			f.queueDeliveries(batch, deliveries)
+			for _, r := range routes {
+				batch.Queue(`UPDATE routes SET reason = $4 WHERE event_id = $1 AND sink = $2 AND run = $3`, r.event, r.sink, r.run, ReasonErased)
+			}
+			return tx.SendBatch(ctx, batch).Close()
+		}); err != nil {
+			return false, err
+		}
+	}
+	at.done += tag.RowsAffected()
+	f.done.Events += int64(len(erasures))
+	f.done.Deliveries += int64(len(deliveries))
+	return tag.RowsAffected() == rowsPerStep, nil
+}
+
+// told is what the ledger tells of a delivery, or with the first three of a route.
+type told struct {
+	event, sink  any
+	run          int32
+	mapping      string
+	object, key  string
+	reason       string
+	open, erased bool // erased: of an erased event
+}
+
+// deliveries returns those of a stretch that say something of the person: all of the
+// erased events, and others that name the address.
+func (f *forgetting) deliveries(ctx context.Context, first, last [16]byte, erasures []Erasure) ([]told, error) {
+	rows, err := f.pool.Query(ctx, `
+		SELECT event_id, sink, run, mapping, object, key, reason, outcome IS NULL, event_id = ANY($3), crm_id FROM deliveries
+		WHERE event_id > $1 AND event_id <= $2 AND (event_id = ANY($3) OR reason <> '' OR key ~ '[@%\\&]')`, first, last, eventsOf(erasures))
+	if err != nil {
+		return nil, err
+	}
+	var list []told
+	var event [16]byte
+	var sink, crmID string
+	var d told
+	_, err = pgx.ForEachRow(rows, []any{&event, &sink, &d.run, &d.mapping, &d.object, &d.key, &d.reason, &d.open, &d.erased, &crmID}, func() error {
+		named := f.Address.in([]byte(d.key))
+		if !d.erased && !named && !f.Address.in([]byte(d.reason)) {
+			return nil
+		}
+		d.event, d.sink = event, sink
+		list = append(list, d)
+		if crmID != "" && (d.erased || named) {
+			f.crm[CRMRecord{Sink: sink, Object: d.object, ID: crmID, Holds: named}] = true
+		}
+		return nil
+	})
+	return list, err
+}
+
+func eventsOf(erasures []Erasure) uuids {
+	events := make(uuids, len(erasures))
+	for i, e := range erasures {
+		events[i] = e.Event
+	}
+	return events
+}
+
+// queueDeliveries takes the person out of deliveries. What was still open ends here,
+// since its route will be skipped. A key becomes a hash, which still tells the
+// deliveries of one event apart.
+func (f *forgetting) queueDeliveries(batch *pgx.Batch, list []told) {
+	for _, d := range list {
+		key, reason := d.key, d.reason
+		if f.Address.in([]byte(key)) {
+			hash := keyedHash(f.secret, key)
+			key = "erased " + hex.EncodeToString(hash[:8])
+		}
+		if d.erased && (reason != "" || d.open) || f.Address.in([]byte(reason)) {
+			reason = ReasonErased
+		}
+		batch.Queue(`
+			UPDATE deliveries SET key = $7, reason = $8, outcome = CASE WHEN $9 THEN coalesce(outcome, 'skipped') ELSE outcome END
+			WHERE event_id = $1 AND sink = $2 AND run = $3 AND mapping = $4 AND object = $5 AND key = $6`,
+			d.event, d.sink, d.run, d.mapping, d.object, d.key, key, reason, d.erased)
+	}
+}
+
+// routes returns those of a stretch whose reason says something of the person.
+func (f *forgetting) routes(ctx context.Context, first, last [16]byte, erasures []Erasure) ([]told, error) {
+	rows, err := f.pool.Query(ctx, `
+		SELECT event_id, sink, run, reason, event_id = ANY($3) FROM routes
+		WHERE event_id > $1 AND event_id <= $2 AND reason NOT IN ('', $4)`, first, last, eventsOf(erasures), ReasonErased)
+	if err != nil {
+		return nil, err
+	}
+	var list []told
+	var event [16]byte
+	var sink string
+	var r told
+	_, err = pgx.ForEachRow(rows, []any{&event, &sink, &r.run, &r.reason, &r.erased}, func() error {
+		if r.erased || f.Address.in([]byte(r.reason)) {
+			list = append(list, told{event: event, sink: sink, run: r.run})
+		}
+		return nil
+	})
+	return list, err
+}
+
+// stepRecords erases what records hold of the person.
+func (f *forgetting) stepRecords(ctx context.Context, at *place) (bool, error) {
+	rows, err := f.pool.Query(ctx, `
+		SELECT r.id, r.sink, r.object, r.crm_id, r.fields::text, r.links::text,
+			ARRAY(SELECT k.value FROM record_keys k WHERE k.record_id = r.id AND k.value ~ '[@%\\&]')
+		FROM records r WHERE r.id > $1 ORDER BY r.id LIMIT $2`, at.id, rowsPerStep)
+	if err != nil {
+		return false, err
+	}
+	type held struct {
+		record uuid.UUID
+		sink   string
+		keys   []string // that hold the address
+	}
+	var found []held
+	var sink, object, crmID string
+	var fields, links pgtype.DriverBytes
+	var keys []string
+	tag, err := pgx.ForEachRow(rows, []any{&at.id, &sink, &object, &crmID, &fields, &links, &keys}, func() error {
+		h := held{record: at.id, sink: sink}
+		for _, k := range keys {
+			if f.Address.in([]byte(k)) {
+				h.keys = append(h.keys, k)
+			}
+		}
+		holds := len(h.keys) > 0 || f.Address.in(fields)
+		if !holds && !f.Address.in(links) && !mentions(fields, f.erased) {
+			return nil
+		}
+		found = append(found, h)
+		if holds && crmID != "" {
+			f.crm[CRMRecord{Sink: sink, Object: object, ID: crmID, Holds: true}] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return false, err
+	}
+	at.done += tag.RowsAffected()
+	more := tag.RowsAffected() == rowsPerStep
+	if f.DryRun {
+		f.done.Records += int64(len(found))
+		return more, nil
+	}
+	if len(found) == 0 {
+		return more, nil
+	}
+	var changed int64
+	err = f.change(ctx, func(tx pgx.Tx) error {
+		changed = 0
+		batch := &pgx.Batch{}
+		var sinks []string
+		for _, h := range found {
+			did, err := f.eraseRecord(ctx, tx, batch, h.record, h.keys)
+			if err != nil {
+				return fmt.Errorf("record %s: %w", h.record, err)
+			}
+			if did {
+				changed++
+				sinks = append(sinks, h.sink)
+			}
+		}
+		// Whoever has read such a record must not write it again.
+		batch.Queue(`UPDATE sinks SET epoch = epoch + 1 WHERE name = ANY($1)`, sinks)
+		return tx.SendBatch(ctx, batch).Close()
+	})
+	f.done.Records += changed
+	return more, err
+}
+
+// eraseRecord locks a record, so that its present state counts, and queues what is to
+// become of it.
+func (f *forgetting) eraseRecord(ctx context.Context, tx pgx.Tx, batch *pgx.Batch, id uuid.UUID, keys []string) (bool, error) {
+	var fieldsText, linksText []byte
+	err := tx.QueryRow(ctx, `SELECT fields::text, links::text FROM records WHERE id = $1 FOR UPDATE`, id).Scan(&fieldsText, &linksText)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	fields, err := decodeFields(fieldsText)
+	if err != nil {
+		return false, err
+	}
+	links, err := decodeLinks(linksText)
+	if err != nil {
+		return false, err
+	}
+	whole := len(keys) > 0 || f.Address.in(fieldsText)
+	changed := whole
+	for _, field := range fields {
+		if field.Rule != ruleErased && (whole || f.erased[field.Version.Event] || f.erased[field.AckedAt.Event]) {
+			field.erase()
+			changed = true
+		}
+	}
+	for name, link := range links {
+		if f.Address.in([]byte(link.Key)) {
+			delete(links, name)
+			changed = true
+		}
+	}
+	if changed {
+		batch.Queue(`UPDATE records SET fields = $2, links = $3, updated_at = now() WHERE id = $1`, id, encodeFields(fields), encodeLinks(links))
+		batch.Queue(`DELETE FROM record_keys WHERE record_id = $1 AND value = ANY($2)`, id, keys)
+	}
+	return changed, nil
+}
+
+// ruleErased stands for the rule of a field that is erased.
+const ruleErased = "erased"
+
+// erase leaves of a field which event was the newest, so that an older one does not
+// decide it, and nothing to send.
+func (f *Field) erase() {
+	f.Wanted, f.Acked = NewValue(nil), NewValue(nil)
+	f.AckedAt, f.Refused, f.Rule = f.Version, true, ruleErased
+}
+
+// mentions reports whether a text has one of the ids in quotes.
+func mentions(text []byte, ids map[uuid.UUID]bool) bool {
+	const size = 36
+	if len(ids) == 0 {
+		return false
+	}
+	for {
+		quote := bytes.IndexByte(text, '"')
+		if quote < 0 {
+			return false
+		}
+		text = text[quote+1:]
+		if len(text) <= size || text[size] != '"' || text[8] != '-' {
+			continue
+		}
+		if id, err := uuid.ParseBytes(text[:size]); err == nil && ids[id] {
+			return true
+		}
+	}
+}
+
+// stepJobs takes the person out of what River keeps of failed attempts. How many
+// there were stays: the pause before the next one depends on it.
+func (f *forgetting) stepJobs(ctx context.Context, at *place) (bool, error) {
+	rows, err := f.pool.Query(ctx, `
+		SELECT id, CASE WHEN kind = $3 THEN args::text END, errors::text FROM (SELECT * FROM river_job WHERE id > $1 ORDER BY id LIMIT $2) j ORDER BY id`, at.job, rowsPerStep, JobKind)
+	if err != nil {
+		return false, err
+	}
+	var jobs []int64
+	var args, failures pgtype.DriverBytes
+	tag, err := pgx.ForEachRow(rows, []any{&at.job, &args, &failures}, func() error {
+		if failures != nil && (f.Address.in(failures) || mentions(args, f.erased)) {
+			jobs = append(jobs, at.job)
+		}
+		return nil
+	})
+	if err != nil {
+		return false, err
+	}
+	if len(jobs) > 0 {
+		if err := f.change(ctx, func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, `
+				UPDATE river_job SET errors = ARRAY(
+					SELECT e || jsonb_build_object('error', $2::text, 'trace', '') FROM unnest(errors) WITH ORDINALITY AS u(e, n) ORDER BY n)
+				WHERE id = ANY($1)`, jobs, ReasonErased)
+			return err
+		}); err != nil {
+			return false, err
+		}
+	}
+	at.done += tag.RowsAffected()
+	f.done.Jobs += int64(len(jobs))
+	return tag.RowsAffected() == rowsPerStep, nil
+}
+
+// replays takes the person out of what was asked for in replays.
+func (f *forgetting) replays(ctx context.Context) error {
+	rows, err := f.pool.Query(ctx, `SELECT id, selection::text FROM replays`)
+	if err != nil {
+		return err
+	}
+	var ids []int64
+	var id int64
+	var selection pgtype.DriverBytes
+	if _, err := pgx.ForEachRow(rows, []any{&id, &selection}, func() error {
+		if f.Address.in(selection) {
+			ids = append(ids, id)
+		}
+		return nil
+	}); err != nil || len(ids) == 0 {
+		return err
+	}
+	_, err = f.pool.Exec(ctx, `UPDATE replays SET selection = '{"erased": true}' WHERE id = ANY($1)`, ids)
+	return err
+}

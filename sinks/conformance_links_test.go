@@ -1,0 +1,175 @@
+package sinks
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"partnersync/sinks/sandbox"
+)
+
+// tied reports whether a record is linked to another.
+func (w *world) tied(tb testing.TB, id, parent string) bool {
+	tb.Helper()
+	if w.c.linkedBy == "" {
+		for _, l := range w.Links(w.c.name) {
+			if l.FromID == id && l.ToID == parent || l.FromID == parent && l.ToID == id {
+				return true
+			}
+		}
+		return false
+	}
+	return spelt(w.record(tb, id))[w.c.linkedBy] == parent
+}
+
+func (c *crm) link(from, to string) LinkRow {
+	return LinkRow{
+		Trace: from + to, From: Ref{Object: c.object, Property: c.key, ID: from}, To: Ref{Object: c.parent, Property: c.parentKey, ID: to}, As: c.as,
+	}
+}
+
+func TestConformLinks(t *testing.T) {
+	t.Parallel()
+	eachCRM(t, func(t *testing.T, c *crm) {
+		w := c.open(t, sandbox.Options{}, "")
+		made := w.sink.Write(within(t), Upsert, c.rows(3))
+		one, two := w.company("ACC-1"), w.company("ACC-2")
+		lacking := c.link(made[2].ID, "")
+		got := w.sink.Link(within(t), []LinkRow{c.link(made[0].ID, one), c.link(made[1].ID, two), lacking})
+		if diff := cmp.Diff([]Class{OK, OK, Rejected}, classesOf(got)); diff != "" {
+			t.Fatalf("%s\n%+v", diff, got)
+		}
+		if !w.tied(t, made[0].ID, one) || !w.tied(t, made[1].ID, two) {
+			t.Error("the links were not made")
+		}
+		if r := w.sink.Link(within(t), []LinkRow{c.link(made[0].ID, one)})[0]; r.Class != OK {
+			t.Errorf("once more: %+v", r)
+		}
+		gone := one[:len(one)-2] + "zz"
+		if r := w.sink.Link(within(t), []LinkRow{c.link(made[0].ID, gone)})[0]; r.Class != Rejected || r.Sent {
+			t.Errorf("to what is not there: %+v", r)
+		}
+		if !w.sink.Supports(Unlink) {
+			if c.name != "attio" {
+				t.Error("it cannot unlink")
+			}
+			return
+		}
+		away := c.link(made[1].ID, two)
+		away.Remove = true
+		if r := w.sink.Link(within(t), []LinkRow{away})[0]; r.Class != OK || w.tied(t, made[1].ID, two) {
+			t.Errorf("unlinked: %+v", r)
+		}
+		// Where a link replaces the former one, its removal in the same call must not undo it.
+		former := c.link(made[0].ID, one)
+		former.Remove = true
+		if !w.sink.Replaces(former) {
+			return
+		}
+		both := w.sink.Link(within(t), []LinkRow{c.link(made[0].ID, two), former})
+		if diff := cmp.Diff([]Class{OK, OK}, classesOf(both)); diff != "" || !w.tied(t, made[0].ID, two) {
+			t.Errorf("%s\n%+v %v", diff, both, spelt(w.record(t, made[0].ID)))
+		}
+	})
+}
+
+// Links that go along with the row, by known ids.
+func TestConformLinksOfARow(t *testing.T) {
+	t.Parallel()
+	eachCRM(t, func(t *testing.T, c *crm) {
+		w := c.open(t, sandbox.Options{}, "")
+		company := w.company("ACC-1")
+		for _, op := range []Operation{Create, Upsert, Update} {
+			byID, _ := w.sink.Description().CarriesLinks(op)
+			row := c.row(string(op))
+			if op == Update {
+				row.ID = w.sink.Write(within(t), Upsert, []Row{row})[0].ID
+			}
+			row.Links = []RowLink{{Object: c.parent, ID: company, As: c.as}}
+			if c.name == "hubspot" && op == Create {
+				row.Object, row.Property, row.Values = "contacts", "", map[string]any{"email": "a@acme.test"}
+			}
+			r := w.sink.Write(within(t), op, []Row{row})[0]
+			if r.Class != OK || r.Unlinked == byID {
+				t.Errorf("%s: %+v", op, r)
+			}
+			if byID && !w.tied(t, max(r.ID, row.ID), company) {
+				t.Errorf("%s: the link is not there", op)
+			}
+			row.Links[0].ID, row.Links[0].Required, row.Key = "", true, row.Key+"-2"
+			if r := w.sink.Write(within(t), op, []Row{row})[0]; !c.byKey && (r.Class != Rejected || !r.Unlinked || r.Status != 0) {
+				t.Errorf("%s with a link that cannot go along: %+v", op, r)
+			}
+		}
+		if byID, _ := w.sink.Description().CarriesLinks(Upsert); !byID && c.linkedBy != "" {
+			t.Error("it can carry links")
+		}
+	})
+}
+
+// Parents that the CRM finds by our key, in the call that writes the record.
+func TestConformParentsByKey(t *testing.T) {
+	t.Parallel()
+	eachCRM(t, func(t *testing.T, c *crm) {
+		w := c.open(t, sandbox.Options{}, "")
+		if _, byKey := w.sink.Description().CarriesLinks(Upsert); byKey != c.byKey {
+			t.Fatalf("by key: %v", byKey)
+		}
+		company := w.company("ACC'1")
+		rows := c.rows(4)
+		for i := range rows {
+			rows[i].Links = []RowLink{{Object: c.parent, Property: c.parentKey, Key: "ACC'1", As: c.as}}
+		}
+		rows[2].Links[0].Key = "ACC-unknown"
+		rows[3].Links[0].Key, rows[3].Links[0].Required = "ACC-unknown", true
+		got := w.sink.Write(within(t), Upsert, rows)
+		if !c.byKey {
+			if diff := cmp.Diff([]Class{OK, OK, OK, Rejected}, classesOf(got)); diff != "" || !got[0].Unlinked || !got[3].Unlinked {
+				t.Errorf("%s\n%+v", diff, got)
+			}
+			return
+		}
+		if diff := cmp.Diff([]Class{OK, OK, OK, Rejected}, classesOf(got)); diff != "" {
+			t.Fatalf("%s\n%+v", diff, got)
+		}
+		if got[0].Unlinked || got[1].Unlinked || !got[2].Unlinked || !got[3].Unlinked {
+			t.Errorf("%+v", got)
+		}
+		for _, r := range got[:2] {
+			if !w.tied(t, r.ID, company) {
+				t.Errorf("%s is not linked: %v", r.ID, spelt(w.record(t, r.ID)))
+			}
+		}
+		// A row that is bad in itself is refused for that, with or without links.
+		bad := c.row("bad")
+		bad.Values[c.choice] = c.bad
+		bad.Links = []RowLink{{Object: c.parent, Property: c.parentKey, Key: "ACC'1", As: c.as}}
+		if r := w.sink.Write(within(t), Upsert, []Row{bad})[0]; r.Class != Rejected || r.Unlinked {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
+// A link for which no field is known says so.
+func TestConformLinkWithoutAField(t *testing.T) {
+	t.Parallel()
+	eachCRM(t, func(t *testing.T, c *crm) {
+		w := c.open(t, sandbox.Options{}, "")
+		if c.name == "hubspot" || c.name == "salesforce" {
+			return // the one has a default for every two objects, the other names the lookup after the object
+		}
+		link := c.link("1", "2")
+		link.To.Object = "planets"
+		r := w.sink.Link(within(t), []LinkRow{link})[0]
+		if r.Class != Rejected || r.Status != 0 || len(r.Message) < 40 {
+			t.Errorf("%+v", r)
+		}
+		row := c.row("1")
+		row.Links = []RowLink{{Object: "planets", ID: "7"}}
+		want := "the request cannot be made: a member of the body has no name; a link has one in `as`"
+		op := Create
+		if r := w.sink.Write(within(t), op, []Row{row})[0]; r.Class != Rejected || r.Message != want {
+			t.Errorf("%+v", r)
+		}
+	})
+}
