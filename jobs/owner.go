@@ -54,7 +54,7 @@ type item struct {
 // cached is how many records an owner keeps in memory, at some 3 kB each. Those that
 // events come for again and again are few; the others cost a query that a whole cycle
 // shares.
-const cached = 5_000
+const cached = 2_000
 
 // settling stands for the holder of a record whose last request may still take effect.
 var settling = &cycle{}

@@ -142,7 +142,7 @@ func (b *budget) correct(a *answer, now time.Time) {
 	}
 	read := func(e extract) (int, bool) {
 		n, err := strconv.Atoi(strings.TrimSpace(e.one(a, a.tree, "")))
-		return n, err == nil && n >= 0 && n <= math.MaxInt32
+		return max(n, 0), err == nil && n <= math.MaxInt32
 	}
 	left, known := read(b.rules.Left)
 	of, total := read(b.rules.Of)

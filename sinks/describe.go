@@ -13,15 +13,20 @@ func (d *Description) Secrets() []secret.String { return slices.Clone(d.secrets)
 // LeastTime is the least time that writing so many rows takes under the limits
 // of the target, each request full.
 func (d *Description) LeastTime(rows int64) time.Duration {
-	most := int64(1)
+	most, steps := int64(1), []Operation{Upsert}
 	for _, o := range d.operations[Upsert] {
 		most = max(most, int64(o.rows))
+		if o.through {
+			steps = []Operation{Find, Update}
+		}
 	}
 	requests := (rows + most - 1) / most
 	var least time.Duration
 	for _, l := range d.limits {
-		if len(l.Operations) == 0 || slices.Contains(l.Operations, Upsert) {
-			least = max(least, time.Duration(float64(requests)/float64(l.Requests)*float64(l.Per)))
+		for _, op := range steps {
+			if len(l.Operations) == 0 || slices.Contains(l.Operations, op) {
+				least = max(least, time.Duration(float64(requests)/float64(l.Requests)*float64(l.Per)))
+			}
 		}
 	}
 	return least

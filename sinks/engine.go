@@ -67,15 +67,23 @@ func (s *Sink) Supports(op Operation) bool { return s.desc.Supports(op) }
 // Close drops idle connections. Write must not be called after it.
 func (s *Sink) Close() { s.client.close() }
 
-// MaxRows is how many rows one Write of the operation should have at most.
+// MaxRows is how many rows one request of the operation takes at most.
 func (s *Sink) MaxRows(op Operation) int {
 	most := 1
-	for i, o := range s.desc.operations[op] {
-		if i == 0 || o.rows < most {
-			most = o.rows
-		}
+	for _, o := range s.desc.operations[op] {
+		most = max(most, o.rows)
 	}
 	return most
+}
+
+// MaxRowsOf is how many rows of its group (see Group) one Write with the row should
+// have at most: it may take another way of its operation than other rows do.
+func (s *Sink) MaxRowsOf(row Row) int {
+	op, _ := s.Group(row)
+	if way, _ := s.desc.way(op, &unit{row: &row}); way != nil {
+		return way.rows
+	}
+	return 1
 }
 
 // Concurrency is how many Writes may run at the same time.
@@ -127,7 +135,7 @@ func linkOperation(row LinkRow) Operation {
 
 // Write carries out the operation for the rows and returns one result for
 // each, in their order. It sends one request where the rows agree (see Group),
-// are no more than MaxRows, and the target refuses none of them as a batch. It
+// are no more than MaxRowsOf, and the target refuses none of them as a batch. It
 // waits up to two seconds for the limits of the target, and never retries what
 // may have had an effect. A context that ends gives Network or Timeout.
 func (s *Sink) Write(ctx context.Context, op Operation, rows []Row) []Result {

@@ -16,7 +16,7 @@ type filterFlags struct {
 	Source  string `help:"Events of this source."`
 	Type    string `help:"Events of this type, such as deal.updated."`
 	Entity  string `help:"Events about this thing, such as deal:deal_123."`
-	Status  string `help:"Events of this status." enum:"stored,unmapped,ignored,malformed," default:""`
+	Status  string `help:"Events of this status." enum:"stored,unmapped,ignored,malformed,erased," default:""`
 	Outcome string `help:"Events with this outcome." enum:"open,dead,delivered,stale,unchanged,skipped," default:""`
 	Sink    string `help:"Events to this sink."`
 	Mapping string `help:"Events that this mapping delivers."`

@@ -37,6 +37,7 @@ type commands struct {
 	Why     whyCmd     `cmd:"" help:"Tell of each field of a CRM record where its value comes from."`
 	Dead    deadCmd    `cmd:"" help:"Group the deliveries that are dead by their cause."`
 	Replay  replayCmd  `cmd:"" help:"Deliver stored events again, with the mappings of today."`
+	Forget  forgetCmd  `cmd:"" help:"Erase the data of a person, by the e-mail address."`
 	Ledger  ledgerCmd  `cmd:"" help:"Account for every route: accepted is delivered, unchanged, stale, skipped, dead and open."`
 	Sinks   sinksCmd   `cmd:"" help:"Show, stop and resume sinks."`
 	Send    sendCmd    `cmd:"" help:"Post sample events, or a file, at a receiver."`

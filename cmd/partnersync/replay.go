@@ -59,6 +59,9 @@ func (c replayCmd) Run(ctx context.Context, cli *commands, s streams) error {
 			return nil
 		}
 		if len(plan.Routes) == 0 {
+			if plan.Erased > 0 {
+				return fmt.Errorf("nothing to replay: erased, since a person is forgotten: %s", plural(int(plan.Erased), "event"))
+			}
 			return errors.New("nothing to replay")
 		}
 		if spec.Generation, err = l.Generation(ctx, cfg.Hash, operator()); err != nil {

@@ -182,6 +182,7 @@ func (r *Report) judge() {
 	least(r.Receive, formOurs, "receiving, against plain River", 4)
 	most("receiving, p99", r.Receive.form(formOurs).Answer, p99, 30)
 	least(r.Work, formOurs, "working, against plain River", 2)
+	least(r.Work, formOurs100, "the same with events_per_job: 100", 2)
 	most("at a steady rate, time to answer, p50", r.Steady.form(formOurs).Answer, p50, 5)
 	most("at a steady rate, received to the CRM's answer, p50", r.Steady.form(formOurs).Delivery, p50, 20)
 	least(r.Together, formOurs, "everything at once, against plain River", 3)

@@ -33,8 +33,8 @@ func ParseAddress(text string) (Address, error) {
 
 func compared(text string) Address { return Address(strings.ToLower(norm.NFC.String(text))) }
 
-// in reports whether a text holds the address.
-func (a Address) in(text []byte) bool {
+// In reports whether a text holds the address, in whatever form JSON, URLs and HTML give it.
+func (a Address) In(text []byte) bool {
 	for _, b := range addressesIn(text) {
 		if a == b {
 			return true
@@ -44,7 +44,7 @@ func (a Address) in(text []byte) bool {
 }
 
 // layers is how many encodings may lie over each other, such as JSON in a string of JSON.
-const layers = 4
+const layers = 8
 
 // addressesIn returns what may be an e-mail address in a text: plain, or in JSON
 // with whatever escapes, percent-encoded, or as HTML. The text need not be well
@@ -53,20 +53,22 @@ const layers = 4
 func addressesIn(text []byte) []Address {
 	var found []Address
 	for range layers {
-		plain := text
-		if bytes.IndexByte(plain, '\\') >= 0 {
-			plain = unescaped(plain)
+		if bytes.IndexByte(text, '\\') >= 0 {
+			text = unescaped(text)
 		}
-		found = appendAddresses(found, plain)
-		text = plain
+		found = appendAddresses(found, text)
+		if bytes.IndexByte(text, '\\') >= 0 {
+			continue
+		}
+		size := len(text)
 		if bytes.IndexByte(text, '%') >= 0 {
 			text = percentDecoded(text)
 		}
 		if bytes.IndexByte(text, '&') >= 0 {
 			text = []byte(html.UnescapeString(string(text)))
 		}
-		if len(text) == len(plain) && bytes.IndexByte(text, '\\') < 0 {
-			break // every encoding is longer than what it stands for
+		if len(text) == size { // every encoding is longer than what it stands for
+			break
 		}
 	}
 	return found
@@ -112,7 +114,7 @@ func appendAddresses(found []Address, text []byte) []Address {
 			}
 			found = append(found, compared(local+"@"+domain))
 			// These may stand in a mailbox, but nearly always stand before one.
-			cut := strings.IndexAny(local, "=/|&?{}`*#!$^~%")
+			cut := strings.IndexAny(local, "=/|&?{}`#!$^~%")
 			if cut < 0 {
 				break
 			}
@@ -124,7 +126,7 @@ func appendAddresses(found []Address, text []byte) []Address {
 
 func inLocal(r rune, size int) bool {
 	if r < utf8.RuneSelf {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("!#$%&'*+/=?^_`{|}~.-", r)
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("!#$%&'+/=?^_`{|}~.-", r)
 	}
 	return foreign(r, size)
 }
@@ -166,7 +168,7 @@ func unescaped(text []byte) []byte {
 	return out
 }
 
-// percentDecoded takes one layer of percent-encoding off.
+// percentDecoded takes one layer of percent-encoding off, as of a form.
 func percentDecoded(text []byte) []byte {
 	out := make([]byte, 0, len(text))
 	for i := 0; i < len(text); i++ {
@@ -175,7 +177,11 @@ func percentDecoded(text []byte) []byte {
 			i += 2
 			continue
 		}
-		out = append(out, text[i])
+		if c := text[i]; c != '+' {
+			out = append(out, c)
+		} else {
+			out = append(out, ' ')
+		}
 	}
 	return out
 }

@@ -197,7 +197,7 @@ func (f *forgetting) stepEvents(ctx context.Context, at *place) (bool, error) {
 		at.id = e.id
 		if e.status == string(Erased) {
 			f.erased[e.id] = true // by a run that was cut short, perhaps
-		} else if erasure, ok := e.erasure(f.Address.in); ok {
+		} else if erasure, ok := e.erasure(f.Address.In); ok {
 			f.erased[e.id] = true
 			erasures = append(erasures, erasure)
 		}
@@ -257,8 +257,8 @@ func (f *forgetting) deliveries(ctx context.Context, first, last [16]byte, erasu
 	var sink, crmID string
 	var d told
 	_, err = pgx.ForEachRow(rows, []any{&event, &sink, &d.run, &d.mapping, &d.object, &d.key, &d.reason, &d.open, &d.erased, &crmID}, func() error {
-		named := f.Address.in([]byte(d.key))
-		if !d.erased && !named && !f.Address.in([]byte(d.reason)) {
+		named := f.Address.In([]byte(d.key))
+		if !d.erased && !named && !f.Address.In([]byte(d.reason)) {
 			return nil
 		}
 		d.event, d.sink = event, sink
@@ -285,11 +285,11 @@ func eventsOf(erasures []Erasure) uuids {
 func (f *forgetting) queueDeliveries(batch *pgx.Batch, list []told) {
 	for _, d := range list {
 		key, reason := d.key, d.reason
-		if f.Address.in([]byte(key)) {
+		if f.Address.In([]byte(key)) {
 			hash := keyedHash(f.secret, key)
 			key = "erased " + hex.EncodeToString(hash[:8])
 		}
-		if d.erased && (reason != "" || d.open) || f.Address.in([]byte(reason)) {
+		if d.erased && (reason != "" || d.open) || f.Address.In([]byte(reason)) {
 			reason = ReasonErased
 		}
 		batch.Queue(`
@@ -312,7 +312,7 @@ func (f *forgetting) routes(ctx context.Context, first, last [16]byte, erasures 
 	var sink string
 	var r told
 	_, err = pgx.ForEachRow(rows, []any{&event, &sink, &r.run, &r.reason, &r.erased}, func() error {
-		if r.erased || f.Address.in([]byte(r.reason)) {
+		if r.erased || f.Address.In([]byte(r.reason)) {
 			list = append(list, told{event: event, sink: sink, run: r.run})
 		}
 		return nil
@@ -341,12 +341,12 @@ func (f *forgetting) stepRecords(ctx context.Context, at *place) (bool, error) {
 	tag, err := pgx.ForEachRow(rows, []any{&at.id, &sink, &object, &crmID, &fields, &links, &keys}, func() error {
 		h := held{record: at.id, sink: sink}
 		for _, k := range keys {
-			if f.Address.in([]byte(k)) {
+			if f.Address.In([]byte(k)) {
 				h.keys = append(h.keys, k)
 			}
 		}
-		holds := len(h.keys) > 0 || f.Address.in(fields)
-		if !holds && !f.Address.in(links) && !mentions(fields, f.erased) {
+		holds := len(h.keys) > 0 || f.Address.In(fields)
+		if !holds && !f.Address.In(links) && !mentions(fields, f.erased) {
 			return nil
 		}
 		found = append(found, h)
@@ -409,7 +409,7 @@ func (f *forgetting) eraseRecord(ctx context.Context, tx pgx.Tx, batch *pgx.Batc
 	if err != nil {
 		return false, err
 	}
-	whole := len(keys) > 0 || f.Address.in(fieldsText)
+	whole := len(keys) > 0 || f.Address.In(fieldsText)
 	changed := whole
 	for _, field := range fields {
 		if field.Rule != ruleErased && (whole || f.erased[field.Version.Event] || f.erased[field.AckedAt.Event]) {
@@ -418,7 +418,7 @@ func (f *forgetting) eraseRecord(ctx context.Context, tx pgx.Tx, batch *pgx.Batc
 		}
 	}
 	for name, link := range links {
-		if f.Address.in([]byte(link.Key)) {
+		if f.Address.In([]byte(link.Key)) {
 			delete(links, name)
 			changed = true
 		}
@@ -465,14 +465,16 @@ func mentions(text []byte, ids map[uuid.UUID]bool) bool {
 // there were stays: the pause before the next one depends on it.
 func (f *forgetting) stepJobs(ctx context.Context, at *place) (bool, error) {
 	rows, err := f.pool.Query(ctx, `
-		SELECT id, CASE WHEN kind = $3 THEN args::text END, errors::text FROM (SELECT * FROM river_job WHERE id > $1 ORDER BY id LIMIT $2) j ORDER BY id`, at.job, rowsPerStep, JobKind)
+		SELECT id, CASE WHEN kind = $3 THEN args::text END,
+			CASE WHEN EXISTS (SELECT FROM unnest(errors) e WHERE e ->> 'error' <> $4) THEN errors::text END
+		FROM (SELECT * FROM river_job WHERE id > $1 ORDER BY id LIMIT $2) j ORDER BY id`, at.job, rowsPerStep, JobKind, ReasonErased)
 	if err != nil {
 		return false, err
 	}
 	var jobs []int64
 	var args, failures pgtype.DriverBytes
 	tag, err := pgx.ForEachRow(rows, []any{&at.job, &args, &failures}, func() error {
-		if failures != nil && (f.Address.in(failures) || mentions(args, f.erased)) {
+		if failures != nil && (f.Address.In(failures) || mentions(args, f.erased)) {
 			jobs = append(jobs, at.job)
 		}
 		return nil
@@ -506,7 +508,7 @@ func (f *forgetting) replays(ctx context.Context) error {
 	var id int64
 	var selection pgtype.DriverBytes
 	if _, err := pgx.ForEachRow(rows, []any{&id, &selection}, func() error {
-		if f.Address.in(selection) {
+		if f.Address.In(selection) {
 			ids = append(ids, id)
 		}
 		return nil

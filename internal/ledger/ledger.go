@@ -29,10 +29,11 @@ func New(pool *pgxpool.Pool) *Ledger { return &Ledger{pool} }
 
 // AfterConnect prepares a connection; it is for the AfterConnect of a pool's config. All
 // that a running process asks for is found by an index. But Postgres plans by how large
-// the tables were when it looked last, and while a queue fills it would go on reading
-// whole tables that were small then.
+// the tables were when it looked last, so while a queue fills it would go on reading
+// whole tables that were small then, and it would make a new plan for each short list.
 func AfterConnect(ctx context.Context, conn *pgx.Conn) error {
-	if _, err := conn.Exec(ctx, `SET enable_seqscan = off`); err != nil {
+	_, err := conn.Exec(ctx, `SELECT set_config('enable_seqscan', 'off', false), set_config('plan_cache_mode', 'force_generic_plan', false)`)
+	if err != nil {
 		return fmt.Errorf("prepare a connection: %w", err)
 	}
 	return nil

@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// lock keeps other processes out until the file is closed. The file stays: removing
+// lock keeps other processes out until unlock. The file stays: removing
 // it would let two owners hold locks of two files of that name.
 func lock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -24,4 +24,10 @@ func lock(path string) (*os.File, error) {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
 	return f, nil
+}
+
+// unlock does not leave it to the close: a process that is being started has a copy of
+// the file for a moment.
+func unlock(f *os.File) error {
+	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
 }

@@ -8,9 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -99,7 +96,7 @@ func Open(o Options) (*Spool, error) {
 	s := &Spool{options: o, create: create, out: bufio.NewWriterSize(nil, 64<<10)}
 	if err := s.open(); err != nil {
 		if s.lock != nil {
-			_ = s.lock.Close()
+			_ = unlock(s.lock)
 		}
 		return nil, fmt.Errorf("spool %q: %w", o.Dir, plain(err))
 	}
@@ -240,103 +237,13 @@ func (s *Spool) Close() error {
 	if s.active != nil {
 		_ = s.active.Close() // all of it is on disk
 	}
-	return s.lock.Close()
+	return unlock(s.lock)
 }
 
 const (
 	suffix      = ".spool"
 	asideSuffix = ".corrupt"
 )
-
-func (s *Spool) open() error {
-	if err := os.MkdirAll(s.options.Dir, 0o700); err != nil {
-		return err
-	}
-	// A directory that is new must be found again too.
-	if err := syncDir(filepath.Dir(filepath.Clean(s.options.Dir))); err != nil {
-		return err
-	}
-	var err error
-	if s.lock, err = lock(filepath.Join(s.options.Dir, "lock")); err != nil {
-		return err
-	}
-	s.metrics = newMetrics(s.options.Registerer, s)
-	entries, err := os.ReadDir(s.options.Dir) // in order of their names
-	if err != nil {
-		return err
-	}
-	var found []uint64
-	for _, e := range entries {
-		name, isSegment := strings.CutSuffix(e.Name(), suffix)
-		number, err := strconv.ParseUint(strings.TrimSuffix(name, asideSuffix), 10, 64)
-		if err != nil {
-			continue
-		}
-		// The name of one that was set aside is not given again.
-		s.last = max(s.last, number)
-		if isSegment {
-			found = append(found, number)
-		}
-	}
-	slices.Sort(found)
-	for i, number := range found {
-		if err := s.restore(number, i == len(found)-1); err != nil {
-			return err
-		}
-	}
-	if n := s.Len(); n > 0 {
-		s.options.Logger.Info("the spool holds events", "events", n, "bytes", s.bytes.Load())
-	}
-	return nil
-}
-
-// restore reads a segment that another process has left.
-func (s *Spool) restore(number uint64, newest bool) error {
-	g := &segment{number: number, path: s.path(number, suffix), next: prefaceSize}
-	data, err := os.ReadFile(g.path)
-	if err != nil {
-		return err
-	}
-	g.size = int64(len(data))
-	key, ok := readPreface(data)
-	if !ok && newest && len(data) <= prefaceSize {
-		return os.Remove(g.path) // its beginning was cut off, so nothing was ever in it
-	}
-	g.key = key
-	if !ok {
-		s.damaged(g, len(data))
-		return s.retire(g)
-	}
-	for at := int64(min(len(data), prefaceSize)); at < g.size; {
-		r, skipped, ok := key.find(data[at:])
-		if !ok && newest && key.torn(data[at:]) {
-			s.options.Logger.Warn("the last write to the spool was cut off; it was not acknowledged", "segment", g.path, "bytes", skipped)
-			if err := truncate(g.path, at); err != nil {
-				return err
-			}
-			g.size = at
-			break
-		}
-		if skipped > 0 {
-			s.damaged(g, skipped)
-		}
-		if !ok {
-			break
-		}
-		if len(s.segments) == 0 && g.left == 0 {
-			s.oldest.Store(r.At.UnixNano())
-		}
-		g.left++
-		at += int64(skipped) + r.Size()
-	}
-	if g.left == 0 {
-		return s.retire(g)
-	}
-	s.segments = append(s.segments, g)
-	s.events.Add(g.left)
-	s.bytes.Add(g.size)
-	return nil
-}
 
 // begin makes a new segment the active one.
 func (s *Spool) begin() error {
@@ -484,27 +391,6 @@ func create(path string) (file, error) {
 		return nil, err // not f: a nil *os.File is no nil file
 	}
 	return f, nil
-}
-
-func truncate(path string, size int64) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := f.Truncate(size); err != nil {
-		return err
-	}
-	return f.Sync()
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // plain leaves the operation and the path out of an error of the file system.
