@@ -55,9 +55,8 @@ func TestStaticCredentials(t *testing.T) {
 // issuer gives out tokens and counts how often it was asked.
 type issuer struct {
 	*target
-	asked  atomic.Int64
-	reply  func(n int64, form url.Values) (int, string)
-	issued sync.Map
+	asked atomic.Int64
+	reply func(n int64, form url.Values) (int, string)
 }
 
 func newIssuer(t *testing.T, reply func(n int64, form url.Values) (int, string)) *issuer {

@@ -33,6 +33,7 @@ type crm struct {
 	unnamed     bool                          // the CRM does not tell which field is required
 	silent      bool                          // an upsert does not tell whether it made the record
 	oauth       bool                          // tokens are fetched
+	caseless    bool                          // keys that differ in nothing but their case are one
 
 	parent, parentKey string // what a record can be linked to
 	parentValues      map[string]any
@@ -80,7 +81,7 @@ func crms() []*crm {
 			},
 		},
 		{
-			name: "dataverse", oauth: true, api: "/api/",
+			name: "dataverse", oauth: true, caseless: true, api: "/api/",
 			config: "auth: {tenant: acme, client_id: " + clientID + ", client_secret: " + clientKey + ", token_url: \"URL/{auth.tenant}/oauth2/v2.0/token\"}\n",
 			object: "contacts", key: "new_partnerkey", field: "jobtitle", required: "new_tier", choice: "preferredcontactmethodcode", bad: int64(9),
 			allowed: []string{"1", "2", "3", "4", "5"},
@@ -95,7 +96,7 @@ func crms() []*crm {
 			},
 		},
 		{
-			name: "hubspot", config: "auth: {token: " + static + "}\nsettings: {api_version: 2026-09}\n",
+			name: "hubspot", caseless: true, config: "auth: {token: " + static + "}\nsettings: {api_version: 2026-09}\n",
 			object: "orders", key: "partner_key", field: "memo", required: "title", choice: "tier", bad: "bronze", allowed: []string{"gold", "silver"},
 			values: func(n string) map[string]any {
 				return map[string]any{"title": "Order " + n, "memo": "call"}
@@ -121,7 +122,7 @@ func crms() []*crm {
 			custom: map[string][]sandbox.Property{"pipedrive/deals": {{Name: hexKey}}, "pipedrive/organizations": {{Name: hexParent}}},
 		},
 		{
-			name: "salesforce", oauth: true, api: "/data/",
+			name: "salesforce", oauth: true, caseless: true, api: "/data/",
 			config: "auth: {client_id: " + clientID + ", client_secret: " + clientKey + "}\n",
 			object: "Contact", key: "Partner_Key__c", field: "Title", required: "LastName", choice: "Tier__c", bad: "bronze",
 			values: func(n string) map[string]any {
@@ -135,7 +136,7 @@ func crms() []*crm {
 			},
 		},
 		{
-			name: "zoho", oauth: true, api: "/crm/",
+			name: "zoho", oauth: true, caseless: true, api: "/crm/",
 			config: "auth: {client_id: " + clientID + ", client_secret: " + clientKey + ", refresh_token: " + renewal + ", token_url: URL/oauth/v2/token}\n",
 			object: "Contacts", key: "Partner_Key", field: "Title", required: "Last_Name", choice: "Tier", bad: "bronze", allowed: []string{"gold", "silver"},
 			values: func(n string) map[string]any {
@@ -301,12 +302,6 @@ func (w *world) record(tb testing.TB, id string) map[string]any {
 }
 
 func (w *world) count() int { return len(w.Records(w.c.name, w.c.object)) }
-
-// chunks is how many requests so many rows take.
-func (w *world) chunks(op Operation, rows int) int {
-	most := w.sink.MaxRows(op)
-	return (rows + most - 1) / most
-}
 
 // secrets must not be in any message.
 func leaks(text string) string {

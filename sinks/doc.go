@@ -6,5 +6,6 @@
 // limits, the HTTP client and the reading of answers.
 //
 // It never knows a target by name, never retries what may have had an effect, never follows a redirect, never keeps
-// state across processes, and knows neither the queue nor the database: what to do about a class is the caller's.
+// state across processes but what its caller's TokenStore holds, and knows neither the queue nor the database: what to do
+// about a class is the caller's.
 package sinks

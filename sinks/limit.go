@@ -2,7 +2,6 @@ package sinks
 
 import (
 	"context"
-	"net/http"
 	"slices"
 	"strconv"
 	"sync"
@@ -172,7 +171,7 @@ func (l *limiter) heed(d *Description, a *answer) {
 	l.budget.correct(a, l.now())
 	for i := range d.reports {
 		r := &d.reports[i]
-		left, err := strconv.Atoi(a.header.Get(http.CanonicalHeaderKey(r.Remaining)))
+		left, err := strconv.Atoi(a.header.Get(r.Remaining))
 		if err != nil || left > r.Below {
 			continue
 		}

@@ -53,7 +53,7 @@ func chooseAccount(data string) (account, error) {
 			return account{name, &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, nil
 		}
 	}
-	return account{}, errors.New("Postgres does not run as root, and there is no user postgres or nobody to run it as: make one, or set DATABASE_URL")
+	return account{}, errors.New("no user postgres or nobody to run Postgres as, which refuses root: make one, or set DATABASE_URL")
 }
 
 // own gives path to the account.
