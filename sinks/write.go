@@ -322,6 +322,10 @@ func (s *Sink) observe(req *request, class Class, status int, took time.Duration
 
 // try sends the request once and reads the answer.
 func (s *Sink) try(ctx context.Context, req *request, header http.Header, base string) (*answer, *outcome) {
+	// The timer of a process that was frozen meanwhile may not have gone off yet.
+	if over, ok := ctx.Deadline(); ok && !time.Now().Before(over) {
+		return nil, &outcome{stop: true, Result: Result{Class: Timeout, Code: "stopped", Message: "stopped before it was sent"}}
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.desc.timeout)
 	defer cancel()
 	target, host := req.url, s.desc.base.host

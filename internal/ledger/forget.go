@@ -1,12 +1,10 @@
 package ledger
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -65,7 +63,7 @@ const rowsPerStep = 1000
 // with the error; run again, it does the rest. It does not touch the CRMs.
 func (l *Ledger) Forget(ctx context.Context, p Person) (*Forgotten, error) {
 	f := &forgetting{Ledger: l, Person: p, erased: map[uuid.UUID]bool{}, crm: map[CRMRecord]bool{}}
-	err := f.run(ctx)
+	err := f.work(ctx)
 	f.done.CRM = make([]CRMRecord, 0, len(f.crm))
 	for r := range f.crm {
 		held := r
@@ -83,7 +81,7 @@ func (l *Ledger) Forget(ctx context.Context, p Person) (*Forgotten, error) {
 	return &f.done, nil
 }
 
-func (f *forgetting) run(ctx context.Context) error {
+func (f *forgetting) work(ctx context.Context) error {
 	var audit int64
 	if !f.DryRun {
 		var err error
@@ -155,7 +153,7 @@ func (f *forgetting) count(ctx context.Context, table string) (int64, error) {
 func (f *forgetting) begin(ctx context.Context) (audit int64, err error) {
 	secret := make([]byte, 32)
 	rand.Read(secret)
-	err = f.Ledger.run(func() error {
+	err = f.run(func() error {
 		return pgx.BeginFunc(ctx, f.pool, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, `INSERT INTO tombstone_key (secret) VALUES ($1) ON CONFLICT DO NOTHING`, secret); err != nil {
 				return err
@@ -181,7 +179,7 @@ func (f *forgetting) change(ctx context.Context, do func(tx pgx.Tx) error) error
 	if f.DryRun {
 		return nil
 	}
-	return f.Ledger.run(func() error { return pgx.BeginFunc(ctx, f.pool, do) })
+	return f.run(func() error { return pgx.BeginFunc(ctx, f.pool, do) })
 }
 
 // stepEvents erases the events of a stretch of ids, with what is said of them.
@@ -233,14 +231,17 @@ func (f *forgetting) stepEvents(ctx context.Context, at *place) (bool, error) {
 	return tag.RowsAffected() == rowsPerStep, nil
 }
 
-// told is what the ledger tells of a delivery, or with the first three of a route.
+// told is what the ledger tells of a delivery or, without mapping, object and key, of a route.
 type told struct {
-	event, sink  any
-	run          int32
-	mapping      string
-	object, key  string
-	reason       string
-	open, erased bool // erased: of an erased event
+	event   [16]byte
+	sink    string
+	run     int32
+	mapping string
+	object  string
+	key     string
+	reason  string
+	open    bool
+	erased  bool // the event is
 }
 
 // deliveries returns those of a stretch that say something of the person: all of the
@@ -253,18 +254,16 @@ func (f *forgetting) deliveries(ctx context.Context, first, last [16]byte, erasu
 		return nil, err
 	}
 	var list []told
-	var event [16]byte
-	var sink, crmID string
+	var crmID string
 	var d told
-	_, err = pgx.ForEachRow(rows, []any{&event, &sink, &d.run, &d.mapping, &d.object, &d.key, &d.reason, &d.open, &d.erased, &crmID}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&d.event, &d.sink, &d.run, &d.mapping, &d.object, &d.key, &d.reason, &d.open, &d.erased, &crmID}, func() error {
 		named := f.Address.In([]byte(d.key))
 		if !d.erased && !named && !f.Address.In([]byte(d.reason)) {
 			return nil
 		}
-		d.event, d.sink = event, sink
 		list = append(list, d)
 		if crmID != "" && (d.erased || named) {
-			f.crm[CRMRecord{Sink: sink, Object: d.object, ID: crmID, Holds: named}] = true
+			f.crm[CRMRecord{Sink: d.sink, Object: d.object, ID: crmID, Holds: named}] = true
 		}
 		return nil
 	})
@@ -308,157 +307,14 @@ func (f *forgetting) routes(ctx context.Context, first, last [16]byte, erasures 
 		return nil, err
 	}
 	var list []told
-	var event [16]byte
-	var sink string
 	var r told
-	_, err = pgx.ForEachRow(rows, []any{&event, &sink, &r.run, &r.reason, &r.erased}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&r.event, &r.sink, &r.run, &r.reason, &r.erased}, func() error {
 		if r.erased || f.Address.In([]byte(r.reason)) {
-			list = append(list, told{event: event, sink: sink, run: r.run})
+			list = append(list, r)
 		}
 		return nil
 	})
 	return list, err
-}
-
-// stepRecords erases what records hold of the person.
-func (f *forgetting) stepRecords(ctx context.Context, at *place) (bool, error) {
-	rows, err := f.pool.Query(ctx, `
-		SELECT r.id, r.sink, r.object, r.crm_id, r.fields::text, r.links::text,
-			ARRAY(SELECT k.value FROM record_keys k WHERE k.record_id = r.id AND k.value ~ '[@%\\&]')
-		FROM records r WHERE r.id > $1 ORDER BY r.id LIMIT $2`, at.id, rowsPerStep)
-	if err != nil {
-		return false, err
-	}
-	type held struct {
-		record uuid.UUID
-		sink   string
-		keys   []string // that hold the address
-	}
-	var found []held
-	var sink, object, crmID string
-	var fields, links pgtype.DriverBytes
-	var keys []string
-	tag, err := pgx.ForEachRow(rows, []any{&at.id, &sink, &object, &crmID, &fields, &links, &keys}, func() error {
-		h := held{record: at.id, sink: sink}
-		for _, k := range keys {
-			if f.Address.In([]byte(k)) {
-				h.keys = append(h.keys, k)
-			}
-		}
-		holds := len(h.keys) > 0 || f.Address.In(fields)
-		if !holds && !f.Address.In(links) && !mentions(fields, f.erased) {
-			return nil
-		}
-		found = append(found, h)
-		if holds && crmID != "" {
-			f.crm[CRMRecord{Sink: sink, Object: object, ID: crmID, Holds: true}] = true
-		}
-		return nil
-	})
-	if err != nil {
-		return false, err
-	}
-	at.done += tag.RowsAffected()
-	more := tag.RowsAffected() == rowsPerStep
-	if f.DryRun {
-		f.done.Records += int64(len(found))
-		return more, nil
-	}
-	if len(found) == 0 {
-		return more, nil
-	}
-	var changed int64
-	err = f.change(ctx, func(tx pgx.Tx) error {
-		changed = 0
-		batch := &pgx.Batch{}
-		var sinks []string
-		for _, h := range found {
-			did, err := f.eraseRecord(ctx, tx, batch, h.record, h.keys)
-			if err != nil {
-				return fmt.Errorf("record %s: %w", h.record, err)
-			}
-			if did {
-				changed++
-				sinks = append(sinks, h.sink)
-			}
-		}
-		// Whoever has read such a record must not write it again.
-		batch.Queue(`UPDATE sinks SET epoch = epoch + 1 WHERE name = ANY($1)`, sinks)
-		return tx.SendBatch(ctx, batch).Close()
-	})
-	f.done.Records += changed
-	return more, err
-}
-
-// eraseRecord locks a record, so that its present state counts, and queues what is to
-// become of it.
-func (f *forgetting) eraseRecord(ctx context.Context, tx pgx.Tx, batch *pgx.Batch, id uuid.UUID, keys []string) (bool, error) {
-	var fieldsText, linksText []byte
-	err := tx.QueryRow(ctx, `SELECT fields::text, links::text FROM records WHERE id = $1 FOR UPDATE`, id).Scan(&fieldsText, &linksText)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	fields, err := decodeFields(fieldsText)
-	if err != nil {
-		return false, err
-	}
-	links, err := decodeLinks(linksText)
-	if err != nil {
-		return false, err
-	}
-	whole := len(keys) > 0 || f.Address.In(fieldsText)
-	changed := whole
-	for _, field := range fields {
-		if field.Rule != ruleErased && (whole || f.erased[field.Version.Event] || f.erased[field.AckedAt.Event]) {
-			field.erase()
-			changed = true
-		}
-	}
-	for name, link := range links {
-		if f.Address.In([]byte(link.Key)) {
-			delete(links, name)
-			changed = true
-		}
-	}
-	if changed {
-		batch.Queue(`UPDATE records SET fields = $2, links = $3, updated_at = now() WHERE id = $1`, id, encodeFields(fields), encodeLinks(links))
-		batch.Queue(`DELETE FROM record_keys WHERE record_id = $1 AND value = ANY($2)`, id, keys)
-	}
-	return changed, nil
-}
-
-// ruleErased stands for the rule of a field that is erased.
-const ruleErased = "erased"
-
-// erase leaves of a field which event was the newest, so that an older one does not
-// decide it, and nothing to send.
-func (f *Field) erase() {
-	f.Wanted, f.Acked = NewValue(nil), NewValue(nil)
-	f.AckedAt, f.Refused, f.Rule = f.Version, true, ruleErased
-}
-
-// mentions reports whether a text has one of the ids in quotes.
-func mentions(text []byte, ids map[uuid.UUID]bool) bool {
-	const size = 36
-	if len(ids) == 0 {
-		return false
-	}
-	for {
-		quote := bytes.IndexByte(text, '"')
-		if quote < 0 {
-			return false
-		}
-		text = text[quote+1:]
-		if len(text) <= size || text[size] != '"' || text[8] != '-' {
-			continue
-		}
-		if id, err := uuid.ParseBytes(text[:size]); err == nil && ids[id] {
-			return true
-		}
-	}
 }
 
 // stepJobs takes the person out of what River keeps of failed attempts. How many

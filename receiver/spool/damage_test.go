@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -40,12 +41,13 @@ func TestTornAtEveryByte(t *testing.T) {
 	texts := []string{"first", "second", "", strings.Repeat("x", 50)}
 	data, ends := content(texts...)
 	for length := range len(data) {
-		want := 0
-		for want < len(ends) && ends[want] <= length {
-			want++
-		}
 		for _, zeros := range []int{0, 100} { // a loss of power may leave a file that was not filled
-			dir := leftBehind(t, append(slices.Clone(data[:length]), make([]byte, zeros)...))
+			torn := append(slices.Clone(data[:length]), make([]byte, zeros)...)
+			want := 0
+			for want < len(ends) && ends[want] <= len(torn) && bytes.Equal(torn[:ends[want]], data[:ends[want]]) {
+				want++ // a checksum may end with zeros
+			}
+			dir := leftBehind(t, torn)
 			r := opened(t, Options{Dir: dir})
 			if r.Len() != want {
 				t.Errorf("cut at %d: %d records, want %d", length, r.Len(), want)
