@@ -155,6 +155,7 @@ func (p *process) openDatabase(ctx context.Context, cfg *config.Config) error {
 		return errNoURL
 	}
 	pc.MaxConns = int32(cfg.Database.MaxConnections)
+	pc.AfterConnect = ledger.AfterConnect
 	if p.pool, err = pgxpool.NewWithConfig(ctx, pc); err != nil {
 		return fmt.Errorf("open the database: %w", err)
 	}

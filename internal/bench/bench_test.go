@@ -145,6 +145,12 @@ func TestRatioComparesNeighbours(t *testing.T) {
 	if diff := cmp.Diff(Ratio{Name: "ours / plain River", Median: 5, Least: 4, Most: 6}, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
+	ours, plain := windows(1), windows(1)
+	ours[0].events, ours[0].cost = 1000, map[string]time.Duration{costPostgres: 60 * time.Millisecond, costForm: 40 * time.Millisecond}
+	plain[0].events, plain[0].cost = 500, map[string]time.Duration{costPostgres: 100 * time.Millisecond, costForm: 50 * time.Millisecond}
+	if got := ratio("ours", ours, plain).Processor; got != 3 {
+		t.Errorf("by processor time %v, want 3", got)
+	}
 }
 
 func TestJudge(t *testing.T) {

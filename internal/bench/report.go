@@ -66,6 +66,10 @@ type Ratio struct {
 	Median float64 `json:"median"`
 	Least  float64 `json:"least"`
 	Most   float64 `json:"most"`
+	// Processor is how many times the processor time of ours the plain form takes per
+	// event, all processes together: what the ratio would come to if the processors did
+	// nothing else. 0: unknown.
+	Processor float64 `json:"processor,omitempty"`
 }
 
 // Aim is what we want to reach. Nothing fails when it is missed.
@@ -139,11 +143,27 @@ func middle(spreads []Spread) *Spread {
 
 // ratio compares the windows that were measured one after the other.
 func ratio(name string, ours, plain []*window) Ratio {
-	var each []float64
+	var each, costs []float64
 	for i := range ours {
 		each = append(each, ours[i].perSecond/plain[i].perSecond)
+		if mine := ours[i].costPerEvent(); mine > 0 {
+			costs = append(costs, plain[i].costPerEvent()/mine)
+		}
 	}
-	return Ratio{name + " / " + formPlain, median(each), slices.Min(each), slices.Max(each)}
+	return Ratio{name + " / " + formPlain, median(each), slices.Min(each), slices.Max(each), median(costs)}
+}
+
+// costPerEvent is the processor time of all processes, in microseconds; 0 where that of
+// Postgres is unknown.
+func (w *window) costPerEvent() float64 {
+	if _, known := w.cost[costPostgres]; !known || w.events == 0 {
+		return 0
+	}
+	var total time.Duration
+	for _, spent := range w.cost {
+		total += spent
+	}
+	return float64(total.Microseconds()) / float64(w.events)
 }
 
 func median(values []float64) float64 {
@@ -249,7 +269,11 @@ func (p *Part) print(out io.Writer, title, unit string) error {
 		return err
 	}
 	for _, x := range p.Ratios {
-		fmt.Fprintf(out, "  %s: %.1f × (%.1f to %.1f)\n", x.Name, x.Median, x.Least, x.Most)
+		fmt.Fprintf(out, "  %s: %.1f × (%.1f to %.1f)", x.Name, x.Median, x.Least, x.Most)
+		if x.Processor > 0 {
+			fmt.Fprintf(out, "; by processor time per event %.1f ×", x.Processor)
+		}
+		fmt.Fprintln(out)
 	}
 	return nil
 }

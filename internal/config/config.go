@@ -48,7 +48,7 @@ type Database struct {
 // Receiver configures the public listener.
 type Receiver struct {
 	Listen   string `yaml:"listen"`
-	Flushers int    `yaml:"flushers"`  // transactions under way at a time; 2
+	Flushers int    `yaml:"flushers"`  // transactions under way at a time; 1
 	MaxBytes int64  `yaml:"max_bytes"` // of bodies that wait for their commit; 64 MiB
 	Spool    string `yaml:"spool"`     // directory for events while Postgres is away; empty: senders are told to come again
 	SpoolMax Size   `yaml:"spool_max"` // of the spool on disk; 1 GiB
@@ -153,7 +153,7 @@ func Parse(path string, data []byte, o Options) (*Config, diag.Problems) {
 func compile(root diag.Node, d *diag.Decoding) *Config {
 	f := file{
 		Database:  Database{Dir: ".partnersync", MaxConnections: 10},
-		Receiver:  Receiver{Listen: ":8080", Flushers: 2, MaxBytes: 64 << 20, SpoolMax: 1 << 30},
+		Receiver:  Receiver{Listen: ":8080", Flushers: 1, MaxBytes: 64 << 20, SpoolMax: 1 << 30},
 		Admin:     Admin{Listen: "127.0.0.1:8081"},
 		Jobs:      Jobs{EventsPerJob: 1, MaxWorkers: 400, GiveUp: 72 * time.Hour, Grace: 25 * time.Second},
 		Retention: Retention{Events: 400 * day},
