@@ -1,7 +1,9 @@
 package sinks
 
 import (
+	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"partnersync/internal/secret"
@@ -73,3 +75,13 @@ func (s *Sink) Repeatable(op Operation) bool {
 
 // Formerly lists the names that the sink had before: what is known under them is its own.
 func (s *Sink) Formerly() []string { return s.desc.formerly }
+
+// TokenPath is the path of the token endpoint where that has an address of its
+// own, apart from base_url; "" otherwise.
+func (d *Description) TokenPath() string {
+	u, err := url.Parse(d.auth.tokenURL)
+	if err != nil || d.auth.tokenURL == "" || strings.HasPrefix(d.auth.tokenURL, d.base.origin) {
+		return ""
+	}
+	return u.Path
+}

@@ -86,9 +86,13 @@ func (c demoCmd) Run(ctx context.Context, cli *commands, s streams) (err error) 
 	if err != nil {
 		return err
 	}
-	failed := 0
+	failed, unwanted := 0, 0
 	for _, a := range arrivals {
-		if !a.ok {
+		switch {
+		case a.ok:
+		case a.Outcome == string(ledger.Unmapped) || a.Outcome == string(ledger.Ignored):
+			unwanted++
+		default:
 			failed++
 		}
 	}
@@ -108,7 +112,11 @@ func (c demoCmd) Run(ctx context.Context, cli *commands, s streams) (err error) 
 	if failed > 0 {
 		return fmt.Errorf("%d of %d events did not arrive", failed, len(arrivals))
 	}
-	if !cli.JSON {
+	switch {
+	case cli.JSON:
+	case unwanted > 0:
+		fmt.Fprintf(s.out, "\n%d events arrived; %d are stored, but no mapping wants them\n", len(arrivals)-unwanted, unwanted)
+	default:
 		fmt.Fprintf(s.out, "\nall %d events arrived\n", len(arrivals))
 	}
 	return nil
@@ -134,7 +142,11 @@ func demoOptions(path string, crm net.Addr, dir string) config.Options {
 	}
 	for _, name := range sortedKeys(cfg.Sinks) {
 		d := cfg.Sinks[name]
-		fmt.Fprintf(&over, "  %s: {url: null, limits: [], base_url: 'http://%s/%s'}\n", name, crm, d.Preset)
+		base := fmt.Sprintf("http://%s/%s", crm, d.Preset)
+		fmt.Fprintf(&over, "  %s:\n    url: null\n    limits: []\n    base_url: %q\n", name, base)
+		if path := d.TokenPath(); path != "" {
+			fmt.Fprintf(&over, "    auth: {token_url: %q}\n", base+path)
+		}
 	}
 	options.Over = over.String()
 	return options

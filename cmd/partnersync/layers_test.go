@@ -111,6 +111,7 @@ var layers = map[string][]string{
 	"receiver/spool":   {},
 	"jobs":             {"internal/ledger", "internal/secret", "mappers", "receiver/sources", "sinks"},
 	"grafana":          {},
+	"examples":         {},
 	"cmd/partnersync":  nil, // joins everything
 }
 
