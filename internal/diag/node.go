@@ -181,6 +181,8 @@ func syntaxProblem(file string, data []byte, err error) Problem {
 		p.Hint = "a colon followed by a space ends an unquoted value: put the whole value in single quotes"
 	case strings.Contains(p.Message, "unknown anchor"):
 		p.Hint = "a leading * is YAML's sign for an alias: put the whole value in single quotes"
+	case strings.Contains(p.Message, "tab character"):
+		p.Hint = "YAML is indented with spaces, never with tabs"
 	case strings.Contains(p.Message, "cannot start any token"):
 		p.Hint = "indent with spaces, and put a value that starts with a sign such as % or @ in single quotes"
 		if line, ok := lineOf(func(string) []byte { return data }, p.Pos); ok && strings.Contains(line, "\t") {

@@ -163,12 +163,13 @@ func digestOf(e *Incoming) [16]byte {
 const lockEntities = `SELECT pg_advisory_xact_lock(k) FROM (SELECT unnest($1::bigint[]) AS k ORDER BY 1) keys`
 
 // acceptEvents writes rows in the order of their digests, so that two receivers
-// which store the same events wait for each other instead of deadlocking.
+// which store the same events wait for each other instead of deadlocking. Events
+// without a time are versioned in the order in which they are given all the same.
 const acceptEvents = `
 WITH given AS (
 	SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::smallint[],
 		$8::timestamptz[], $9::text[], $10::text[], $11::bytea[], $12::jsonb[], $13::bytea[], $14::int[])
-		AS g(id, source, type, entity, occurred_at, version_at, rank, received_at, status, reason, digest, headers, body, copies)
+		WITH ORDINALITY AS g(id, source, type, entity, occurred_at, version_at, rank, received_at, status, reason, digest, headers, body, copies, position)
 ), known AS (
 	SELECT a.id
 	FROM unnest($20::uuid[]) AS a(id)
@@ -192,7 +193,7 @@ WITH given AS (
 	INSERT INTO events AS e (id, source, type, entity, occurred_at, version_at, rank, received_at, status, reason, digest, headers, body, duplicates)
 	SELECT g.id, g.source, g.type, g.entity, g.occurred_at,
 		CASE WHEN g.occurred_at IS NOT NULL THEN g.version_at
-		ELSE greatest(clock_timestamp(), (
+		ELSE greatest((SELECT clock_timestamp()) + g.position * interval '1 microsecond', (
 			SELECT max(p.version_at) + interval '1 microsecond' FROM events p WHERE p.source = g.source AND p.entity = g.entity AND p.entity <> ''))
 		END,
 		g.rank, g.received_at, g.status, g.reason, g.digest, g.headers, g.body, g.copies

@@ -224,6 +224,17 @@ func TestAcceptVersions(t *testing.T) {
 	if a, b := version(first.ID), version(second.ID); a.Before(before) || !a.Before(b) {
 		t.Errorf("versions %s and %s: want them in order and from %s on", a, b, before)
 	}
+	var batch []ledger.Incoming
+	for i := range 100 {
+		batch = append(batch, event("t", fmt.Sprint("z", i), -1, fmt.Sprint(i)))
+	}
+	batch = append(batch, event("t", "z50", -1, "50 again"), event("t", "", -1, "no entity"), event("t", "z0", -1, "0 again"))
+	accept(t, l, batch...)
+	for i := range batch[1:] {
+		if a, b := version(batch[i].ID), version(batch[i+1].ID); !a.Before(b) {
+			t.Errorf("events %d and %d of a batch have the versions %s and %s", i, i+1, a, b)
+		}
+	}
 	ahead := event("t", "y", 0, "ahead")
 	ahead.ReceivedAt = before.Add(time.Hour)
 	ahead.OccurredAt = ahead.ReceivedAt

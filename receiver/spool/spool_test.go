@@ -322,7 +322,12 @@ func (d *disk) Truncate(size int64) error {
 
 func TestDiskFails(t *testing.T) {
 	t.Parallel()
-	full := func(bytes int) func(*disk) { return func(d *disk) { d.room = &bytes } }
+	full := func(bytes int) func(*disk) {
+		return func(d *disk) {
+			room := bytes
+			d.room = &room
+		}
+	}
 	tests := []struct {
 		name  string
 		fail  func(*disk)
@@ -350,6 +355,9 @@ func TestDiskFails(t *testing.T) {
 					last = &disk{File: f}
 					if failing {
 						tt.fail(last)
+						if last.room != nil && *last.room > 0 {
+							*last.room += prefaceSize
+						}
 					}
 					return last, nil
 				}
