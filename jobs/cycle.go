@@ -28,7 +28,8 @@ type cycle struct {
 	records   map[ledger.RecordKey]*ledger.Record // copies, changed as we go
 	claimed   []ledger.RecordKey                  // shut for other cycles until this one has ended
 	changed   map[ledger.RecordKey]bool           // records to store
-	ambiguous map[ledger.RecordKey]bool           // records whose last request may still take effect
+	ambiguous map[ledger.RecordKey]time.Duration  // records whose last request may still take effect, and for how long
+	doubted   map[*ledger.Record]bool             // the ledger knows that requests for them are under way
 	bare      map[ledger.RecordKey]*delivery      // records made only to be linked to
 	waiters   []*item                             // items of others that wait for our records; guarded by owner.mu
 	announced uuid.UUID                           // the announcement of what we send; zero while there is none
@@ -75,7 +76,8 @@ func (d *delivery) open() bool { return d.Outcome == ledger.Open }
 func newCycle(o *owner, plan *Plan, sink *sinks.Sink, items []*item) *cycle {
 	return &cycle{
 		owner: o, plan: plan, sink: sink, items: items,
-		changed: map[ledger.RecordKey]bool{}, ambiguous: map[ledger.RecordKey]bool{}, bare: map[ledger.RecordKey]*delivery{},
+		changed: map[ledger.RecordKey]bool{}, ambiguous: map[ledger.RecordKey]time.Duration{}, bare: map[ledger.RecordKey]*delivery{},
+		doubted: map[*ledger.Record]bool{},
 	}
 }
 
@@ -84,6 +86,7 @@ func (c *cycle) run(ctx context.Context) {
 	defer func() {
 		if r := recover(); r != nil {
 			c.owner.log.Error("a worker panicked", "sink", c.owner.name, "panic", r)
+			c.forget()
 			c.answerAll(fmt.Errorf("sink %q: internal error", c.owner.name))
 		}
 	}()
@@ -112,8 +115,10 @@ func (c *cycle) run(ctx context.Context) {
 }
 
 // announce tells the ledger which records are about to be written, so that no
-// other owner writes them at the same time.
-func (c *cycle) announce(ctx context.Context) error {
+// other owner writes them at the same time, and stores the given ones as they are to
+// be known should this process end before it can tell what came of the requests. It
+// returns when these have to be over.
+func (c *cycle) announce(ctx context.Context, doubtful []*ledger.Record) (time.Time, error) {
 	var keys []ledger.RecordKey
 	seen := map[ledger.RecordKey]bool{}
 	add := func(d *delivery) {
@@ -129,12 +134,27 @@ func (c *cycle) announce(ctx context.Context) error {
 	if c.announced == uuid.Nil {
 		id, err := uuid.NewV7()
 		if err != nil {
-			return fmt.Errorf("make an id: %w", err)
+			return time.Time{}, fmt.Errorf("make an id: %w", err)
 		}
 		c.announced = id
 	}
-	// A request that is refused as a whole is followed by others.
-	return c.owner.ledger.Announce(ctx, c.owner.right, c.announced, keys, 2*c.sink.Timeout()+c.sink.Settle())
+	// A request that is refused as a whole is followed by others. The next owner may
+	// have to look for a record that was made, which the CRM may show late.
+	requests := 2 * c.sink.Timeout()
+	hold := requests + c.sink.Settle() + c.sink.FindLag()
+	for {
+		over := time.Now().Add(requests)
+		if err := c.owner.ledger.Announce(ctx, c.owner.right, c.announced, keys, hold, doubtful...); err != nil {
+			return time.Time{}, err
+		}
+		for _, r := range doubtful {
+			r.New = false
+		}
+		// A ledger that took so long has used up the time.
+		if time.Until(over) > c.sink.Timeout() {
+			return over, nil
+		}
+	}
 }
 
 // later sends everything back to the queue: the ledger cannot be reached, or the
@@ -143,7 +163,17 @@ func (c *cycle) later(ctx context.Context, err error) {
 	if ctx.Err() == nil {
 		c.owner.log.Warn("work has to wait", "sink", c.owner.name, "err", err)
 	}
+	c.forget()
 	c.answerAll(river.JobSnooze(2 * time.Second))
+}
+
+// forget drops from memory the records that this cycle may have changed in the ledger.
+func (c *cycle) forget() {
+	lost := make(map[ledger.RecordKey]*ledger.Record, len(c.changed))
+	for k := range c.changed {
+		lost[k] = nil
+	}
+	c.owner.remember(lost)
 }
 
 func (c *cycle) answerAll(err error) {
@@ -484,10 +514,7 @@ func (c *cycle) each(f func(*delivery)) {
 
 // record stores what has become of everything, closes routes, and tells metrics and log.
 func (c *cycle) record(ctx context.Context) error {
-	report := &ledger.Report{Announced: c.announced, Settle: c.sink.Settle()}
-	for k := range c.ambiguous {
-		report.InDoubt = append(report.InDoubt, k)
-	}
+	report := c.report()
 	for _, w := range c.work {
 		for _, r := range w.routes {
 			r.close(w)
@@ -500,8 +527,10 @@ func (c *cycle) record(ctx context.Context) error {
 		report.Records = append(report.Records, rec)
 		keep[k] = rec
 	}
-	// What the CRM has taken must be written down even while we are stopping.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
+	// What the CRM has taken must be written down even while we are stopping. While we
+	// are not, there is no hurry: a statement that was given up could still be carried
+	// out, on top of what is written down next.
+	ctx, cancel := outlive(ctx, 15*time.Second)
 	defer cancel()
 	err := c.owner.ledger.Write(ctx, c.owner.right, "", report)
 	if ledger.Refused(err) {
@@ -509,10 +538,6 @@ func (c *cycle) record(ctx context.Context) error {
 		err = c.recordEach(ctx)
 	}
 	if err != nil {
-		for k := range keep {
-			keep[k] = nil
-		}
-		c.owner.remember(keep)
 		return err
 	}
 	for _, r := range keep {
@@ -523,16 +548,30 @@ func (c *cycle) record(ctx context.Context) error {
 	return nil
 }
 
+// report is one with nothing but the records that stay shut.
+func (c *cycle) report() *ledger.Report {
+	report := &ledger.Report{Announced: c.announced}
+	for k, shut := range c.ambiguous {
+		report.InDoubt = append(report.InDoubt, k)
+		report.Settle = max(report.Settle, shut)
+	}
+	return report
+}
+
+// outlive returns a context that ends some time after ctx does.
+func outlive(ctx context.Context, rest time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(rest, cancel) })
+	return longer, func() { stop(); cancel() }
+}
+
 // recordEach stores what has become of the routes one by one, after Postgres has
 // refused them together. The one that it will not have is dead: it would
 // otherwise keep all others from ever being recorded.
 func (c *cycle) recordEach(ctx context.Context) error {
 	for _, w := range c.work {
 		for _, r := range w.routes {
-			report := &ledger.Report{Announced: c.announced, Settle: c.sink.Settle()}
-			for k := range c.ambiguous {
-				report.InDoubt = append(report.InDoubt, k)
-			}
+			report := c.report()
 			r.report(report)
 			for _, d := range r.deliveries {
 				for _, k := range append(c.toMake(d), d.key) {

@@ -13,6 +13,7 @@ import (
 
 // tie is one link on its way to the CRM.
 type tie struct {
+	key        ledger.RecordKey // of the record
 	link       *ledger.Link
 	record     *ledger.Record
 	deliveries []*delivery
@@ -51,14 +52,31 @@ func (c *cycle) link(ctx context.Context) {
 	if len(rows) == 0 {
 		return
 	}
-	if err := c.announce(ctx); err != nil {
+	// Should this process end now, it has to be known which links the CRM may have made:
+	// who takes one back needs both records.
+	var doubtful []*ledger.Record
+	for _, t := range sent {
+		target := targets[c.targetKey(t.link)]
+		if !c.doubted[t.record] {
+			c.doubted[t.record] = true
+			doubtful = append(doubtful, t.record)
+		}
+		if target.New && !c.doubted[target] {
+			c.doubted[target] = true
+			doubtful = append(doubtful, target)
+		}
+	}
+	over, err := c.announce(ctx, doubtful)
+	if err != nil {
 		for _, t := range sent {
 			t.reopen(sinks.Network, "the ledger cannot be reached", 2*time.Second)
 		}
 		return
 	}
-	for i, res := range c.sink.Link(ctx, rows) {
-		c.linked(ctx, sent[i], res)
+	linking, cancel := context.WithDeadline(ctx, over)
+	defer cancel()
+	for i, res := range c.sink.Link(linking, rows) {
+		c.linked(linking, sent[i], res)
 	}
 }
 
@@ -76,7 +94,7 @@ func (c *cycle) ties() []*tie {
 			}
 			t := byLink[l]
 			if t == nil {
-				t = &tie{link: l, record: d.record}
+				t = &tie{key: d.key, link: l, record: d.record}
 				byLink[l] = t
 				ties = append(ties, t)
 			}
@@ -148,7 +166,7 @@ func (c *cycle) linked(ctx context.Context, t *tie, res sinks.Result) {
 	switch res.Class {
 	case sinks.OK:
 		t.link.Done = true
-		c.changed[ledger.RecordKey{Object: t.record.Object, Property: t.record.Property, Key: t.record.Key}] = true
+		c.changed[t.key] = true
 		t.done(res)
 	case sinks.Rejected, sinks.Conflict:
 		for _, d := range t.deliveries {
@@ -166,6 +184,9 @@ func (c *cycle) linked(ctx context.Context, t *tie, res sinks.Result) {
 }
 
 func (c *cycle) failedLink(t *tie, res sinks.Result, counts bool) {
+	if res.Sent {
+		c.ambiguous[t.key] = max(c.ambiguous[t.key], c.sink.Settle())
+	}
 	for _, d := range t.deliveries {
 		if d.Outcome == ledger.Dead {
 			continue

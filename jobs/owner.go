@@ -95,13 +95,17 @@ func (o *owner) do(ctx context.Context, events []uuid.UUID) error {
 
 // keepOff shuts records that a former owner may still be writing.
 func (o *owner) keepOff(announced []ledger.Announcement) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+	left := map[ledger.RecordKey]time.Duration{}
 	for _, a := range announced {
 		for _, k := range a.Keys() {
-			o.held[k] = settling
-			o.openAfter(a.Left, k)
+			left[k] = max(left[k], a.Left)
 		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for k, d := range left {
+		o.held[k] = settling
+		o.openAfter(d, k)
 	}
 }
 
@@ -261,12 +265,13 @@ func (o *owner) release(c *cycle) []*item {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, k := range c.claimed {
-		if !c.ambiguous[k] {
+		shut, ambiguous := c.ambiguous[k]
+		if !ambiguous {
 			delete(o.held, k)
 			continue
 		}
 		o.held[k] = settling
-		o.openAfter(c.sink.Settle(), k)
+		o.openAfter(shut, k)
 	}
 	return c.waiters
 }

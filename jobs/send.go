@@ -41,7 +41,8 @@ func (c *cycle) send(ctx context.Context) error {
 		}
 	}
 	for first := true; len(parcels) > 0; first = false {
-		if err := c.announce(ctx); err != nil {
+		over, err := c.announce(ctx, c.doubtful(parcels))
+		if err != nil {
 			if first {
 				return err
 			}
@@ -51,9 +52,25 @@ func (c *cycle) send(ctx context.Context) error {
 			}
 			return nil
 		}
-		parcels = c.round(ctx, parcels)
+		parcels = c.round(ctx, over, parcels)
 	}
 	return nil
+}
+
+// doubtful are the records of parcels with all that they may change in doubt. One that is
+// new needs no such thing: until it is stored, no value of it passes for acknowledged.
+func (c *cycle) doubtful(parcels []*parcel) []*ledger.Record {
+	var records []*ledger.Record
+	for _, p := range parcels {
+		if p.record.New || c.doubted[p.record] {
+			continue
+		}
+		c.doubted[p.record] = true
+		r := p.record.Clone()
+		doubt(r, p.fields)
+		records = append(records, r)
+	}
+	return records
 }
 
 // parcels makes one row per record, and a further one where it is archived, which
@@ -199,8 +216,9 @@ func (p *parcel) fill(sink *sinks.Sink) {
 	}
 }
 
-// round sends parcels and returns those to be sent again, changed.
-func (c *cycle) round(ctx context.Context, parcels []*parcel) []*parcel {
+// round sends parcels and returns those to be sent again, changed. Requests that have not
+// ended when it is over are given up, and no other is begun.
+func (c *cycle) round(ctx context.Context, over time.Time, parcels []*parcel) []*parcel {
 	groups := map[string][]*parcel{}
 	var order []string
 	for _, p := range parcels {
@@ -217,6 +235,8 @@ func (c *cycle) round(ctx context.Context, parcels []*parcel) []*parcel {
 		chunks = slices.AppendSeq(chunks, slices.Chunk(groups[name], most))
 	}
 	results := make([][]sinks.Result, len(chunks))
+	sending, cancel := context.WithDeadline(ctx, over)
+	defer cancel()
 	var wait sync.WaitGroup
 	for i, chunk := range chunks {
 		wait.Go(func() {
@@ -225,7 +245,7 @@ func (c *cycle) round(ctx context.Context, parcels []*parcel) []*parcel {
 				rows[j] = p.row
 			}
 			c.owner.metrics.batchRows.WithLabelValues(c.owner.name).Observe(float64(len(rows)))
-			results[i] = c.sink.Write(ctx, chunk[0].row.Operation, rows)
+			results[i] = c.sink.Write(sending, chunk[0].row.Operation, rows)
 		})
 	}
 	wait.Wait()
@@ -234,7 +254,7 @@ func (c *cycle) round(ctx context.Context, parcels []*parcel) []*parcel {
 	var pause time.Duration
 	for i, chunk := range chunks {
 		for j, p := range chunk {
-			next, wait := c.answer(ctx, p, results[i][j])
+			next, wait := c.answer(sending, p, results[i][j])
 			if len(next) == 0 && p.next != nil {
 				next = c.turn(p.next, results[i][j])
 			}
@@ -478,7 +498,10 @@ func (c *cycle) postpone(p *parcel, res sinks.Result) {
 func (c *cycle) failed(p *parcel, res sinks.Result, counts bool) {
 	if res.Sent {
 		doubt(p.record, p.fields)
-		c.ambiguous[p.key] = true
+		c.ambiguous[p.key] = c.sink.Settle()
+		if p.record.CRMID == "" {
+			c.ambiguous[p.key] += c.sink.FindLag() // who looks for what it may have made must be able to see it
+		}
 	}
 	for _, d := range p.deliveries {
 		if !d.open() {
