@@ -325,6 +325,37 @@ func TestNewRefreshTokenIsKept(t *testing.T) {
 	}
 }
 
+// Who says with the token where the records are is believed.
+func TestConformAddressOfTheToken(t *testing.T) {
+	t.Parallel()
+	eachCRM(t, func(t *testing.T, c *crm) {
+		token := map[string]string{"salesforce": "services/oauth2/token", "zoho": "oauth/v2/token"}[c.name]
+		if token == "" {
+			return // it says nothing
+		}
+		w := c.serve(t, sandbox.Options{})
+		config := strings.ReplaceAll(c.config, ", token_url: URL/oauth/v2/token", "")
+		config = strings.Replace(config, "}", ", token_url: \""+w.url+"/"+token+"\"}", 1)
+		s := newSink(t, "preset: "+c.name+"\nbase_url: http://nowhere.invalid/"+c.name+"\n"+config, Options{})
+		if r := s.Write(within(t), Upsert, c.rows(1))[0]; r.Class != OK || w.count() != 1 {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
+// Some endpoints refuse a token that has ended in words of their own.
+func TestConformExpiryAtWhoami(t *testing.T) {
+	t.Parallel()
+	eachCRM(t, func(t *testing.T, c *crm) {
+		w := c.open(t, sandbox.Options{}, "")
+		w.sink.Probe(within(t))
+		w.ExpireTokens(c.name)
+		if r := w.sink.Probe(within(t)); r.Class != OK {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
 // Further ways to sign in that the presets take.
 func TestConformOtherSignIns(t *testing.T) {
 	t.Parallel()

@@ -53,6 +53,8 @@ func TestConformThrottle(t *testing.T) {
 		{"salesforce", "at a time", throttle("ConcurrentRequests"), Throttled, 5 * time.Second},
 		{"salesforce", "storage", says(403, `[{"errorCode":"STORAGE_LIMIT_EXCEEDED","message":"storage limit exceeded"}]`), Parked, time.Hour},
 		{"salesforce", "version", says(410, `[{"errorCode":"UNSUPPORTED_API_VERSION","message":"gone"}]`), Held, 0},
+		{"salesforce", "an app that is not known", says(400, `[{"errorCode":"INVALID_CLIENT_ID","message":"x"}]`), Held, 0},
+		{"salesforce", "API switched off", says(400, `[{"errorCode":"API_DISABLED_FOR_ORG","message":"x"}]`), Held, 0},
 		{"zoho", "at a time", throttle(""), Throttled, 5 * time.Second},
 		{"zoho", "credits", throttle("credits"), Parked, 15 * time.Minute},
 		{"zoho", "credits with 200", says(200, `{"code":"LIMIT_EXCEEDED","details":{},"message":"x","status":"error"}`), Parked, 15 * time.Minute},
@@ -136,7 +138,7 @@ func TestConformReports(t *testing.T) {
 		now := time.Date(2026, 11, 21, 22, 30, 0, 0, time.UTC)
 		clock := func() time.Time { return now }
 		limits := sandbox.PipedriveLimits()[2:]
-		limits[0].Requests = 100
+		limits[0].Requests = 103
 		w := c.openWith(t, sandbox.Options{Limits: limits, Now: clock}, "find_lag: 0s\n", Options{Now: clock})
 		row := c.row("1")
 		r := w.sink.Write(within(t), Upsert, []Row{row})[0] // 20 and 5
@@ -148,7 +150,7 @@ func TestConformReports(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 		if n := len(w.sent()); n != 17 {
-			t.Errorf("%d requests of 100 tokens", n)
+			t.Errorf("%d requests of 103 tokens", n)
 		}
 		now = now.Add(90 * time.Minute)
 		if r := w.sink.Write(within(t), Update, []Row{row})[0]; r.Class != OK {

@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -49,6 +50,9 @@ func TestConformLinks(t *testing.T) {
 		if r := w.sink.Link(within(t), []LinkRow{c.link(made[0].ID, gone)})[0]; r.Class != Rejected || r.Sent {
 			t.Errorf("to what is not there: %+v", r)
 		}
+		if got := w.sink.Replaces(c.link("1", "2")); got != (c.linkedBy != "") {
+			t.Errorf("a link replaces the former one: %v", got)
+		}
 		if !w.sink.Supports(Unlink) {
 			if c.name != "attio" {
 				t.Error("it cannot unlink")
@@ -69,6 +73,29 @@ func TestConformLinks(t *testing.T) {
 		both := w.sink.Link(within(t), []LinkRow{c.link(made[0].ID, two), former})
 		if diff := cmp.Diff([]Class{OK, OK}, classesOf(both)); diff != "" || !w.tied(t, made[0].ID, two) {
 			t.Errorf("%s\n%+v %v", diff, both, spelt(w.record(t, made[0].ID)))
+		}
+	})
+}
+
+// Rows that lack what the operation needs are not sent, and say what it is.
+func TestConformLacking(t *testing.T) {
+	t.Parallel()
+	eachCRM(t, func(t *testing.T, c *crm) {
+		w := c.open(t, sandbox.Options{}, "")
+		keyless, nameless := c.row("1"), c.row("2")
+		keyless.Key, nameless.Property = "", ""
+		rows := append(c.rows(1), keyless, nameless)
+		for op, words := range map[Operation]string{Upsert: "no ", Find: "no ", Archive: "no record.id"} {
+			for i, r := range w.sink.Write(within(t), op, rows) {
+				if (i > 0 || op == Archive) && (r.Class != Rejected || r.Status != 0 || r.Absent || !strings.Contains(r.Message, words)) {
+					t.Errorf("%s, row %d: %+v", op, i, r)
+				}
+			}
+		}
+		for _, link := range []LinkRow{c.link("", "7"), c.link("7", "")} {
+			if r := w.sink.Link(within(t), []LinkRow{link})[0]; r.Class != Rejected || r.Status != 0 {
+				t.Errorf("%+v", r)
+			}
 		}
 	})
 }

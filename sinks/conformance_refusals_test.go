@@ -123,6 +123,17 @@ func TestConformVariants(t *testing.T) {
 			t.Errorf("%s %+v", diff, got[2])
 		}
 	})
+	t.Run("Salesforce minds no case", func(t *testing.T) {
+		t.Parallel()
+		c := crmNamed("salesforce")
+		w := c.open(t, sandbox.Options{}, "fold: none\n") // then both go into one request, and are refused
+		rows := c.rows(3)
+		rows[2].Key = strings.ToLower(rows[1].Key)
+		got := w.sink.Write(within(t), Upsert, rows)
+		if diff := cmp.Diff([]Class{OK, OK, OK}, classesOf(got)); diff != "" || got[1].ID != got[2].ID {
+			t.Errorf("%s %+v", diff, got)
+		}
+	})
 	t.Run("Zoho tells by the status", func(t *testing.T) {
 		t.Parallel()
 		w, got := write(t, crmNamed("zoho"), sandbox.ZohoMultiStatus, func(rows []Row) { rows[2].Values["Tier"] = "bronze" })
@@ -182,6 +193,11 @@ func TestConformVariants(t *testing.T) {
 		if r := w.sink.Write(within(t), Upsert, []Row{row})[0]; r.Class != Rejected || r.Status != 403 || r.Field != "job_title" {
 			t.Errorf("%+v", r)
 		}
+		remove := w.Refuse(sandbox.Refusal{Dialect: c.name, Status: 403, Code: "feature_capping_persons_limit", Message: "too many"})
+		if r := w.sink.Write(within(t), Upsert, []Row{row})[0]; r.Class != Held {
+			t.Errorf("%+v", r)
+		}
+		remove()
 		row.Optional = []string{"job_title"}
 		if r := w.sink.Write(within(t), Upsert, []Row{row})[0]; r.Class != OK || len(r.Dropped) != 1 {
 			t.Errorf("%+v", r)

@@ -189,6 +189,9 @@ func TestConformSameKeyTwice(t *testing.T) {
 		if got[1].ID != got[3].ID || w.count() != 3 || w.record(t, got[1].ID)[c.field] != "later" {
 			t.Errorf("%+v, %d records", got, w.count())
 		}
+		if n := len(w.sent()); w.sink.MaxRows(Upsert) > 1 && n != 2 {
+			t.Errorf("%d requests", n)
+		}
 	})
 }
 
