@@ -3,7 +3,7 @@ SHELL := /bin/sh
 GO ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help demo test race lint fmt bench fuzz build postgres
+.PHONY: help demo test race lint fmt bench chaos fuzz build postgres prometheus
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -14,10 +14,10 @@ build: ## build bin/partnersync
 demo: postgres build ## everything at once on an empty machine, every sample event, a table of what arrived
 	./bin/partnersync demo $(ARGS)
 
-test: postgres ## all tests, with a real Postgres
+test: postgres prometheus ## all tests, with a real Postgres
 	$(GO) test -timeout 10m ./...
 
-race: postgres ## all tests under the race detector
+race: postgres prometheus ## all tests under the race detector
 	$(GO) test -race -timeout 20m ./...
 
 lint: ## gofmt, vet, staticcheck
@@ -33,6 +33,9 @@ bench: postgres ## measure; takes a few minutes
 
 fuzz: ## fuzz the parsers for a minute each
 	./scripts/fuzz.sh $(ARGS)
+
+prometheus: ## find Prometheus and promtool for the tests of dashboards and alerts, or fetch them where that is allowed
+	@./scripts/install-prometheus.sh
 
 postgres: ## find PostgreSQL, or install it where that is allowed
 	@./scripts/install-postgres.sh

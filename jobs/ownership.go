@@ -187,6 +187,8 @@ func (w *Workers) begin(ctx context.Context, right ledger.Ownership, announced [
 	}
 	o.keepOff(announced)
 	if err := w.client.Queues().Add(ledger.Queue(right.Sink), river.QueueConfig{MaxWorkers: w.options.MaxWorkers}); err != nil {
+		// River may have noted it all the same, and would not add it a second time.
+		_ = w.client.Queues().Remove(ctx, ledger.Queue(right.Sink))
 		return fmt.Errorf("open the queue of sink %q: %w", right.Sink, err)
 	}
 	working, cut := context.WithCancel(w.hard)

@@ -91,7 +91,9 @@ func (r *Receiver) flushBatch(batch []*waiting, events []ledger.Incoming) {
 // for its data is committed row by row, so that one request never fails another.
 func (r *Receiver) store(ctx context.Context, batch []*waiting, events []ledger.Incoming) {
 	r.metrics.batch.Observe(float64(len(batch)))
+	started := time.Now()
 	accepted, err := r.accept(ctx, events, batch[0].generation)
+	r.metrics.commit.Observe(time.Since(started).Seconds())
 	for i, w := range batch {
 		var s stored
 		switch {
@@ -101,6 +103,11 @@ func (r *Receiver) store(ctx context.Context, batch []*waiting, events []ledger.
 			s = r.storeAlone(ctx, w, err, len(batch) == 1)
 		default:
 			s.err = err
+		}
+		if s.err == nil && s.refused == "" && !s.accepted.Duplicate {
+			for _, sink := range w.event.Sinks {
+				r.metrics.opened.WithLabelValues(w.event.Source, sink).Inc()
+			}
 		}
 		w.hold.free()
 		w.done <- s

@@ -20,6 +20,7 @@ type gate struct {
 	other    *kind // of events that the source does not know
 	redact   *secret.Redactor
 	duration prometheus.Observer
+	last     prometheus.Gauge
 	clamps   prometheus.Counter
 }
 
@@ -38,10 +39,15 @@ func newGates(routing Routing, m *metrics) *gates {
 			other:    &kind{series: m.series(name, otherType, results)},
 			redact:   secret.NewRedactor(source.Secrets()...),
 			duration: m.duration.WithLabelValues(name),
+			last:     m.last.WithLabelValues(name),
 			clamps:   m.clamps.WithLabelValues(name),
 		}
 		for typ := range source.Events {
-			s.types[typ] = &kind{series: m.series(name, typ, firstUntyped), sinks: routing.Sinks(name, typ)}
+			k := &kind{series: m.series(name, typ, firstUntyped), sinks: routing.Sinks(name, typ)}
+			for _, sink := range k.sinks {
+				m.opened.WithLabelValues(name, sink)
+			}
+			s.types[typ] = k
 		}
 		g.bySource[name] = s
 	}

@@ -35,6 +35,9 @@ func (r *Receiver) serve(w http.ResponseWriter, req *http.Request) {
 			r.options.Logger.Error("panic while receiving", "source", name, "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
 		}
 		typ.received[a.result].Inc()
+		if a.result < resultUnavailable {
+			at.last.SetToCurrentTime()
+		}
 		at.duration.Observe(time.Since(start).Seconds())
 		a.write(w)
 	}()

@@ -39,7 +39,10 @@ const otherType = "other"
 type metrics struct {
 	received *prometheus.CounterVec
 	duration *prometheus.HistogramVec
+	last     *prometheus.GaugeVec
 	batch    prometheus.Histogram
+	commit   prometheus.Histogram
+	opened   *prometheus.CounterVec
 	clamps   *prometheus.CounterVec
 	drift    *prometheus.CounterVec
 }
@@ -56,11 +59,24 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 			Help:    "Time from the head of a request to its answer.",
 			Buckets: []float64{.001, .002, .005, .01, .02, .03, .05, .1, .25, .5, 1, 2, 5},
 		}, []string{"source"}),
+		last: with.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "partnersync_last_event_timestamp_seconds",
+			Help: "When the last event of a source was taken in; 0 before the first.",
+		}, []string{"source"}),
 		batch: with.NewHistogram(prometheus.HistogramOpts{
 			Name:    "partnersync_commit_batch_events",
 			Help:    "Events per group commit.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 9),
 		}),
+		commit: with.NewHistogram(prometheus.HistogramOpts{
+			Name:    "partnersync_commit_duration_seconds",
+			Help:    "Time of a group commit.",
+			Buckets: []float64{.001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 2, 5},
+		}),
+		opened: with.NewCounterVec(prometheus.CounterOpts{
+			Name: "partnersync_routes_opened_total",
+			Help: "Routes opened, one per event and sink that wants it; replays are not counted.",
+		}, []string{"source", "sink"}),
 		clamps: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "partnersync_version_clamps_total",
 			Help: "Events whose time was too far ahead of ours and was clamped.",
@@ -70,6 +86,18 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 			Help: "Values in payloads that the schema of their event does not know, or that do not fit it.",
 		}, []string{"source", "type"}),
 	}
+}
+
+// watch publishes what is in memory.
+func (r *Receiver) watch(registerer prometheus.Registerer) {
+	with := promauto.With(registerer)
+	gauge := func(name, help string, value func() float64) {
+		with.NewGaugeFunc(prometheus.GaugeOpts{Name: "partnersync_receive_" + name, Help: help}, value)
+	}
+	gauge("waiting_events", "Requests that wait for a commit.", func() float64 { return float64(r.queue.len()) })
+	gauge("waiting_limit_events", "The most requests that may wait for a commit.", func() float64 { return float64(r.options.Queue) })
+	gauge("held_bytes", "Bodies in memory.", func() float64 { return float64(r.held.Load()) })
+	gauge("held_limit_bytes", "The most that bodies in memory may take.", func() float64 { return float64(r.options.MaxBytes) })
 }
 
 // series are the metrics of one type of one source, looked up once.

@@ -151,6 +151,13 @@ func (q *queue) take(batch []*waiting) []*waiting {
 	return batch
 }
 
+// len is how many wait.
+func (q *queue) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.count
+}
+
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

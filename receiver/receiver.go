@@ -90,6 +90,7 @@ func New(o Options, routing Routing) *Receiver {
 		options: o, metrics: newMetrics(o.Registerer), kept: kept(),
 		queue: newQueue(o.Queue), spooling: newQueue(o.Queue), spooled: make(chan struct{}, 1),
 	}
+	r.watch(o.Registerer)
 	if o.Spool != nil {
 		r.queue.settle(o.Spool.Len, false)
 	}

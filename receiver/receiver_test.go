@@ -499,11 +499,18 @@ func TestSeriesExistFromTheStart(t *testing.T) {
 	}
 	// 6 sources with 7 events and one "other" each.
 	want := map[string]int{
-		"partnersync_events_received_total":    7*int(firstUntyped) + 6*int(results),
-		"partnersync_receive_duration_seconds": 6,
-		"partnersync_commit_batch_events":      1,
-		"partnersync_version_clamps_total":     6,
-		"partnersync_payload_drift_total":      13,
+		"partnersync_events_received_total":        7*int(firstUntyped) + 6*int(results),
+		"partnersync_receive_duration_seconds":     6,
+		"partnersync_last_event_timestamp_seconds": 6,
+		"partnersync_commit_batch_events":          1,
+		"partnersync_commit_duration_seconds":      1,
+		"partnersync_routes_opened_total":          5,
+		"partnersync_receive_waiting_events":       1,
+		"partnersync_receive_waiting_limit_events": 1,
+		"partnersync_receive_held_bytes":           1,
+		"partnersync_receive_held_limit_bytes":     1,
+		"partnersync_version_clamps_total":         6,
+		"partnersync_payload_drift_total":          13,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

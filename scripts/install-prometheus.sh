@@ -47,9 +47,9 @@ if ! fetch; then
 	fetch || { cat "$tmp/log" >&2; give_up; }
 fi
 dpkg-deb -x "$tmp"/prometheus_*.deb "$tmp/root" || give_up
-mkdir -p bin
+mkdir -p bin || give_up
 for name in prometheus promtool; do
 	# A move within bin/, so that two of these at a time do no harm.
-	cp "$tmp/root/usr/bin/$name" "bin/.$name.$$" && mv "bin/.$name.$$" "bin/$name"
+	{ cp "$tmp/root/usr/bin/$name" "bin/.$name.$$" && mv "bin/.$name.$$" "bin/$name"; } || give_up
 done
 bin/promtool --version >/dev/null 2>&1 || { rm -f bin/prometheus bin/promtool; give_up; }

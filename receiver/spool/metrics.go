@@ -22,6 +22,10 @@ func newMetrics(registerer prometheus.Registerer, s *Spool) *metrics {
 		Help: "Size of the spool on disk, without what was set aside.",
 	}, func() float64 { return float64(s.bytes.Load()) })
 	with.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "partnersync_spool_limit_bytes",
+		Help: "The most that the spool may take on disk.",
+	}, func() float64 { return float64(s.options.MaxBytes) })
+	with.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "partnersync_spool_oldest_seconds",
 		Help: "Age of the oldest event in the spool; 0 when it is empty.",
 	}, s.age)
