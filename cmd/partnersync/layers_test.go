@@ -112,6 +112,7 @@ var layers = map[string][]string{
 	"jobs":             {"internal/ledger", "internal/secret", "mappers", "receiver/sources", "sinks"},
 	"grafana":          {},
 	"examples":         {},
+	"deploy":           {},
 	"cmd/partnersync":  nil, // joins everything
 }
 
