@@ -126,6 +126,16 @@ func replaced(rec *ledger.Record, name string, l mappers.Link, version ledger.Ve
 	return false
 }
 
+// rewrite forgets that the CRM has taken what an event wants of a record, so that
+// it is sent once more.
+func rewrite(rec *ledger.Record, change *mappers.Change, version ledger.Version) {
+	for _, f := range change.Fields {
+		if have := rec.Fields[f.Name]; have != nil && have.Version == version {
+			have.AckedAt = ledger.Version{}
+		}
+	}
+}
+
 // contributes reports whether anything that the event of version wants is still
 // wanted and not yet with the CRM.
 func contributes(rec *ledger.Record, version ledger.Version) bool {

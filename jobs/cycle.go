@@ -65,6 +65,7 @@ type delivery struct {
 	wait    time.Duration // open, and to be tried again after that long
 	counted bool          // open because of a failure that counts
 	fresh   bool          // its row in the ledger has to be written
+	again   bool          // an earlier attempt of this run has left its row
 }
 
 func (d *delivery) end(outcome ledger.Outcome, class sinks.Class, reason string) {
@@ -352,7 +353,7 @@ func (c *cycle) delivery(r *route, mapping, object, key string) *delivery {
 	}}
 	for _, before := range r.Deliveries {
 		if before.Mapping == mapping && before.Object == object && before.Key == key {
-			d.Outcome, d.Attempts, d.FirstFailedAt = before.Outcome, before.Attempts, before.FirstFailedAt
+			d.Outcome, d.Attempts, d.FirstFailedAt, d.again = before.Outcome, before.Attempts, before.FirstFailedAt, true
 		}
 	}
 	r.deliveries = append(r.deliveries, d)
@@ -370,6 +371,9 @@ func (c *cycle) converge(ctx context.Context) error {
 			return
 		}
 		d.record = c.recordOf(d.key)
+		if d.route.Rewrite && !d.again {
+			rewrite(d.record, d.change, d.route.Version)
+		}
 		d.tally = fold(d.record, d.change, d.route.Version)
 		c.changed[d.key] = true
 		for _, k := range c.toMake(d) {

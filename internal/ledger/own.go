@@ -195,7 +195,7 @@ func (o *Owners) Take(ctx context.Context, sink string) (*Ownership, []Announcem
 		if _, err := tx.Exec(ctx, `DELETE FROM announcements WHERE sink = $1 AND until <= now()`, sink); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, requeueRunning, Queue(sink), o.id, MaxAttempts)
+		_, err = tx.Exec(ctx, requeueRunning, Queue(sink), o.id, MaxAttempts, longAgo, nil)
 		return err
 	})
 	if err != nil {
@@ -205,12 +205,27 @@ func (o *Owners) Take(ctx context.Context, sink string) (*Ownership, []Announcem
 	return w, announced, nil
 }
 
+// Reclaim queues the jobs of a sink anew that are running by the books and that nobody
+// works: those of another process, whose fetch came to pass after its death, and those
+// of the owner id that it has begun longer than age ago and does not have in hand,
+// because it never heard that its fetch came to pass.
+func (l *Ledger) Reclaim(ctx context.Context, sink, id string, age time.Duration, inHand []int64) error {
+	if _, err := l.pool.Exec(ctx, requeueRunning, Queue(sink), id, MaxAttempts, age, inHand); err != nil {
+		return fmt.Errorf("reclaim jobs of sink %q: %w", sink, err)
+	}
+	return nil
+}
+
+// longAgo is longer than any job runs.
+const longAgo = 24 * time.Hour
+
 // A job that the former owner was running is never put back, since that process
 // may yet report it done: it is ended, and another takes its place.
 const requeueRunning = `
 WITH ended AS (
 	UPDATE river_job SET state = 'cancelled', finalized_at = now()
-	WHERE queue = $1 AND state = 'running' AND attempted_by[array_upper(attempted_by, 1)] IS DISTINCT FROM $2
+	WHERE queue = $1 AND state = 'running' AND (attempted_by[array_upper(attempted_by, 1)] IS DISTINCT FROM $2
+		OR attempted_at < now() - $4::interval AND id <> ALL(coalesce($5::bigint[], '{}')))
 	RETURNING args, kind, priority, queue
 ), queued AS (
 	INSERT INTO river_job (args, kind, max_attempts, priority, queue, state)

@@ -39,6 +39,7 @@ type Route struct {
 	Version    Version
 	Body       []byte
 	Erased     bool // the body is gone
+	Rewrite    bool // also send what the CRM has acknowledged
 	Deliveries []Delivery
 }
 
@@ -72,7 +73,7 @@ type Closing struct {
 // when there are many. The condition on the outcome is therefore written so that the
 // index of the open routes does not fit, which leaves the primary key.
 const openRoutes = `
-SELECT e.id, r.run, r.generation, e.source, e.type, e.entity, e.occurred_at, e.received_at, e.version_at, e.rank, e.body, e.status = '` + string(Erased) + `'
+SELECT e.id, r.run, r.generation, e.source, e.type, e.entity, e.occurred_at, e.received_at, e.version_at, e.rank, e.body, e.status = '` + string(Erased) + `', r.rewrite
 FROM routes r JOIN events e ON e.id = r.event_id
 WHERE r.sink = $1 AND r.event_id = ANY($2) AND coalesce(r.outcome, '') = ''
 ORDER BY e.version_at, e.rank, e.id, r.run`
@@ -107,7 +108,7 @@ func (l *Ledger) Routes(ctx context.Context, sink string, events []uuid.UUID) ([
 		r := &Route{}
 		var occurred *time.Time
 		var version time.Time
-		if err := rows.Scan((*[16]byte)(&r.Event), &r.Run, &r.Generation, &r.Source, &r.Type, &r.Entity, &occurred, &r.ReceivedAt, &version, &r.Version.Rank, &r.Body, &r.Erased); err != nil {
+		if err := rows.Scan((*[16]byte)(&r.Event), &r.Run, &r.Generation, &r.Source, &r.Type, &r.Entity, &occurred, &r.ReceivedAt, &version, &r.Version.Rank, &r.Body, &r.Erased, &r.Rewrite); err != nil {
 			return nil, fmt.Errorf("read open routes: %w", err)
 		}
 		if occurred != nil {
