@@ -31,6 +31,9 @@ fmt: ## format the code
 bench: postgres ## measure; takes a few minutes
 	$(GO) run ./internal/bench $(ARGS)
 
+chaos: postgres ## kill, freeze and fail everything under load, and see that nothing is lost; takes a few minutes
+	$(GO) run ./internal/chaos $(ARGS)
+
 fuzz: ## fuzz the parsers for a minute each
 	./scripts/fuzz.sh $(ARGS)
 

@@ -186,16 +186,20 @@ func (w *Workers) begin(ctx context.Context, right ledger.Ownership, announced [
 		return err
 	}
 	o.keepOff(announced)
+	working, cut := context.WithCancel(w.hard)
+	t := &tenancy{owner: o, cut: cut, done: make(chan struct{})}
+	// Before the queue is opened: its first jobs come at once, and look for their owner.
+	w.mu.Lock()
+	w.owned[right.Sink] = t
+	w.mu.Unlock()
 	if err := w.client.Queues().Add(ledger.Queue(right.Sink), river.QueueConfig{MaxWorkers: w.options.MaxWorkers}); err != nil {
+		cut()
+		o.drain()
+		w.forget(t)
 		// River may have noted it all the same, and would not add it a second time.
 		_ = w.client.Queues().Remove(ctx, ledger.Queue(right.Sink))
 		return fmt.Errorf("open the queue of sink %q: %w", right.Sink, err)
 	}
-	working, cut := context.WithCancel(w.hard)
-	t := &tenancy{owner: o, cut: cut, done: make(chan struct{})}
-	w.mu.Lock()
-	w.owned[right.Sink] = t
-	w.mu.Unlock()
 	w.tasks.Go(func() {
 		defer close(t.done)
 		defer cut()

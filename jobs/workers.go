@@ -77,6 +77,8 @@ type Workers struct {
 	id      string        // of this process, in the database
 	changed chan struct{} // the plan has changed
 
+	inHand sync.Map // ids of the jobs that are being worked here
+
 	mu    sync.Mutex
 	owned map[string]*tenancy
 	tasks sync.WaitGroup
@@ -190,7 +192,7 @@ func (w *Workers) Use(plan *Plan) {
 	}
 }
 
-// sweep queues the open routes that have lost their job.
+// sweep queues the open routes that have lost their job, and the jobs that have lost their worker.
 func (w *Workers) sweep(ctx context.Context) {
 	cursors := map[string]ledger.Cursor{}
 	ticker := time.NewTicker(w.options.SweepEvery)
@@ -205,6 +207,9 @@ func (w *Workers) sweep(ctx context.Context) {
 		for name := range w.plan.Load().Sinks {
 			if w.ownerOf(name) == nil {
 				continue // its owner sweeps
+			}
+			if err := w.ledger.Reclaim(ctx, name, w.id, w.options.SweepAge, w.working()); err != nil && ctx.Err() == nil {
+				w.options.Logger.Warn("jobs without a worker could not be queued again", "sink", name, "err", err)
 			}
 			n, next, err := w.ledger.Sweep(ctx, name, w.options.SweepAge, cursors[name], sweepRoutes)
 			if err != nil {
@@ -227,6 +232,16 @@ func (w *Workers) sweep(ctx context.Context) {
 	}
 }
 
+// working are the ids of the jobs in hand.
+func (w *Workers) working() []int64 {
+	var ids []int64
+	w.inHand.Range(func(id, _ any) bool {
+		ids = append(ids, id.(int64))
+		return true
+	})
+	return ids
+}
+
 // deliverWorker hands River's jobs to the owner of their sink.
 type deliverWorker struct {
 	river.WorkerDefaults[DeliverArgs]
@@ -236,8 +251,10 @@ type deliverWorker struct {
 func (d *deliverWorker) Work(ctx context.Context, job *river.Job[DeliverArgs]) error {
 	o := d.workers.ownerOf(job.Args.Sink)
 	if o == nil {
-		return river.JobSnooze(time.Minute)
+		return river.JobSnooze(time.Second) // for whoever owns the sink
 	}
+	d.workers.inHand.Store(job.ID, true)
+	defer d.workers.inHand.Delete(job.ID)
 	return o.do(ctx, job.Args.EventIDs)
 }
 

@@ -1,0 +1,239 @@
+package main
+
+import (
+	"bytes"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// Everything at once, for a few seconds: every deed and every fault of the plan. What a run
+// asserts it asserts by itself.
+func TestShortRun(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("takes some twenty seconds")
+	}
+	var out bytes.Buffer
+	r, err := wreak(t.Context(), options{length: leastLength, seed: 5}, &out)
+	if err != nil {
+		t.Fatalf("%s\n%v", out.String(), err)
+	}
+	r.print(&out)
+	t.Log(out.String())
+	if r.stored < 100 || r.outcomes["delivered"] < 100 || r.outcomes["stale"] == 0 || r.outcomes["dead"] == 0 || r.duplicates == 0 {
+		t.Errorf("there was not much of a load: %+v", r)
+	}
+	for _, c := range r.crms {
+		if c.records < orders {
+			t.Errorf("%s has %d records only", c.sink, c.records)
+		}
+	}
+}
+
+func TestPlanIsRepeatable(t *testing.T) {
+	t.Parallel()
+	show := func(seed uint64, length time.Duration) string {
+		var b strings.Builder
+		for _, s := range draw(seed, length) {
+			b.WriteString(s.String() + "\n")
+		}
+		return b.String()
+	}
+	for _, length := range []time.Duration{leastLength, time.Minute, 10 * time.Minute} {
+		one := show(7, length)
+		if diff := cmp.Diff(one, show(7, length)); diff != "" {
+			t.Errorf("one seed, two plans:\n%s", diff)
+		}
+		if one == show(8, length) {
+			t.Error("two seeds, one plan")
+		}
+		for _, d := range []deed{
+			killReceiver, killWorker, killWorkers, freezeWorker, join, joinBriefly, reload, reloadBad, killPostgres, freezePostgres,
+			throttle, unavailable, slow, hang, cut, lose, truncate, late,
+		} {
+			if !strings.Contains(one, string(d)) {
+				t.Errorf("a run of %s has no %q", length, d)
+			}
+		}
+		plan := draw(7, length)
+		if !slices.IsSortedFunc(plan, func(a, b step) int { return int(a.at - b.at) }) {
+			t.Error("the plan is not in order")
+		}
+		for _, s := range plan {
+			if s.at >= length {
+				t.Errorf("%s comes after the end", s)
+			}
+			if (s.do == late && s.latency >= crmSettle) || (s.do == hang && (s.latency <= crmTimeout || s.latency >= crmTimeout+crmSettle)) {
+				t.Errorf("%s is not within what may settle", s)
+			}
+		}
+	}
+}
+
+func id(n byte) uuid.UUID { return uuid.UUID{15: n} }
+
+// The oracle is what everything is measured by.
+func TestOracle(t *testing.T) {
+	t.Parallel()
+	received := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	timed := func(n byte, typ string, at time.Time, text string) event {
+		e := event{id: id(n), typ: typ, occurredAt: &at, versionAt: at, receivedAt: received, body: []byte(text)}
+		if typ == dealUpdated {
+			e.rank = 1
+		}
+		return e
+	}
+	first, second := time.Unix(1000, 0), time.Unix(2000, 0)
+	future := timed(9, dealCreated, received.Add(time.Hour), `{"key":"f","at":1795266000,"name":"late"}`)
+	future.versionAt = received.Add(skew)
+	events := []event{
+		timed(1, dealUpdated, second, `{"key":"d","at":2000,"name":"b","partner":"p2","description":"","firm":"x"}`),
+		timed(2, dealCreated, first, `{"key":"d","at":1000,"name":"a","partner":"p1","description":"text","stage":"gold","firm":"y"}`),
+		timed(3, dealCreated, second, `{"key":"d","at":2000,"name":"c"}`), // of lower rank
+		timed(4, paymentMade, second, `{"deal":"d","at":2000,"paid":0}`),
+		{id: id(5), typ: noteAdded, versionAt: received, receivedAt: received, body: []byte(`{"deal":"d","text":"n"}`)},
+		timed(6, firmSaved, first, `{"key":"x","at":1000,"name":"X"}`),
+		timed(7, firmSaved, first, `{"key":"x","at":1000,"name":"Y"}`), // of higher id
+		timed(8, dealCreated, first, `{"at":1000,"name":"no key"}`),
+		future,
+	}
+	got, err := oracle(events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]map[string]string{}
+	for p, cells := range got.records {
+		values[p.String()] = map[string]string{}
+		for name, c := range cells {
+			values[p.String()][name] = c.value
+		}
+	}
+	want := map[string]map[string]string{
+		"crm orders d": {
+			"order_key": "d", "title": "b", "tier": "gold", "description": "", "first_partner": "p1", "paid": "0", "note": "n", "touched": noteAdded,
+		},
+		"crm firms x":      {"firm_key": "x", "name": "Y", "last_order": "d"},
+		"crm firms y":      {"firm_key": "y", "last_order": "d"},
+		"mirror orders d":  {"order_key": "d", "title": "b", "tier": "gold", "note": "n"},
+		"pipeline deals d": {orderProperty: "d", "title": "b", "origin_id": "gold"},
+		"crm orders f":     {"order_key": "f", "title": "late", "touched": dealCreated},
+		"mirror orders f":  {"order_key": "f", "title": "late"},
+		"pipeline deals f": {orderProperty: "f", "title": "late"},
+	}
+	if diff := cmp.Diff(want, values); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if firm := got.firms[place{"crm", "orders", "d"}]; firm.value != "x" {
+		t.Errorf("linked to %+v", firm)
+	}
+	wrong := timed(1, dealUpdated, second, `{"key":"d","at":2000,"name":"b"}`)
+	wrong.versionAt = first
+	if _, err := oracle([]event{wrong}); err == nil {
+		t.Error("a wrong version in the table goes unnoticed")
+	}
+}
+
+// What judges has to find what is wrong.
+func TestJudgeFindsWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	want := state{
+		records: map[place]map[string]cell{
+			{"crm", "orders", "a"}: {"order_key": {value: "a"}, "title": {value: "x"}},
+			{"crm", "orders", "b"}: {"order_key": {value: "b"}, "title": {value: ""}},
+			{"crm", "firms", "f"}:  {"firm_key": {value: "f"}},
+		},
+		firms: map[place]cell{{"crm", "orders", "a"}: {value: "f"}},
+	}
+	for _, tt := range []struct {
+		name string
+		give func(c *crm)
+		want []string
+	}{
+		{"all is well", func(*crm) {}, nil},
+		{"another value", func(c *crm) {
+			c.box.Edit(c.dialect, "orders", c.records("orders", "order_key")["a"][0].ID, map[string]any{"title": "y"})
+		}, []string{`crm orders a: title is "y", want "x"`}},
+		{"a value that was to be blank", func(c *crm) {
+			c.box.Edit(c.dialect, "orders", c.records("orders", "order_key")["b"][0].ID, map[string]any{"title": "y"})
+		}, []string{`crm orders b: title is "y", want ""`}},
+		{"a value that nobody wants", func(c *crm) {
+			c.box.Edit(c.dialect, "orders", c.records("orders", "order_key")["b"][0].ID, map[string]any{"paid": "1"})
+		}, []string{`crm orders b: paid is "1", and nothing wants it`}},
+		{"a record too many", func(c *crm) { c.box.Put(c.dialect, "orders", map[string]any{"order_key": "c"}) },
+			[]string{"crm orders c: 1 records, and nothing wants them"}},
+		{"a record twice", func(c *crm) { c.box.Put(c.dialect, "orders", map[string]any{"order_key": "b"}) },
+			[]string{"crm orders b: 2 records"}},
+		{"no link", func(c *crm) {
+			c.box.Archive(c.dialect, "firms", c.records("firms", "firm_key")["f"][0].ID)
+			c.box.Put(c.dialect, "firms", map[string]any{"firm_key": "f"})
+		}, []string{"crm orders a: linked to [], want f"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c, err := newCRM("crm", "hubspot")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.close()
+			c.box.Put(c.dialect, "orders", map[string]any{"order_key": "a", "title": "x"})
+			c.box.Put(c.dialect, "orders", map[string]any{"order_key": "b"})
+			c.box.Put(c.dialect, "firms", map[string]any{"firm_key": "f"})
+			c.tie(t, "a", "f")
+			tt.give(c)
+			v := &verdict{}
+			c.judge(v, want)
+			var got []string
+			for _, f := range v.faults {
+				got = append(got, strings.Split(f, " by ")[0])
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// tie links an order with a firm, as a client does.
+func (c *crm) tie(t *testing.T, order, firm string) {
+	t.Helper()
+	ids := []string{c.records("orders", "order_key")[order][0].ID, c.records("firms", "firm_key")[firm][0].ID}
+	ask(t, c.url+"/crm/associations/2026-03/orders/firms/batch/associate/default",
+		`{"inputs":[{"from":{"id":"`+ids[0]+`"},"to":{"id":"`+ids[1]+`"}}]}`)
+}
+
+func TestArguments(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"--seconds", "1"}, {"--speed", "9"}} {
+		if err := run(t.Context(), args, &bytes.Buffer{}); err == nil {
+			t.Errorf("%v is taken", args)
+		}
+	}
+}
+
+func ask(t *testing.T, url, body string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+crmToken)
+	r.Header.Set("Content-Type", "application/json")
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		t.Fatalf("%s answers %d", url, res.StatusCode)
+	}
+}

@@ -1,0 +1,278 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"partnersync/sinks/sandbox"
+)
+
+// What the config says of every CRM.
+const (
+	crmTimeout = 2 * time.Second
+	crmSettle  = 1500 * time.Millisecond
+	findLag    = 1500 * time.Millisecond // the sandbox lags somewhat less
+)
+
+const crmToken = "token-of-the-crm"
+
+// orderProperty is the property of our key where the CRM calls properties by forty characters.
+const orderProperty = "0123456789abcdef0123456789abcdef01234567"
+
+// crm is one CRM, with what has been asked of it.
+type crm struct {
+	sink    string // that writes to it
+	dialect string
+	box     *sandbox.Server
+	server  *http.Server
+	url     string
+
+	mu       sync.Mutex
+	faults   []func()       // what lifts them
+	under    int            // requests under way
+	requests int            // that write
+	failed   int            // of these, those without a 2xx
+	lost     int            // rows of these
+	rows     int            // rows written
+	sent     map[string]int // how often each row was sent
+	wrote    []time.Time    // when requests that write came in
+	worst    time.Duration  // how much later than it may a request took effect; negative where none did
+}
+
+func newCRM(sink, dialect string) (*crm, error) {
+	c := &crm{sink: sink, dialect: dialect, sent: map[string]int{}, worst: -time.Hour}
+	text := func(names ...string) []sandbox.Property {
+		var list []sandbox.Property
+		for _, name := range names {
+			list = append(list, sandbox.Property{Name: name})
+		}
+		return list
+	}
+	orders := append(text("title", "description", "first_partner", "paid", "note", "touched"),
+		sandbox.Property{Name: "order_key", Unique: true}, sandbox.Property{Name: "amount", Type: "number"},
+		sandbox.Property{Name: "tier", Type: "enumeration", Options: tiers()})
+	c.box = sandbox.New(sandbox.Options{Token: crmToken, Lag: findLag * 2 / 3, Custom: map[string][]sandbox.Property{
+		"hubspot/orders":  orders,
+		"hubspot/firms":   append(text("name", "last_order"), sandbox.Property{Name: "firm_key", Unique: true}),
+		"pipedrive/deals": text(orderProperty),
+	}})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("a CRM: %w", err)
+	}
+	c.url = "http://" + l.Addr().String() + "/" + dialect
+	c.server = &http.Server{Handler: c}
+	go func() { _ = c.server.Serve(l) }() // until close
+	return c, nil
+}
+
+// close ends what is under way.
+func (c *crm) close() error {
+	c.box.Reset()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return errors.Join(c.server.Shutdown(ctx), c.server.Close())
+}
+
+// fail lets requests go wrong until the returned function is called.
+func (c *crm) fail(s step) (heal func()) {
+	f := sandbox.Fault{Probability: s.chance, Seed: s.seed, Latency: s.latency}
+	switch s.do {
+	case throttle:
+		f.Effect, f.RetryAfter = sandbox.EffectThrottle, "1"
+	case unavailable:
+		f.Effect, f.Status = sandbox.EffectStatus, http.StatusServiceUnavailable
+	case slow, hang:
+		f.Effect = sandbox.EffectNone
+	case cut:
+		f.Effect = sandbox.EffectReset
+	case lose:
+		f.Effect, f.Apply = sandbox.EffectReset, true
+	case truncate:
+		f.Effect = sandbox.EffectTruncate
+	case late:
+		f.Effect, f.Status = sandbox.EffectLate, http.StatusGatewayTimeout
+	}
+	lift := c.box.Fault(f)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.faults = append(c.faults, lift)
+	return lift
+}
+
+// heal lets nothing go wrong any more.
+func (c *crm) heal() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, lift := range c.faults {
+		lift()
+	}
+	c.faults = nil
+}
+
+// ServeHTTP notes each request on its way to the sandbox.
+func (c *crm) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	begun := time.Now()
+	body, err := io.ReadAll(io.LimitReader(r.Body, 32<<20))
+	if err != nil {
+		return // the sender is gone
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	writes := r.Method != http.MethodGet && !strings.HasSuffix(r.URL.Path, "/read") && !strings.HasSuffix(r.URL.Path, "/search")
+	rows := rowsOf(body)
+	a := &answered{ResponseWriter: w}
+	c.mu.Lock()
+	c.under++
+	if writes {
+		c.wrote = append(c.wrote, time.Now()) // in this order, whatever came in first
+	}
+	c.mu.Unlock()
+	defer func() {
+		ended := time.Now()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.under--
+		// A request may take effect for so long after the sender has its answer, or has given up.
+		may := begun.Add(crmTimeout)
+		if !a.at.IsZero() && a.at.Before(may) {
+			may = a.at
+		}
+		c.worst = max(c.worst, ended.Sub(may)-crmSettle)
+		if !writes {
+			return
+		}
+		c.requests++
+		c.rows += len(rows)
+		for _, row := range rows {
+			c.sent[row]++
+		}
+		if a.status < 200 || a.status > 299 || ended.Sub(begun) >= crmTimeout {
+			c.failed++
+			c.lost += max(len(rows), 1)
+		}
+	}()
+	c.box.ServeHTTP(a, r)
+}
+
+// rowsOf names the rows of a batch: the same name means the same row for the same events.
+func rowsOf(body []byte) []string {
+	var batch struct {
+		Inputs []struct {
+			Trace      string            `json:"objectWriteTraceId"`
+			Properties map[string]string `json:"properties"`
+		} `json:"inputs"`
+	}
+	if json.Unmarshal(body, &batch) != nil {
+		return nil
+	}
+	var rows []string
+	for _, in := range batch.Inputs {
+		if in.Trace == "" {
+			continue
+		}
+		var b strings.Builder
+		b.WriteString(in.Trace)
+		for _, name := range sortedKeys(in.Properties) {
+			fmt.Fprintf(&b, "\x00%s=%s", name, in.Properties[name])
+		}
+		rows = append(rows, b.String())
+	}
+	return rows
+}
+
+// answered notes when the answer began, and its status.
+type answered struct {
+	http.ResponseWriter
+	status int
+	at     time.Time
+}
+
+// Unwrap lets the sandbox reach the connection, which it cuts.
+func (a *answered) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+func (a *answered) WriteHeader(status int) {
+	if a.at.IsZero() {
+		a.status, a.at = status, time.Now()
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// firstWrite is when somebody first asked the CRM to write something after a moment; zero
+// while nobody has.
+func (c *crm) firstWrite(after time.Time) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at, _ := slices.BinarySearchFunc(c.wrote, after, time.Time.Compare)
+	if at == len(c.wrote) {
+		return time.Time{}
+	}
+	return c.wrote[at]
+}
+
+// busy reports whether a request is under way.
+func (c *crm) busy() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.under > 0
+}
+
+// repeats counts the rows that were sent again though nothing about them had changed.
+func (c *crm) repeats() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := 0
+	for _, times := range c.sent {
+		n += times - 1
+	}
+	return n
+}
+
+// records are the live ones of an object by the text of a property.
+func (c *crm) records(object, property string) map[string][]sandbox.Record {
+	out := map[string][]sandbox.Record{}
+	for _, r := range c.box.Records(c.dialect, object) {
+		key := textOf(r.Properties[property])
+		out[key] = append(out[key], r)
+	}
+	return out
+}
+
+// links are those between two objects, as pairs of keys, from then to.
+func (c *crm) links(from, fromKey, to, toKey string) [][2]string {
+	names := map[string]string{}
+	for object, property := range map[string]string{from: fromKey, to: toKey} {
+		for _, r := range c.box.Records(c.dialect, object) {
+			names[object+"\x00"+r.ID] = textOf(r.Properties[property])
+		}
+	}
+	var pairs [][2]string
+	for _, l := range c.box.Links(c.dialect) {
+		a, b := l, l
+		a.FromObject, a.FromID, a.ToObject, a.ToID = b.ToObject, b.ToID, b.FromObject, b.FromID
+		for _, l := range []sandbox.Link{a, b} {
+			if l.FromObject == from && l.ToObject == to {
+				pairs = append(pairs, [2]string{names[from+"\x00"+l.FromID], names[to+"\x00"+l.ToID]})
+			}
+		}
+	}
+	slices.SortFunc(pairs, func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
+	return slices.Compact(pairs)
+}
+
+func textOf(v any) string {
+	if v == nil {
+		return ""
+	}
+	return fmt.Sprint(v)
+}

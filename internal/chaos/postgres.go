@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"partnersync/internal/localpg"
+)
+
+// postgres is a server that is taken away and brought back. Its methods are called one at a time.
+type postgres struct {
+	dir    string
+	server *localpg.Server // nil while it is down
+	paused []int           // processes that are frozen
+}
+
+// start starts the server, at the same URL as before.
+func (p *postgres) start(ctx context.Context) error {
+	if p.server != nil {
+		return nil
+	}
+	// Processes are killed, never the machine, so the page cache is as good as the disk.
+	s, err := localpg.Start(ctx, localpg.Options{Dir: p.dir, Settings: map[string]string{
+		"fsync": "off", "full_page_writes": "off", "max_connections": "200",
+	}})
+	if err != nil {
+		return err
+	}
+	p.server = s
+	return nil
+}
+
+// kill ends the server as kill -9 does.
+func (p *postgres) kill() error {
+	if p.server == nil {
+		return nil
+	}
+	if err := syscall.Kill(p.server.PID(), syscall.SIGKILL); err != nil {
+		return fmt.Errorf("kill Postgres: %w", err)
+	}
+	<-p.server.Done()
+	_ = p.server.Stop() // complains that it has ended by itself
+	p.server = nil
+	return nil
+}
+
+// pause freezes all processes of the server.
+func (p *postgres) pause(ctx context.Context) error {
+	if p.server == nil || p.paused != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, p.server.URL())
+	if err != nil {
+		return fmt.Errorf("freeze Postgres: %w", err)
+	}
+	defer conn.Close(ctx)
+	// First the one that makes new processes, so that the list is complete.
+	if err := p.freeze(p.server.PID()); err != nil {
+		return err
+	}
+	rows, err := conn.Query(ctx, "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+	if err != nil {
+		return fmt.Errorf("freeze Postgres: %w", err)
+	}
+	pids, err := pgx.CollectRows(rows, pgx.RowTo[int])
+	if err != nil {
+		return fmt.Errorf("freeze Postgres: %w", err)
+	}
+	for _, pid := range pids {
+		err = errors.Join(err, p.freeze(pid))
+	}
+	return err
+}
+
+func (p *postgres) freeze(pid int) error {
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("freeze Postgres: %w", err)
+	}
+	p.paused = append(p.paused, pid)
+	return nil
+}
+
+// resume lets a frozen server go on.
+func (p *postgres) resume() {
+	for _, pid := range p.paused {
+		_ = syscall.Kill(pid, syscall.SIGCONT) // one that is gone needs none
+	}
+	p.paused = nil
+}
+
+// close stops the server and removes its data.
+func (p *postgres) close(ctx context.Context, keep bool) error {
+	p.resume()
+	var err error
+	if p.server != nil {
+		err = p.server.Stop()
+	}
+	if keep {
+		return err
+	}
+	return errors.Join(err, localpg.Remove(ctx, p.dir))
+}

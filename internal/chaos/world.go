@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+//go:embed config.yaml
+var configText string
+
+// world is everything that a run needs and torments.
+type world struct {
+	out     io.Writer
+	dir     string
+	program string
+	env     []string
+	pg      *postgres
+	crms    []*crm
+	pool    *pgxpool.Pool // ours, to look
+
+	receivers []*slot
+	workers   []*slot // and then those that join
+
+	begun   time.Time // of the load
+	good    string    // the config in force
+	reloads int
+	mu      sync.Mutex
+	losses  int // how often somebody may have lost what he knew of requests under way
+	spans   []span
+	looks   sync.WaitGroup
+}
+
+// newWorld builds the program and brings everything up. Its owner calls close.
+func newWorld(ctx context.Context, out io.Writer) (_ *world, err error) {
+	w := &world{out: out}
+	if w.dir, err = os.MkdirTemp("", "partnersync-chaos-"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, w.close(true))
+		}
+	}()
+	if err := os.Chmod(w.dir, 0o755); err != nil { // started by root, Postgres runs as somebody else
+		return nil, err
+	}
+	w.program = filepath.Join(w.dir, "partnersync")
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", w.program, "partnersync/cmd/partnersync").CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build partnersync: %w\n%s", err, out)
+	}
+	w.pg = &postgres{dir: filepath.Join(w.dir, "postgres")}
+	if err := w.pg.start(ctx); err != nil {
+		return nil, err
+	}
+	w.env = []string{"DATABASE_URL=" + w.pg.server.URL(), "HOOK_TOKEN=" + hookToken, "CRM_TOKEN=" + crmToken, "SPOOL_DIR=" + filepath.Join(w.dir, "spool-of-nobody")}
+	for _, c := range []struct{ sink, dialect string }{{"crm", "hubspot"}, {"mirror", "hubspot"}, {"pipeline", "pipedrive"}} {
+		made, err := newCRM(c.sink, c.dialect)
+		if err != nil {
+			return nil, err
+		}
+		w.crms = append(w.crms, made)
+		w.env = append(w.env, strings.ToUpper(c.sink)+"_URL="+made.url)
+	}
+	w.good = configText
+	if err := w.writeConfig(w.good); err != nil {
+		return nil, err
+	}
+	if out, err := w.command(ctx, "migrate", "up"); err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, out)
+	}
+	pc, err := pgxpool.ParseConfig(w.pg.server.URL())
+	if err != nil {
+		return nil, err
+	}
+	pc.MaxConns = 2
+	if w.pool, err = pgxpool.NewWithConfig(ctx, pc); err != nil {
+		return nil, err
+	}
+	for i := range receivers {
+		w.receivers = append(w.receivers, w.slot("receiver", i, "SPOOL_DIR="+filepath.Join(w.dir, "spool-"+strconv.Itoa(i))))
+	}
+	for i := range workers + joiners {
+		w.workers = append(w.workers, w.slot("worker", i))
+	}
+	return w, nil
+}
+
+func (w *world) slot(kind string, i int, env ...string) *slot {
+	only := map[string]string{"receiver": "receive", "worker": "work"}[kind]
+	return &slot{
+		name: kind + " " + strconv.Itoa(i), program: w.program, dir: w.dir, env: append(append([]string{}, w.env...), env...),
+		args: []string{"run", "--config", w.config(), "--only", only},
+	}
+}
+
+func (w *world) config() string { return filepath.Join(w.dir, "config.yaml") }
+
+// writeConfig replaces the config at once, as who reads it may be about to start.
+func (w *world) writeConfig(text string) error {
+	next := w.config() + ".next"
+	if err := os.WriteFile(next, []byte(text), 0o600); err != nil {
+		return fmt.Errorf("write the config: %w", err)
+	}
+	if err := os.Rename(next, w.config()); err != nil {
+		return fmt.Errorf("write the config: %w", err)
+	}
+	return nil
+}
+
+// command runs a command of partnersync and returns all that it printed.
+func (w *world) command(ctx context.Context, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, w.program, append(args, "--config", w.config())...)
+	cmd.Env = append(os.Environ(), w.env...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("partnersync %s: %w", strings.Join(args, " "), err)
+	}
+	return string(out), err
+}
+
+// close ends everything. What is kept is told.
+func (w *world) close(keep bool) error {
+	for _, s := range append(append([]*slot{}, w.receivers...), w.workers...) {
+		s.kill()
+	}
+	w.looks.Wait()
+	if w.pool != nil {
+		w.pool.Close()
+	}
+	var err error
+	for _, c := range w.crms {
+		err = errors.Join(err, c.close())
+	}
+	if w.pg != nil {
+		err = errors.Join(err, w.pg.close(context.Background(), keep))
+	}
+	if keep {
+		fmt.Fprintf(w.out, "logs and database are in %s\n", w.dir)
+		return err
+	}
+	return errors.Join(err, os.RemoveAll(w.dir))
+}
+
+// say tells what happens, with the time since the load began.
+func (w *world) say(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	fmt.Fprintf(w.out, "%6.2fs  %s\n", time.Since(w.begun).Seconds(), fmt.Sprintf(format, args...))
+}
