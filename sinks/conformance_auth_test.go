@@ -356,6 +356,19 @@ func TestConformExpiryAtWhoami(t *testing.T) {
 	})
 }
 
+// A token that is refused with a status of success is renewed as well.
+func TestConformRefusedWith200(t *testing.T) {
+	t.Parallel()
+	c := crmNamed("zoho")
+	w := c.open(t, sandbox.Options{}, "")
+	w.sink.Probe(within(t))
+	w.tokens()
+	w.Fault(sandbox.Fault{Path: c.api, Count: 1, Effect: sandbox.EffectStatus, Status: 200, Body: `{"code":"INVALID_TOKEN","details":{},"message":"x","status":"error"}`})
+	if r := w.sink.Write(within(t), Upsert, c.rows(1))[0]; r.Class != OK || w.tokens() != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
 // Further ways to sign in that the presets take.
 func TestConformOtherSignIns(t *testing.T) {
 	t.Parallel()

@@ -58,6 +58,9 @@ func TestConformThrottle(t *testing.T) {
 		{"zoho", "at a time", throttle(""), Throttled, 5 * time.Second},
 		{"zoho", "credits", throttle("credits"), Parked, 15 * time.Minute},
 		{"zoho", "credits with 200", says(200, `{"code":"LIMIT_EXCEEDED","details":{},"message":"x","status":"error"}`), Parked, 15 * time.Minute},
+		{"zoho", "at a time with 200", says(200, `{"code":"TOO_MANY_REQUESTS","details":{},"message":"x","status":"error"}`), Throttled, 5 * time.Second},
+		{"zoho", "locked", says(400, `{"code":"RECORD_LOCKED","details":{},"message":"x","status":"error"}`), Unavailable, 5 * time.Second},
+		{"zoho", "no such module", says(400, `{"code":"INVALID_MODULE","details":{},"message":"x","status":"error"}`), Rejected, 0},
 		{"zoho", "seconds", told("30"), Throttled, 30 * time.Second},
 	}
 	for _, test := range tests {

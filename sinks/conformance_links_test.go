@@ -77,6 +77,40 @@ func TestConformLinks(t *testing.T) {
 	})
 }
 
+// A link of a row to what is gone does not make the row gone, and a row that is
+// gone is not the fault of its link.
+func TestConformLinksToWhatIsGone(t *testing.T) {
+	t.Parallel()
+	eachCRM(t, func(t *testing.T, c *crm) {
+		w := c.open(t, sandbox.Options{}, "")
+		made := w.sink.Write(within(t), Upsert, c.rows(2))
+		company, gone := w.company("ACC-1"), w.company("ACC-2")
+		w.Archive(c.name, c.parent, gone)
+		if byID, _ := w.sink.Description().CarriesLinks(Update); byID {
+			row := c.row("0")
+			row.ID, row.Links = made[0].ID, []RowLink{{Object: c.parent, Property: c.parentKey, Key: "ACC-2", ID: gone, As: c.as}}
+			r := w.sink.Write(within(t), Update, []Row{row})[0]
+			if c.name == "pipedrive" { // it says that something was not found, in words that are not documented
+				if r.Class != Rejected || r.Absent {
+					t.Errorf("%+v", r)
+				}
+			} else if r.Class != OK || !r.Unlinked {
+				t.Errorf("%+v", r)
+			}
+			w.Server.Archive(c.name, c.object, made[0].ID)
+			row.Links[0].ID = company
+			if r := w.sink.Write(within(t), Update, []Row{row})[0]; r.Class != Rejected || !r.Absent {
+				t.Errorf("the row is gone: %+v", r)
+			}
+		}
+		w.Server.Archive(c.name, c.object, made[1].ID)
+		before := w.count()
+		if r := w.sink.Link(within(t), []LinkRow{c.link(made[1].ID, company)})[0]; r.Class != Rejected || w.count() != before {
+			t.Errorf("a link from what is gone: %+v, %d records", r, w.count()-before)
+		}
+	})
+}
+
 // Rows that lack what the operation needs are not sent, and say what it is.
 func TestConformLacking(t *testing.T) {
 	t.Parallel()

@@ -83,6 +83,7 @@ func TestConformRefusals(t *testing.T) {
 		{"zoho", sandbox.Refusal{Code: "INVALID_DATA", Message: "the record is under merge"}, Unavailable, nil},
 		{"zoho", sandbox.Refusal{Code: "DUPLICATE_DATA", Message: "duplicate data", Field: "Email"}, Rejected, func(r Result) bool { return r.Field == "Email" }},
 		{"zoho", sandbox.Refusal{Code: "ID_ALREADY_CONVERTED", Message: "converted"}, Rejected, func(r Result) bool { return !r.Absent }},
+		{"zoho", sandbox.Refusal{Code: "TOO_MANY_REQUESTS", Message: "too many"}, Throttled, func(r Result) bool { return r.RetryAfter == 5*time.Second }},
 		{"zoho", sandbox.Refusal{Code: "LIMIT_EXCEEDED", Message: "no more"}, Parked, func(r Result) bool { return r.RetryAfter == 15*time.Minute }},
 	}
 	for _, test := range tests {

@@ -69,10 +69,31 @@ operations: {archive: null}
 		string(p[0].Body) != `{"data":[{"Email":"a@b.co"}],"duplicate_check_fields":["Email"],"trigger":[]}` {
 		t.Errorf("%s %s %v", p[0].URL, p[0].Body, err)
 	}
+	known := Row{Object: "Leads", Property: "Email", Key: "a@b.co", ID: "1"}
+	for _, op := range []Operation{Update, Create} {
+		if p, err := s.Preview(op, []Row{known}); err != nil || !strings.HasSuffix(string(p[0].Body), `,"trigger":[]}`) {
+			t.Errorf("%s: %v %v", op, p, err)
+		}
+	}
+	for _, remove := range []bool{false, true} {
+		link := LinkRow{From: Ref{Object: "Deals", ID: "1"}, To: Ref{Object: "Accounts", ID: "2"}, Remove: remove}
+		if p, err := s.PreviewLinks([]LinkRow{link}); err != nil || !strings.HasSuffix(string(p[0].Body), `,"trigger":[]}`) {
+			t.Errorf("link: %v %v", p, err)
+		}
+	}
 	if got := s.desc.auth.tokenURL; got != "https://accounts.zoho.eu/oauth/v2/token" {
 		t.Error(got)
 	}
 	s = newSink(t, presetConfigs["dataverse"], Options{})
+	for _, op := range []Operation{Upsert, Create, Find, Update} {
+		_, err := s.Preview(op, []Row{{Object: "new_partners", Property: "new_key", Key: "1"}})
+		if err == nil || !strings.HasSuffix(err.Error(), "name the id column of this table in settings.id_columns") {
+			t.Errorf("%s of a table that the settings do not have: %v", op, err)
+		}
+	}
+	if _, err := s.Preview(Update, []Row{{Object: "contacts", Property: "new_key", Key: "a+b"}}); err == nil || !strings.Contains(err.Error(), "does not work") {
+		t.Errorf("a key that does not work: %v", err)
+	}
 	if got := s.desc.auth; got.tokenURL != "https://login.microsoftonline.com/acme/oauth2/v2.0/token" || got.scopes[0] != "https://acme.crm.dynamics.com/.default" {
 		t.Errorf("%s %v", got.tokenURL, got.scopes)
 	}
