@@ -104,7 +104,11 @@ func (r *report) print(out io.Writer) {
 	fmt.Fprintf(w, "sent again\t%s\n", counts(r.retries))
 	fmt.Fprintf(w, "routes\t%s\n", counts(r.outcomes))
 	for _, c := range r.crms {
-		fmt.Fprintf(w, "%s\t%d records; %d writing requests, %d without a 2xx; %d rows, %d of them sent before\n", c.sink, c.records, c.requests, c.failed, c.rows, c.repeats)
+		fmt.Fprintf(w, "%s\t%d records; %d writing requests, %d without a 2xx", c.sink, c.records, c.requests, c.failed)
+		if c.rows > 0 { // in batches, which tell their rows apart
+			fmt.Fprintf(w, "; %d rows, %d of them sent before", c.rows, c.repeats)
+		}
+		fmt.Fprintln(w)
 	}
 	fmt.Fprintf(w, "sent twice\t%d rows, at most %d may be\n", r.repeats, r.repeatsBound)
 	_ = w.Flush()

@@ -1,0 +1,460 @@
+package jobs
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"partnersync/internal/ledger"
+	"partnersync/sinks"
+)
+
+// court is what histories are played in: the real ledger on a real Postgres, the sandbox, and
+// owners whose cycles are taken apart. Time is the history's: what settles does so when it says.
+type court struct {
+	*rig
+	sink   *sinks.Sink
+	broken *ledger.Ledger // that can store nothing
+	serial atomic.Int64
+
+	mu      sync.Mutex
+	answers []answer
+	later   []*http.Request
+}
+
+func newCourt(t *testing.T) *court {
+	c := &court{rig: newRig(t, setup{mappings: lawful, idle: true})}
+	front := httptest.NewServer(c)
+	t.Cleanup(front.Close)
+	text := strings.NewReplacer(c.crm.URL, front.URL, "settle: 300ms", "settle: 1h", "timeout: 5s", "timeout: 1m").Replace(c.text)
+	c.load(text)
+	c.sink = sinks.New(c.config.Sinks["crm"], sinks.Options{})
+	t.Cleanup(c.sink.Close)
+	c.plan.Sinks["crm"] = c.sink
+	c.plan.hashes = map[string]string{}
+	pool, err := pgxpool.NewWithConfig(t.Context(), c.pool.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool.Close()
+	c.broken = ledger.New(pool)
+	return c
+}
+
+// ServeHTTP is the CRM, in the mood that the history asks for.
+func (c *court) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	carryOut := func() *httptest.ResponseRecorder {
+		again := r.Clone(context.Background())
+		again.Body = io.NopCloser(bytes.NewReader(body))
+		rec := httptest.NewRecorder()
+		c.box.ServeHTTP(rec, again)
+		return rec
+	}
+	how := fine
+	if r.Method != http.MethodGet {
+		c.mu.Lock()
+		if len(c.answers) > 0 {
+			how, c.answers = c.answers[0], c.answers[1:]
+		}
+		if how == delayed || how == twice {
+			again := r.Clone(context.Background())
+			again.Body = io.NopCloser(bytes.NewReader(body))
+			c.later = append(c.later, again)
+		}
+		c.mu.Unlock()
+	}
+	switch how {
+	case broken:
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	case unheard, twice:
+		carryOut()
+		panic(http.ErrAbortHandler)
+	case cutOff, delayed:
+		panic(http.ErrAbortHandler)
+	}
+	rec := carryOut()
+	for name, values := range rec.Header() {
+		w.Header()[name] = values
+	}
+	w.WriteHeader(rec.Code)
+	_, _ = w.Write(rec.Body.Bytes())
+}
+
+// listen sets the mood of the CRM.
+func (c *court) listen(answers []answer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answers = answers
+}
+
+// catchUp carries out what the CRM has put off.
+func (c *court) catchUp() {
+	c.mu.Lock()
+	later := c.later
+	c.later = nil
+	c.mu.Unlock()
+	for _, r := range later {
+		c.box.ServeHTTP(httptest.NewRecorder(), r)
+	}
+}
+
+// history is one run of the court: its events, and the process that owns the sink at the moment.
+type history struct {
+	court   *court
+	prefix  string // of its keys, which no other history has
+	events  []event
+	ids     []uuid.UUID // that were accepted
+	session *ledger.Owners
+	owner   *owner
+	plan    atomic.Pointer[Plan]
+	frozen  []*cycle
+}
+
+// play carries out a history and compares what the CRM holds in the end.
+func (c *court) play(events []event, acts []act) (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	h := &history{court: c, prefix: fmt.Sprintf("h%d-", c.serial.Add(1))}
+	h.plan.Store(c.plan)
+	for _, e := range events {
+		body := map[string]any{}
+		for name, value := range e.body {
+			body[name] = value
+		}
+		body["key"] = h.prefix + fmt.Sprint(body["key"])
+		if firm, ok := body["company"]; ok {
+			body["company"] = h.prefix + fmt.Sprint(firm)
+		}
+		h.events = append(h.events, event{e.typ, body})
+	}
+	defer func() {
+		c.listen(nil)
+		c.catchUp()
+		if h.session != nil {
+			err = errors.Join(err, h.session.Close(ctx))
+		}
+	}()
+	for i, a := range acts {
+		if err := h.act(ctx, a); err != nil {
+			return fmt.Errorf("act %d: %w", i, err)
+		}
+	}
+	// In the end everything comes back, every event arrives, and time passes.
+	if err := h.act(ctx, act{Do: accept, Events: upTo(len(events))}); err != nil {
+		return err
+	}
+	for range 20 {
+		open, err := h.open(ctx)
+		if err != nil {
+			return err
+		}
+		if len(open) == 0 {
+			return h.judge(ctx)
+		}
+		for _, a := range []act{{Do: timePasses}, {Do: workOff, Events: upTo(len(open))}} {
+			if err := h.act(ctx, a); err != nil {
+				return err
+			}
+		}
+	}
+	return errors.New("routes stay open for ever")
+}
+
+func upTo(n int) []int {
+	var list []int
+	for i := range n {
+		list = append(list, i)
+	}
+	return list
+}
+
+func (h *history) act(ctx context.Context, a act) error {
+	switch a.Do {
+	case accept:
+		return h.accept(ctx, a.Events)
+	case timePasses:
+		return h.timePasses(ctx)
+	case handOver:
+		return h.take(ctx)
+	case wake:
+		for _, c := range h.frozen {
+			if err := c.record(ctx); err == nil && c.announced != uuid.Nil {
+				return errors.New("a frozen owner may still record, though another has the sink")
+			}
+		}
+		h.frozen = nil
+		return nil
+	}
+	open, err := h.open(ctx)
+	if err != nil || len(open) == 0 {
+		return err
+	}
+	if h.owner == nil {
+		if err := h.take(ctx); err != nil {
+			return err
+		}
+	}
+	var items []*item
+	for _, i := range a.Events {
+		it := &item{events: []uuid.UUID{open[len(open)-1-i%len(open)]}, done: make(chan error, 1)}
+		it.taken.Store(true)
+		items = append(items, it)
+	}
+	if len(items) == 0 {
+		return nil
+	}
+	h.court.listen(a.Answers)
+	defer h.court.listen(nil)
+	return h.cycle(ctx, a.Do, newCycle(h.owner, h.court.plan, h.court.sink, items))
+}
+
+// cycle lets a cycle go as far as it is to come.
+func (h *history) cycle(ctx context.Context, do deed, c *cycle) error {
+	o := h.owner
+	if do == workOff {
+		c.run(ctx)
+		o.release(c)
+		return nil
+	}
+	if err := c.load(ctx); err != nil || do == dieLoaded {
+		return h.dies(err)
+	}
+	if c.apply(); do == dieApplied {
+		return h.dies(nil)
+	}
+	if err := c.converge(ctx); err != nil || do == dieFolded {
+		return h.dies(err)
+	}
+	if err := c.send(ctx); err != nil || do == dieSent {
+		return h.dies(err)
+	}
+	c.link(ctx)
+	switch do {
+	case freeze:
+		h.frozen = append(h.frozen, c)
+		return h.take(ctx)
+	case unrecorded:
+		o.ledger = h.court.broken
+		if err := c.record(ctx); err != nil { // none where there was nothing to record
+			c.later(ctx, err)
+		}
+		o.ledger = h.court.ledger
+		o.release(c)
+		return nil
+	}
+	return h.dies(nil)
+}
+
+// dies ends the process without its knowing.
+func (h *history) dies(err error) error {
+	h.owner = nil
+	err = errors.Join(err, h.session.Close(context.Background()))
+	h.session = nil
+	return err
+}
+
+// take lets a new process take the sink, whatever becomes of the former one.
+func (h *history) take(ctx context.Context) error {
+	if h.session != nil {
+		if err := h.session.Close(ctx); err != nil {
+			return err
+		}
+	}
+	session, err := h.court.ledger.Owners(ctx, uuid.NewString())
+	if err != nil {
+		return err
+	}
+	h.session = session
+	for {
+		right, announced, err := session.Take(ctx, "crm")
+		if err != nil {
+			return err
+		}
+		if right == nil {
+			continue // Postgres has not noticed yet that the former session is closed
+		}
+		metrics := newMetrics(prometheus.NewRegistry())
+		log := slog.New(slog.DiscardHandler)
+		h.owner = newOwner(*right, h.court.ledger, &h.plan, newGate("crm", h.court.ledger, metrics, log), metrics, log, time.Hour)
+		h.owner.keepOff(announced)
+		return nil
+	}
+}
+
+func (h *history) timePasses(ctx context.Context) error {
+	h.court.catchUp()
+	if h.owner != nil {
+		h.owner.mu.Lock()
+		for k, by := range h.owner.held {
+			if by == settling {
+				delete(h.owner.held, k)
+			}
+		}
+		h.owner.mu.Unlock()
+	}
+	_, err := h.court.pool.Exec(ctx, `UPDATE announcements SET until = now()`)
+	return err
+}
+
+// open are the events with open routes, in the order of their arrival.
+func (h *history) open(ctx context.Context) ([]uuid.UUID, error) {
+	rows, err := h.court.pool.Query(ctx, `SELECT event_id FROM routes WHERE event_id = ANY($1) AND outcome IS NULL ORDER BY event_id`, h.ids)
+	if err != nil {
+		return nil, err
+	}
+	var ids []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan((*[16]byte)(&id)); err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
+}
+
+// accept stores events as the receiver does.
+func (h *history) accept(ctx context.Context, which []int) error {
+	source := h.court.config.Sources["shop"]
+	for _, i := range which {
+		e := h.events[i%len(h.events)]
+		body, err := json.Marshal(e.body)
+		if err != nil {
+			return err
+		}
+		open := source.Open(e.typ, body)
+		if !open.Known || open.Malformed != nil {
+			return fmt.Errorf("%s %s: not what the shop sends", e.typ, body)
+		}
+		accepted, err := h.court.ledger.Accept(ctx, []ledger.Incoming{{
+			ID: uuid.Must(uuid.NewV7()), Source: "shop", Type: open.Type, Entity: open.Entity, OccurredAt: open.OccurredAt,
+			Rank: int16(open.Rank), ReceivedAt: time.Now(), Status: ledger.Stored, Body: open.Payload,
+			Sinks: h.court.config.Mappings.Sinks("shop", open.Type),
+		}}, h.court.plan.Generation, 1)
+		if err != nil {
+			return err
+		}
+		if !accepted[0].Duplicate {
+			h.ids = append(h.ids, accepted[0].ID)
+		}
+	}
+	return nil
+}
+
+// holding is what the CRM holds of one order.
+type holding struct {
+	Fields map[string]any
+	Firms  []string
+}
+
+// judge compares the CRM with what the accepted events ask for.
+func (h *history) judge(ctx context.Context) error {
+	want, err := h.wanted(ctx)
+	if err != nil {
+		return err
+	}
+	got := map[string]*holding{}
+	keys := map[string]string{}
+	for _, rec := range h.court.box.Records("hubspot", "orders") {
+		key := fmt.Sprint(rec.Properties["order_key"])
+		if !strings.HasPrefix(key, h.prefix) {
+			continue
+		}
+		if got[key] != nil {
+			return fmt.Errorf("two records of %s", key)
+		}
+		keys[rec.ID] = key
+		got[key] = &holding{Fields: map[string]any{}}
+		for _, name := range []string{"title", "description", "first_partner"} {
+			if v, has := rec.Properties[name]; has {
+				got[key].Fields[name] = v
+			}
+		}
+	}
+	firms := map[string]string{}
+	for _, rec := range h.court.box.Records("hubspot", "firms") {
+		firms[rec.ID] = fmt.Sprint(rec.Properties["firm_key"])
+	}
+	for _, l := range h.court.box.Links("hubspot") {
+		from, to := l.FromID, l.ToID
+		if l.FromObject == "firms" {
+			from, to = to, from
+		}
+		if at := got[keys[from]]; at != nil && !slices.Contains(at.Firms, firms[to]) {
+			at.Firms = append(at.Firms, firms[to])
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		return fmt.Errorf("the CRM differs from what is wanted (-want +got):\n%s", diff)
+	}
+	return nil
+}
+
+// wanted is the oracle: what the newest event says, or for the partner the oldest.
+func (h *history) wanted(ctx context.Context) (map[string]*holding, error) {
+	rows, err := h.court.pool.Query(ctx, `SELECT id, type, version_at, rank, body FROM events WHERE id = ANY($1)`, h.ids)
+	if err != nil {
+		return nil, err
+	}
+	byKey := map[string][]happening{}
+	newest := map[string]ledger.Version{}
+	firm := map[string]string{}
+	for rows.Next() {
+		var v ledger.Version
+		var at time.Time
+		var typ string
+		var body []byte
+		if err := rows.Scan((*[16]byte)(&v.Event), &typ, &at, &v.Rank, &body); err != nil {
+			return nil, err
+		}
+		v.At = at.UnixMicro()
+		var b struct{ Key, Name, Description, Partner, Company string }
+		if err := json.Unmarshal(body, &b); err != nil {
+			return nil, err
+		}
+		c := change()
+		if b.Name != "" {
+			c.Fields = append(c.Fields, set("title", b.Name))
+		}
+		if b.Description != "" && typ != "company.updated" {
+			c.Fields = append(c.Fields, set("description", b.Description))
+		}
+		if b.Partner != "" && typ != "company.updated" {
+			c.Fields = append(c.Fields, setFirst("first_partner", b.Partner))
+		}
+		byKey[b.Key] = append(byKey[b.Key], happening{c, v})
+		if b.Company != "" && v.Compare(newest[b.Key]) > 0 {
+			newest[b.Key], firm[b.Key] = v, b.Company
+		}
+	}
+	want := map[string]*holding{}
+	for key, events := range byKey {
+		want[key] = &holding{Fields: oracle(events)}
+		if firm[key] != "" {
+			want[key].Firms = []string{firm[key]}
+		}
+	}
+	return want, rows.Err()
+}
