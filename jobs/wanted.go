@@ -1,0 +1,157 @@
+package jobs
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"partnersync/internal/ledger"
+	"partnersync/mappers"
+	"partnersync/sinks"
+)
+
+// converge folds the changes into the wanted state of their records.
+func (c *cycle) converge(ctx context.Context) error {
+	var err error
+	if c.records, err = c.read(ctx, c.claimed); err != nil {
+		return err
+	}
+	c.each(func(d *delivery) {
+		if !d.open() {
+			return
+		}
+		d.record = c.recordOf(d.key)
+		if d.route.Rewrite && !d.again {
+			rewrite(d.record, d.change, d.route.Version)
+		}
+		d.tally = fold(d.record, d.change, d.route.Version)
+		c.changed[d.key] = true
+		for _, k := range c.toMake(d) {
+			c.make(d, k)
+		}
+	})
+	c.each(func(d *delivery) {
+		if d.open() {
+			c.settle(d)
+		}
+	})
+	return nil
+}
+
+// recordOf returns the record that a key names, a new one where there is none yet.
+func (c *cycle) recordOf(k ledger.RecordKey) *ledger.Record {
+	if r := c.records[k]; r != nil {
+		return r
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		panic(err) // the system has no randomness
+	}
+	r := &ledger.Record{
+		ID: id, Object: k.Object, Property: k.Property, Key: k.Key, New: true,
+		Presence: ledger.Unknown, Fields: map[string]*ledger.Field{}, Links: map[string]*ledger.Link{},
+	}
+	c.records[k] = r
+	return r
+}
+
+// toMake are the records that a delivery's links want made where there are none.
+func (c *cycle) toMake(d *delivery) []ledger.RecordKey {
+	var keys []ledger.RecordKey
+	if d.change == nil {
+		return nil
+	}
+	for _, l := range d.change.Links {
+		if l.Missing == "create" && !l.Remove {
+			keys = append(keys, ledger.RecordKey{Object: l.To, Property: l.Key.Property, Key: c.sink.Fold(l.Key.Property, l.Key.Value)})
+		}
+	}
+	return keys
+}
+
+// make plans a record with nothing but its key, for d to link to.
+func (c *cycle) make(d *delivery, k ledger.RecordKey) {
+	rec := c.recordOf(k)
+	if rec.Presence != ledger.Unknown || c.bare[k] != nil {
+		return
+	}
+	value := k.Key
+	for _, l := range d.change.Links {
+		if l.To == k.Object && l.Key.Property == k.Property && c.sink.Fold(k.Property, l.Key.Value) == k.Key {
+			value = l.Key.Value
+		}
+	}
+	c.changed[k] = true
+	c.bare[k] = &delivery{
+		Delivery: ledger.Delivery{Event: d.Event, Run: d.Run, Mapping: d.Mapping, Object: k.Object, Key: value},
+		route:    d.route, key: k, record: rec,
+		change: &mappers.Change{Mapping: d.Mapping, Object: k.Object, Mode: mappers.Upsert, Key: mappers.Key{Property: k.Property, Value: value}},
+	}
+}
+
+// read returns records from memory and, for those not there, from the ledger.
+func (c *cycle) read(ctx context.Context, keys []ledger.RecordKey) (map[ledger.RecordKey]*ledger.Record, error) {
+	have, lack := c.owner.recall(keys)
+	if len(lack) == 0 {
+		return have, nil
+	}
+	stored, err := c.owner.ledger.Records(ctx, c.owner.name, "", lack)
+	if err != nil {
+		return nil, err
+	}
+	for k, r := range stored {
+		have[k] = r
+	}
+	return have, nil
+}
+
+// settle ends the deliveries that need no request.
+func (c *cycle) settle(d *delivery) {
+	rec, mode := d.record, d.change.Mode
+	d.CRMID = rec.CRMID
+	switch {
+	case mode == mappers.Archive:
+		if rec.Presence == ledger.Gone {
+			d.end(ledger.Unchanged, "", "archived already")
+		}
+		return
+	case (mode == mappers.CreateOnly || mode == mappers.Append) && rec.Presence == ledger.Present && d.tally.acked == 0:
+		refuseAll(rec, d.route.Version)
+		d.end(ledger.Skipped, "", "the record is there already")
+		return
+	case rec.Presence == ledger.Gone:
+		d.end(ledger.Skipped, "", "the record is gone from the CRM")
+		return
+	case rec.Presence == ledger.Unknown && d.tally.stale == 0:
+		return // the record itself is what the CRM lacks
+	}
+	if contributes(rec, d.route.Version) {
+		return
+	}
+	switch {
+	case d.tally.acked > 0:
+		d.end(ledger.Delivered, sinks.OK, "")
+	case d.tally.pending > 0:
+		d.end(ledger.Stale, "", "a newer event came before it was sent")
+	case d.tally.stale > 0:
+		d.end(ledger.Stale, "", "a newer event has decided every field")
+	case d.tally.refused > 0:
+		d.end(ledger.Unchanged, "", "the CRM has refused these values before")
+	default:
+		d.end(ledger.Unchanged, "", "")
+	}
+}
+
+// refuseAll keeps what an event wants from ever being sent.
+func refuseAll(rec *ledger.Record, version ledger.Version) {
+	for _, f := range rec.Fields {
+		if f.Version == version {
+			f.Refused = true
+		}
+	}
+	for _, l := range rec.Links {
+		if l.Version == version {
+			l.Done = true
+		}
+	}
+}
