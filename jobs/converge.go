@@ -99,19 +99,23 @@ func foldLink(rec *ledger.Record, change *mappers.Change, l mappers.Link, versio
 	case have.Version == version && have.Remove == l.Remove && have.Done:
 		t.acked++
 		return
+	case have.Version != version && have.Remove == l.Remove && have.Refused:
+		have.Version, have.Mapping = version, change.Mapping
+		t.refused++
+		return
 	case have.Remove == l.Remove && have.Done && !change.Rewrite:
 		have.Version, have.Mapping = version, change.Mapping
 		t.same++
 		return
 	}
-	have.Version, have.Mapping, have.Remove, have.Done = version, change.Mapping, l.Remove, false
+	have.Version, have.Mapping, have.Remove, have.Done, have.Refused = version, change.Mapping, l.Remove, false, false
 	t.pending++
 	if !l.Only || l.Remove {
 		return
 	}
 	for other, former := range rec.Links {
 		if other != name && former.To == l.To && former.As == l.As && !former.Remove && former.Version.Compare(version) < 0 {
-			former.Version, former.Mapping, former.Remove, former.Done = version, change.Mapping, true, false
+			former.Version, former.Mapping, former.Remove, former.Done, former.Refused = version, change.Mapping, true, false, false
 		}
 	}
 }
@@ -145,7 +149,7 @@ func contributes(rec *ledger.Record, version ledger.Version) bool {
 		}
 	}
 	for _, l := range rec.Links {
-		if l.Version == version && !l.Done {
+		if l.Version == version && l.Pending() {
 			return true
 		}
 	}

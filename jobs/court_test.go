@@ -24,12 +24,14 @@ import (
 
 	"partnersync/internal/ledger"
 	"partnersync/sinks"
+	"partnersync/sinks/sandbox"
 )
 
 // court is what histories are played in: the real ledger on a real Postgres, the sandbox, and
 // owners whose cycles are taken apart. Time is the history's: what settles does so when it says.
 type court struct {
 	*rig
+	preset string // of the CRM
 	sink   *sinks.Sink
 	broken *ledger.Ledger // that can store nothing
 	serial atomic.Int64
@@ -39,8 +41,22 @@ type court struct {
 	later   []*http.Request
 }
 
-func newCourt(t *testing.T) *court {
-	c := &court{rig: newRig(t, setup{mappings: lawful, idle: true})}
+// HubSpot makes links with requests of their own, and a new one stands beside the former;
+// to Salesforce they are fields, which go along with the rows.
+var courts = []string{"hubspot", "salesforce"}
+
+func newCourt(t *testing.T, preset string) *court {
+	as := map[string]string{"hubspot": "", "salesforce": ", as: firm__c"}[preset]
+	c := &court{preset: preset, rig: newRig(t, setup{
+		mappings: strings.ReplaceAll(lawful, ", AS", as), idle: true, preset: preset,
+		box: sandbox.Options{Custom: map[string][]sandbox.Property{
+			"salesforce/orders": {
+				{Name: "order_key", Unique: true}, {Name: "title"}, {Name: "description"}, {Name: "first_partner"},
+				{Name: "firm__c", Type: "lookup", Target: "firms"},
+			},
+			"salesforce/firms": {{Name: "firm_key", Unique: true}},
+		}},
+	})}
 	front := httptest.NewServer(c)
 	t.Cleanup(front.Close)
 	text := strings.NewReplacer(c.crm.URL, front.URL, "settle: 300ms", "settle: 1h", "timeout: 5s", "timeout: 1m").Replace(c.text)
@@ -72,7 +88,7 @@ func (c *court) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return rec
 	}
 	how := fine
-	if r.Method != http.MethodGet {
+	if r.Method != http.MethodGet && !strings.HasSuffix(r.URL.Path, "/token") {
 		c.mu.Lock()
 		if len(c.answers) > 0 {
 			how, c.answers = c.answers[0], c.answers[1:]
@@ -377,7 +393,7 @@ func (h *history) judge(ctx context.Context) error {
 	}
 	got := map[string]*holding{}
 	keys := map[string]string{}
-	for _, rec := range h.court.box.Records("hubspot", "orders") {
+	for _, rec := range h.court.box.Records(h.court.preset, "orders") {
 		key := fmt.Sprint(rec.Properties["order_key"])
 		if !strings.HasPrefix(key, h.prefix) {
 			continue
@@ -394,10 +410,15 @@ func (h *history) judge(ctx context.Context) error {
 		}
 	}
 	firms := map[string]string{}
-	for _, rec := range h.court.box.Records("hubspot", "firms") {
+	for _, rec := range h.court.box.Records(h.court.preset, "firms") {
 		firms[rec.ID] = fmt.Sprint(rec.Properties["firm_key"])
 	}
-	for _, l := range h.court.box.Links("hubspot") {
+	for _, rec := range h.court.box.Records(h.court.preset, "orders") {
+		if id := rec.Properties["firm__c"]; id != nil && got[keys[rec.ID]] != nil {
+			got[keys[rec.ID]].Firms = []string{firms[fmt.Sprint(id)]}
+		}
+	}
+	for _, l := range h.court.box.Links(h.court.preset) {
 		from, to := l.FromID, l.ToID
 		if l.FromObject == "firms" {
 			from, to = to, from

@@ -26,6 +26,7 @@ type cycle struct {
 	changed   map[ledger.RecordKey]bool           // records to store
 	ambiguous map[ledger.RecordKey]time.Duration  // records whose last request may still take effect, and for how long
 	doubted   map[*ledger.Record]bool             // the ledger knows that requests for them are under way
+	ends      map[ledger.RecordKey]*ledger.Record // what links lead to, of records that this cycle does not work on
 	bare      map[ledger.RecordKey]*delivery      // records made only to be linked to
 	waiters   []*item                             // items of others that wait for our records; guarded by owner.mu
 	announced uuid.UUID                           // the announcement of what we send; zero while there is none
@@ -74,7 +75,7 @@ func newCycle(o *owner, plan *Plan, sink *sinks.Sink, items []*item) *cycle {
 	return &cycle{
 		owner: o, plan: plan, sink: sink, items: items,
 		changed: map[ledger.RecordKey]bool{}, ambiguous: map[ledger.RecordKey]time.Duration{}, bare: map[ledger.RecordKey]*delivery{},
-		doubted: map[*ledger.Record]bool{},
+		doubted: map[*ledger.Record]bool{}, ends: map[ledger.RecordKey]*ledger.Record{},
 	}
 }
 

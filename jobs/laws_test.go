@@ -19,7 +19,7 @@ mappings:
     key: {order_key: event.key}
     set: {title: event.name, description: event.description}
     set_first: {first_partner: event.partner}
-    links: [{to: firms, key: {firm_key: event.company}, only: one, missing: create}]
+    links: [{to: firms, key: {firm_key: event.company}, only: one, missing: create, AS}]
   - name: others
     on: shop.company.updated
     to: crm
@@ -70,7 +70,12 @@ const (
 // all is over the CRM holds what the events ask for.
 func TestLaws(t *testing.T) {
 	t.Parallel()
-	c := newCourt(t)
+	for _, preset := range courts {
+		t.Run(preset, func(t *testing.T) { t.Parallel(); holdCourt(t, newCourt(t, preset)) })
+	}
+}
+
+func holdCourt(t *testing.T, c *court) {
 	var failed atomic.Bool // then it takes as long as shrinking takes
 	enough := time.Now().Add(8 * time.Second)
 	rapid.Check(t, func(t *rapid.T) {
@@ -129,7 +134,10 @@ func drawAct(t *rapid.T, events int) act {
 // The histories that have been lost once.
 func TestLawsHold(t *testing.T) {
 	t.Parallel()
-	c := newCourt(t)
+	courtsOf := map[string]*court{}
+	for _, preset := range courts {
+		courtsOf[preset] = newCourt(t, preset)
+	}
 	// Timed events of one order, by what they say.
 	titled := func(at int, title string) event { return deal("a", int64(at), "name", title) }
 	partOf := func(at int, firm string) event { return deal("a", int64(at), "name", "x", "company", firm) }
@@ -190,11 +198,13 @@ func TestLawsHold(t *testing.T) {
 			},
 		},
 	} {
-		t.Run(tt.name, func(t *testing.T) { // one after the other: they share the sink
-			if err := c.play(tt.events, tt.acts); err != nil {
-				t.Error(err)
-			}
-		})
+		for _, preset := range courts { // one after the other: they share the sink
+			t.Run(tt.name+"/"+preset, func(t *testing.T) {
+				if err := courtsOf[preset].play(tt.events, tt.acts); err != nil {
+					t.Error(err)
+				}
+			})
+		}
 	}
 }
 
@@ -202,7 +212,7 @@ func TestLawsHold(t *testing.T) {
 // another may have written the same records.
 func TestWhatIsOverIsNotSent(t *testing.T) {
 	t.Parallel()
-	c := newCourt(t)
+	c := newCourt(t, "hubspot")
 	h := &history{court: c, events: []event{deal("a", 1, "name", "x")}}
 	h.plan.Store(c.plan)
 	ctx := c.context()

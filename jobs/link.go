@@ -17,16 +17,25 @@ type tie struct {
 	link       *ledger.Link
 	record     *ledger.Record
 	deliveries []*delivery
+	former     []*ledger.Link // whose place it takes: they need not, and must not, be removed
 }
 
 // link connects the records that are in the CRM by now. A delivery has arrived
 // only when its links have.
 func (c *cycle) link(ctx context.Context) {
-	ties := c.ties()
-	if len(ties) == 0 {
+	var links []*ledger.Link
+	c.eachLinked(func(d *delivery) {
+		for _, l := range d.record.Links {
+			if l.Pending() {
+				links = append(links, l)
+			}
+		}
+	})
+	if len(links) == 0 {
 		return
 	}
-	targets, err := c.targets(ctx, ties)
+	err := c.lookUp(ctx, links)
+	ties := c.ties()
 	if err != nil {
 		for _, t := range ties {
 			t.reopen(sinks.Network, "the ledger cannot be read", 2*time.Second)
@@ -36,17 +45,12 @@ func (c *cycle) link(ctx context.Context) {
 	var rows []sinks.LinkRow
 	var sent []*tie
 	for _, t := range ties {
-		target := targets[c.targetKey(t.link)]
-		if target == nil || target.CRMID == "" {
-			c.missing(t)
+		row := c.linkRow(t)
+		if row.To.ID == "" && !(t.link.Remove && c.sink.Replaces(row)) {
+			c.missing(t, "")
 			continue
 		}
-		rows = append(rows, sinks.LinkRow{
-			Trace: t.link.Version.Event.String() + "/" + t.record.ID.String(),
-			From:  sinks.Ref{Object: t.record.Object, Property: t.record.Property, Key: t.record.Key, ID: t.record.CRMID},
-			To:    sinks.Ref{Object: t.link.To, Property: t.link.Property, Key: t.link.Key, ID: target.CRMID},
-			As:    t.link.As, Remove: t.link.Remove,
-		})
+		rows = append(rows, row)
 		sent = append(sent, t)
 	}
 	if len(rows) == 0 {
@@ -56,14 +60,14 @@ func (c *cycle) link(ctx context.Context) {
 	// who takes one back needs both records.
 	var doubtful []*ledger.Record
 	for _, t := range sent {
-		target := targets[c.targetKey(t.link)]
+		t.link.Made = true
 		if !c.doubted[t.record] {
 			c.doubted[t.record] = true
 			doubtful = append(doubtful, t.record)
 		}
-		if target.New && !c.doubted[target] {
-			c.doubted[target] = true
-			doubtful = append(doubtful, target)
+		if end := c.end(t.link); end != nil && end.New && !c.doubted[end] {
+			c.doubted[end] = true
+			doubtful = append(doubtful, end)
 		}
 	}
 	over, err := c.announce(ctx, doubtful)
@@ -84,59 +88,134 @@ func (c *cycle) link(ctx context.Context) {
 func (c *cycle) ties() []*tie {
 	var ties []*tie
 	byLink := map[*ledger.Link]*tie{}
-	c.each(func(d *delivery) {
-		if d.record == nil || d.record.CRMID == "" || d.record.Presence == ledger.Gone || (!d.open() && d.Outcome != ledger.Delivered) {
-			return
+	tieOf := func(l *ledger.Link, d *delivery) *tie {
+		t := byLink[l]
+		if t == nil {
+			t = &tie{key: d.key, link: l, record: d.record}
+			byLink[l] = t
+			ties = append(ties, t)
 		}
+		return t
+	}
+	c.eachLinked(func(d *delivery) {
 		for _, l := range d.record.Links {
-			if l.Done || d.wait > 0 || d.counted {
+			if !l.Pending() {
 				continue
 			}
-			t := byLink[l]
-			if t == nil {
-				t = &tie{key: d.key, link: l, record: d.record}
-				byLink[l] = t
-				ties = append(ties, t)
+			t := tieOf(l, d)
+			if next := c.successor(d.record, t); next != nil && next.Pending() {
+				t = tieOf(next, d)
+				if !slices.Contains(t.former, l) {
+					t.former = append(t.former, l)
+				}
 			}
-			if l.Version == d.route.Version {
+			if l.Version == d.route.Version && !slices.Contains(t.deliveries, d) {
 				t.deliveries = append(t.deliveries, d)
 			}
 		}
 	})
-	return ties
+	// A removal that the successor brings about, or has, and one of what was never made, are no requests.
+	return slices.DeleteFunc(ties, func(t *tie) bool {
+		next := c.successor(t.record, t)
+		switch {
+		case !t.link.Remove:
+			return false
+		case t.link.Made && next == nil:
+			return false
+		case next == nil || !next.Pending() || !t.link.Made:
+			c.over(t, sinks.Result{Class: sinks.OK})
+		}
+		return true
+	})
+}
+
+// eachLinked calls f for the deliveries whose record is in the CRM to be linked.
+func (c *cycle) eachLinked(f func(*delivery)) {
+	c.each(func(d *delivery) {
+		there := d.record != nil && d.record.CRMID != "" && d.record.Presence != ledger.Gone
+		if there && (d.open() && d.wait == 0 && !d.counted || d.Outcome == ledger.Delivered) {
+			f(d)
+		}
+	})
+}
+
+// over notes that the CRM has what is wanted of a link, and of those whose place it has taken.
+func (c *cycle) over(t *tie, res sinks.Result) {
+	t.link.Made, t.link.Done = !t.link.Remove, true
+	for _, l := range t.former {
+		l.Made, l.Done = false, true
+	}
+	c.changed[t.key] = true
+	t.done(res)
+}
+
+// successor is the link that takes the place of one to be removed, in a target where
+// making it is all that this takes.
+func (c *cycle) successor(rec *ledger.Record, t *tie) *ledger.Link {
+	if !t.link.Remove || !c.sink.Replaces(c.linkRow(t)) {
+		return nil
+	}
+	for _, l := range rec.Links {
+		if !l.Remove && !l.Refused && l.As == t.link.As && (l.As != "" || l.To == t.link.To) {
+			return l
+		}
+	}
+	return nil
+}
+
+func (c *cycle) linkRow(t *tie) sinks.LinkRow {
+	row := sinks.LinkRow{
+		Trace: t.link.Version.Event.String() + "/" + t.record.ID.String(),
+		From:  sinks.Ref{Object: t.record.Object, Property: t.record.Property, Key: t.record.Key, ID: t.record.CRMID},
+		To:    sinks.Ref{Object: t.link.To, Property: t.link.Property, Key: t.link.Key},
+		As:    t.link.As, Remove: t.link.Remove,
+	}
+	if end := c.end(t.link); end != nil {
+		row.To.ID = end.CRMID
+	}
+	return row
 }
 
 func (c *cycle) targetKey(l *ledger.Link) ledger.RecordKey {
 	return ledger.RecordKey{Object: l.To, Property: l.Property, Key: c.sink.Fold(l.Property, l.Key)}
 }
 
-// targets returns what is known of the records that links lead to.
-func (c *cycle) targets(ctx context.Context, ties []*tie) (map[ledger.RecordKey]*ledger.Record, error) {
-	found := map[ledger.RecordKey]*ledger.Record{}
+// end is what is known of the record that a link leads to, once that has been looked up.
+func (c *cycle) end(l *ledger.Link) *ledger.Record {
+	k := c.targetKey(l)
+	if r := c.records[k]; r != nil {
+		return r
+	}
+	return c.ends[k]
+}
+
+// lookUp reads what is known of the records that links lead to.
+func (c *cycle) lookUp(ctx context.Context, links []*ledger.Link) error {
 	var lack []ledger.RecordKey
-	for _, t := range ties {
-		k := c.targetKey(t.link)
-		if r := c.records[k]; r != nil {
-			found[k] = r
-		} else if !slices.Contains(lack, k) {
+	for _, l := range links {
+		k := c.targetKey(l)
+		if _, known := c.ends[k]; !known && c.records[k] == nil && !slices.Contains(lack, k) {
 			lack = append(lack, k)
 		}
 	}
-	others, err := c.read(ctx, lack)
+	if len(lack) == 0 {
+		return nil
+	}
+	found, err := c.read(ctx, lack)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	for k, r := range others {
-		found[k] = r
+	for _, k := range lack {
+		c.ends[k] = found[k]
 	}
-	return found, nil
+	return nil
 }
 
-// missing decides what follows when the record at the other end is not known yet.
-func (c *cycle) missing(t *tie) {
+// missing decides what follows when the record at the other end is not known yet,
+// and says why, where the CRM has told.
+func (c *cycle) missing(t *tie, why string) {
 	if t.link.Remove {
-		t.link.Done = true // what was never made need not be undone
-		t.done(sinks.Result{Class: sinks.OK})
+		c.over(t, sinks.Result{Class: sinks.OK}) // what is not known any more
 		return
 	}
 	for _, d := range t.deliveries {
@@ -145,10 +224,13 @@ func (c *cycle) missing(t *tie) {
 		}
 		wish := d.wish(t.link)
 		what := fmt.Sprintf("no %s with that %s is known yet to link to", t.link.To, t.link.Property)
+		if why != "" {
+			what += ": " + why
+		}
 		switch age := time.Since(d.route.ReceivedAt); {
 		case wish.Missing == "skip":
 			t.link.Done = true
-			if !d.open() || !contributes(t.record, d.route.Version) { // else another link is awaited
+			if t.record.CRMID != "" && (!d.open() || !contributes(t.record, d.route.Version)) { // else the record or another link is awaited
 				d.end(ledger.Delivered, sinks.OK, what)
 			}
 		case wish.Missing == "create" && c.bare[c.targetKey(t.link)] != nil && !c.bare[c.targetKey(t.link)].open():
@@ -165,10 +247,10 @@ func (c *cycle) linked(ctx context.Context, t *tie, res sinks.Result) {
 	counts := c.owner.gate.heard(res.Class, reasonOf(res)) && ctx.Err() == nil
 	switch res.Class {
 	case sinks.OK:
-		t.link.Done = true
-		c.changed[t.key] = true
-		t.done(res)
+		c.over(t, res)
 	case sinks.Rejected, sinks.Conflict:
+		t.link.Refused = true
+		c.changed[t.key] = true
 		for _, d := range t.deliveries {
 			d.Status = int32(res.Status)
 			d.Attempts++

@@ -15,6 +15,7 @@ type parcel struct {
 	record     *ledger.Record
 	fields     map[string]ledger.Version // the versions sent
 	parts      []part
+	links      []*ledger.Link // that go along with the row
 	deliveries []*delivery
 	retried    bool    // once, for a conflict or a short throttle
 	next       *parcel // of the same record: to be sent after this one

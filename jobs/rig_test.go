@@ -90,6 +90,7 @@ type rig struct {
 // setup is what a test wants otherwise than usual.
 type setup struct {
 	mappings string // deals
+	preset   string // of the sink crm: hubspot
 	sinks    string // further keys of the sink crm, or further sinks
 	options  Options
 	idle     bool // the test starts the workers itself
@@ -101,6 +102,7 @@ const token = "a-token-of-the-tests"
 func newRig(t testing.TB, s setup) *rig {
 	t.Helper()
 	s.box.Token = token
+	custom := s.box.Custom
 	s.box.Custom = map[string][]sandbox.Property{
 		"hubspot/orders": {
 			{Name: "order_key", Unique: true}, {Name: "title"}, {Name: "amount", Type: "number"}, {Name: "description"},
@@ -110,6 +112,7 @@ func newRig(t testing.TB, s setup) *rig {
 		"hubspot/companies": {{Name: "company_key", Unique: true}},
 		"hubspot/contacts":  {{Name: "contact_key", Unique: true}},
 	}
+	maps.Copy(s.box.Custom, custom)
 	r := &rig{t: t, pool: pgtest.Pool(t), box: sandbox.New(s.box), token: token, options: s.options, log: &lockedLog{}, grace: 10 * time.Second}
 	r.ledger = ledger.New(r.pool)
 	r.crm = httptest.NewServer(r.box)
@@ -118,12 +121,20 @@ func newRig(t testing.TB, s setup) *rig {
 	if s.mappings == "" {
 		s.mappings = deals
 	}
+	s.sinks = strings.ReplaceAll(s.sinks, "URL", r.crm.URL)
+	auth := `{token: "${TOKEN}"}`
+	switch s.preset {
+	case "":
+		s.preset = "hubspot"
+	case "salesforce":
+		auth = `{client_id: id, client_secret: "${TOKEN}"}`
+	}
 	r.text = senders + `
 sinks:
   crm:
-    preset: hubspot
-    base_url: ` + r.crm.URL + `/hubspot
-    auth: {token: "${TOKEN}"}
+    preset: ` + s.preset + `
+    base_url: ` + r.crm.URL + `/` + s.preset + `
+    auth: ` + auth + `
     limits: []
     settle: 300ms
     timeout: 5s

@@ -20,42 +20,74 @@ const short = 2 * time.Second
 // in as few requests as the sink allows. An error means that nothing was sent.
 func (c *cycle) send(ctx context.Context) error {
 	parcels := c.parcels()
-	if len(parcels) > 0 {
-		if no := c.owner.account(ctx, c.sink); no != nil {
-			for _, p := range parcels {
-				c.postpone(p, *no)
-			}
-			return nil
-		}
+	if len(parcels) == 0 {
+		return nil
 	}
-	for first := true; len(parcels) > 0; first = false {
-		over, err := c.announce(ctx, c.doubtful(parcels))
+	if no := c.owner.account(ctx, c.sink); no != nil {
+		for _, p := range parcels {
+			c.postpone(p, *no)
+		}
+		return nil
+	}
+	if err := c.seeEnds(ctx, parcels); err != nil {
+		return err
+	}
+	for first := true; len(parcels) > 0; {
+		due, rest := c.due(parcels)
+		due = slices.DeleteFunc(due, func(p *parcel) bool {
+			if c.carry(p) {
+				return false
+			}
+			if p.next != nil {
+				rest = append(rest, c.turn(p.next, sinks.Result{Class: sinks.Rejected})...)
+			}
+			return true
+		})
+		if len(due) == 0 {
+			parcels = rest
+			continue
+		}
+		over, err := c.announce(ctx, c.doubtful(due))
 		if err != nil {
 			if first {
 				return err
 			}
 			// What has been sent must be recorded; the rest waits.
-			for _, p := range parcels {
+			for _, p := range append(due, rest...) {
 				c.postpone(p, sinks.Result{Class: sinks.Network, Message: "the ledger cannot be reached"})
 			}
 			return nil
 		}
-		parcels = c.round(ctx, over, parcels)
+		first = false
+		for _, p := range due {
+			p.record.New = p.record.New && !c.doubted[p.record]
+		}
+		parcels = append(c.round(ctx, over, due), rest...)
 	}
 	return nil
 }
 
 // doubtful are the records of parcels with all that they may change in doubt. One that is
-// new needs no such thing: until it is stored, no value of it passes for acknowledged.
+// new needs no such thing unless its row makes links, which to take back it has to be known:
+// until it is stored, no value of it passes for acknowledged.
 func (c *cycle) doubtful(parcels []*parcel) []*ledger.Record {
 	var records []*ledger.Record
 	for _, p := range parcels {
-		if p.record.New || c.doubted[p.record] {
+		for _, l := range p.links {
+			if end := c.end(l); end != nil && end.New && !c.doubted[end] {
+				c.doubted[end] = true
+				records = append(records, end)
+			}
+		}
+		if p.record.New && len(p.links) == 0 || c.doubted[p.record] {
 			continue
 		}
 		c.doubted[p.record] = true
 		r := p.record.Clone()
 		doubt(r, p.fields)
+		for _, l := range r.Links {
+			l.Made = l.Made || l.Pending() && !l.Remove
+		}
 		records = append(records, r)
 	}
 	return records
@@ -76,7 +108,7 @@ func (c *cycle) round(ctx context.Context, over time.Time, parcels []*parcel) []
 	}
 	var chunks [][]*parcel
 	for _, name := range order {
-		most := max(c.sink.MaxRows(groups[name][0].row.Operation), 1)
+		most := max(c.sink.MaxRowsOf(groups[name][0].row), 1)
 		chunks = slices.AppendSeq(chunks, slices.Chunk(groups[name], most))
 	}
 	results := make([][]sinks.Result, len(chunks))
@@ -174,6 +206,11 @@ func (c *cycle) accepted(p *parcel, res sinks.Result) {
 	}
 	refuse(rec, dropped)
 	acknowledge(rec, p.fields)
+	if !res.Unlinked {
+		for _, l := range p.links {
+			l.Made, l.Done = true, true
+		}
+	}
 	if res.ID != "" {
 		rec.CRMID = res.ID
 	}
@@ -202,6 +239,9 @@ func (c *cycle) rejected(p *parcel, res sinks.Result) []*parcel {
 	if res.Absent {
 		c.absent(p, res)
 		return nil
+	}
+	if res.Unlinked && p.guesses() {
+		return c.unlinked(p, res)
 	}
 	if len(p.parts) > 1 {
 		return c.split(p)
@@ -257,6 +297,9 @@ func (c *cycle) absent(p *parcel, res sinks.Result) {
 // turn is the turn of a parcel that has waited for another of its record, if the
 // CRM has given that one a final answer.
 func (c *cycle) turn(p *parcel, before sinks.Result) []*parcel {
+	if p.waits() {
+		return nil
+	}
 	switch before.Class {
 	case sinks.OK, sinks.Rejected:
 		if p.mode() == mappers.Archive && !c.archivable(p) {
@@ -290,6 +333,9 @@ func (c *cycle) postpone(p *parcel, res sinks.Result) {
 func (c *cycle) failed(p *parcel, res sinks.Result, counts bool) {
 	if res.Sent {
 		doubt(p.record, p.fields)
+		for _, l := range p.links {
+			l.Made = true
+		}
 		c.ambiguous[p.key] = c.sink.Settle()
 		if p.record.CRMID == "" {
 			c.ambiguous[p.key] += c.sink.FindLag() // who looks for what it may have made must be able to see it

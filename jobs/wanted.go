@@ -150,8 +150,8 @@ func refuseAll(rec *ledger.Record, version ledger.Version) {
 		}
 	}
 	for _, l := range rec.Links {
-		if l.Version == version {
-			l.Done = true
+		if l.Version == version && l.Pending() {
+			l.Refused = true
 		}
 	}
 }

@@ -60,8 +60,13 @@ type Link struct {
 	Version  Version
 	Mapping  string
 	Remove   bool
-	Done     bool // the CRM has acknowledged it
+	Made     bool // the CRM has it, or may have it
+	Done     bool // the CRM has acknowledged what is wanted of it
+	Refused  bool // the CRM refused it; it is not sent again
 }
+
+// Pending reports whether the CRM lacks the link, or the removal of it.
+func (l *Link) Pending() bool { return !l.Done && !l.Refused }
 
 // Presence says what we know of a record in the CRM.
 type Presence string
@@ -261,8 +266,14 @@ func encodeLinks(links map[string]*Link) []byte {
 		if l.Remove {
 			b = append(b, `,"rm":true`...)
 		}
+		if l.Made {
+			b = append(b, `,"c":true`...)
+		}
 		if l.Done {
 			b = append(b, `,"k":true`...)
+		}
+		if l.Refused {
+			b = append(b, `,"x":true`...)
 		}
 		b = append(b, '}')
 	}
@@ -292,8 +303,14 @@ func decodeLinks(data []byte) (map[string]*Link, error) {
 			case "rm":
 				l.Remove = true
 				err = d.SkipValue()
+			case "c":
+				l.Made = true
+				err = d.SkipValue()
 			case "k":
 				l.Done = true
+				err = d.SkipValue()
+			case "x":
+				l.Refused = true
 				err = d.SkipValue()
 			default:
 				err = d.SkipValue()
