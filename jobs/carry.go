@@ -75,7 +75,7 @@ func (c *cycle) carry(p *parcel) bool {
 	}
 	for _, l := range wantedLinks(p.record) {
 		row := sinks.RowLink{Object: l.To, Property: l.Property, Key: l.Key, As: l.As, Required: p.requires(l)}
-		if end := c.end(l); end != nil {
+		if end := c.end(l); end != nil && end.Presence != ledger.Gone {
 			row.ID = end.CRMID
 		}
 		if row.ID != "" && byID || row.ID == "" && byKey {

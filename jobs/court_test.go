@@ -31,7 +31,7 @@ import (
 // owners whose cycles are taken apart. Time is the history's: what settles does so when it says.
 type court struct {
 	*rig
-	preset string // of the CRM
+	kind
 	sink   *sinks.Sink
 	broken *ledger.Ledger // that can store nothing
 	serial atomic.Int64
@@ -43,12 +43,26 @@ type court struct {
 
 // HubSpot makes links with requests of their own, and a new one stands beside the former;
 // to Salesforce they are fields, which go along with the rows.
-var courts = []string{"hubspot", "salesforce"}
+var courts = []kind{{"hubspot", false}, {"hubspot", true}, {"salesforce", true}}
 
-func newCourt(t *testing.T, preset string) *court {
-	as := map[string]string{"hubspot": "", "salesforce": ", as: firm__c"}[preset]
-	c := &court{preset: preset, rig: newRig(t, setup{
-		mappings: strings.ReplaceAll(lawful, ", AS", as), idle: true, preset: preset,
+// kind is a CRM, and what is to become of what is gone from it.
+type kind struct {
+	preset   string
+	recreate bool
+}
+
+func (k kind) String() string {
+	if k.recreate {
+		return k.preset + " recreate"
+	}
+	return k.preset
+}
+
+func newCourt(t *testing.T, k kind) *court {
+	as := map[string]string{"hubspot": "", "salesforce": ", as: firm__c"}[k.preset]
+	gone := map[bool]string{false: "skip", true: "recreate"}[k.recreate]
+	c := &court{kind: k, rig: newRig(t, setup{
+		mappings: strings.NewReplacer(", AS", as, "GONE", gone).Replace(lawful), idle: true, preset: k.preset,
 		box: sandbox.Options{Custom: map[string][]sandbox.Property{
 			"salesforce/orders": {
 				{Name: "order_key", Unique: true}, {Name: "title"}, {Name: "description"}, {Name: "first_partner"},
@@ -440,7 +454,7 @@ func (h *history) wanted(ctx context.Context) (map[string]*holding, error) {
 		return nil, err
 	}
 	byKey := map[string][]happening{}
-	newest := map[string]ledger.Version{}
+	newest, wanted, gone := map[string]ledger.Version{}, map[string]ledger.Version{}, map[string]ledger.Version{}
 	firm := map[string]string{}
 	for rows.Next() {
 		var v ledger.Version
@@ -454,6 +468,15 @@ func (h *history) wanted(ctx context.Context) (map[string]*holding, error) {
 		var b struct{ Key, Name, Description, Partner, Company string }
 		if err := json.Unmarshal(body, &b); err != nil {
 			return nil, err
+		}
+		if typ == "company.deleted" {
+			if v.Compare(gone[b.Key]) > 0 {
+				gone[b.Key] = v
+			}
+			continue
+		}
+		if v.Compare(wanted[b.Key]) > 0 {
+			wanted[b.Key] = v
 		}
 		c := change()
 		if b.Name != "" {
@@ -472,6 +495,9 @@ func (h *history) wanted(ctx context.Context) (map[string]*holding, error) {
 	}
 	want := map[string]*holding{}
 	for key, events := range byKey {
+		if at, is := gone[key]; is && (!h.court.recreate || at.Compare(wanted[key]) > 0) {
+			continue
+		}
 		want[key] = &holding{Fields: oracle(events)}
 		if firm[key] != "" {
 			want[key].Firms = []string{firm[key]}

@@ -17,6 +17,7 @@ mappings:
     to: crm
     object: orders
     key: {order_key: event.key}
+    if_deleted: GONE
     set: {title: event.name, description: event.description}
     set_first: {first_partner: event.partner}
     links: [{to: firms, key: {firm_key: event.company}, only: one, missing: create, AS}]
@@ -25,7 +26,14 @@ mappings:
     to: crm
     object: orders
     key: {order_key: event.key}
+    if_deleted: GONE
     set: {title: event.name}
+  - name: endings
+    on: shop.company.deleted
+    to: crm
+    object: orders
+    mode: archive
+    key: {order_key: event.key}
 `
 
 // act is one thing that happens in a history.
@@ -70,8 +78,8 @@ const (
 // all is over the CRM holds what the events ask for.
 func TestLaws(t *testing.T) {
 	t.Parallel()
-	for _, preset := range courts {
-		t.Run(preset, func(t *testing.T) { t.Parallel(); holdCourt(t, newCourt(t, preset)) })
+	for _, k := range courts {
+		t.Run(k.String(), func(t *testing.T) { t.Parallel(); holdCourt(t, newCourt(t, k)) })
 	}
 }
 
@@ -97,13 +105,13 @@ func holdCourt(t *testing.T, c *court) {
 }
 
 func drawEvent(t *rapid.T) event {
-	e := event{rapid.SampledFrom([]string{"deal.created", "deal.updated", "deal.updated", "company.updated"}).Draw(t, "type"), map[string]any{
+	e := event{rapid.SampledFrom([]string{"deal.created", "deal.updated", "deal.updated", "company.updated", "company.deleted"}).Draw(t, "type"), map[string]any{
 		"key": rapid.SampledFrom([]string{"a", "a", "a", "a", "b"}).Draw(t, "key"), "name": rapid.SampledFrom([]string{"x", "y"}).Draw(t, "name"),
 	}}
 	if at := rapid.IntRange(0, 4).Draw(t, "at"); at > 0 { // else it carries no time
 		e.body["at"] = 1_700_000_000 + at
 	}
-	if e.typ == "company.updated" {
+	if e.typ == "company.updated" || e.typ == "company.deleted" {
 		return e
 	}
 	for _, name := range []string{"description", "partner", "company"} {
@@ -134,9 +142,9 @@ func drawAct(t *rapid.T, events int) act {
 // The histories that have been lost once.
 func TestLawsHold(t *testing.T) {
 	t.Parallel()
-	courtsOf := map[string]*court{}
-	for _, preset := range courts {
-		courtsOf[preset] = newCourt(t, preset)
+	courtsOf := map[kind]*court{}
+	for _, k := range courts {
+		courtsOf[k] = newCourt(t, k)
 	}
 	// Timed events of one order, by what they say.
 	titled := func(at int, title string) event { return deal("a", int64(at), "name", title) }
@@ -198,9 +206,9 @@ func TestLawsHold(t *testing.T) {
 			},
 		},
 	} {
-		for _, preset := range courts { // one after the other: they share the sink
-			t.Run(tt.name+"/"+preset, func(t *testing.T) {
-				if err := courtsOf[preset].play(tt.events, tt.acts); err != nil {
+		for _, k := range courts { // one after the other: they share the sink
+			t.Run(tt.name+"/"+k.String(), func(t *testing.T) {
+				if err := courtsOf[k].play(tt.events, tt.acts); err != nil {
 					t.Error(err)
 				}
 			})
@@ -212,7 +220,7 @@ func TestLawsHold(t *testing.T) {
 // another may have written the same records.
 func TestWhatIsOverIsNotSent(t *testing.T) {
 	t.Parallel()
-	c := newCourt(t, "hubspot")
+	c := newCourt(t, kind{preset: "hubspot"})
 	h := &history{court: c, events: []event{deal("a", 1, "name", "x")}}
 	h.plan.Store(c.plan)
 	ctx := c.context()

@@ -170,7 +170,7 @@ func (c *cycle) linkRow(t *tie) sinks.LinkRow {
 		To:    sinks.Ref{Object: t.link.To, Property: t.link.Property, Key: t.link.Key},
 		As:    t.link.As, Remove: t.link.Remove,
 	}
-	if end := c.end(t.link); end != nil {
+	if end := c.end(t.link); end != nil && end.Presence != ledger.Gone {
 		row.To.ID = end.CRMID
 	}
 	return row

@@ -17,7 +17,8 @@ type parcel struct {
 	parts      []part
 	links      []*ledger.Link // that go along with the row
 	deliveries []*delivery
-	retried    bool    // once, for a conflict or a short throttle
+	retried    bool    // once, for a conflict, a short throttle, or a record that is gone
+	moved      bool    // the CRM has put another record in the place of this one
 	next       *parcel // of the same record: to be sent after this one
 }
 
@@ -51,19 +52,14 @@ func (c *cycle) parcels() []*parcel {
 	for _, at := range order {
 		p := byPlace[at]
 		if at.archive {
-			if write := byPlace[place{at.key, false}]; write == nil && c.archivable(p) {
+			if write := byPlace[place{at.key, false}]; write == nil && (c.findable(p) || c.archivable(p)) {
 				p.fill(c.sink)
 				ready = append(ready, p)
 			}
 			continue
 		}
-		p.parts = pendingParts(p.record)
-		for _, part := range p.parts {
-			for name, version := range part.fields {
-				p.fields[name] = version
-			}
-		}
 		p.next = byPlace[place{at.key, true}]
+		p.gather()
 		p.fill(c.sink)
 		if p.row.Operation == "" && p.next != nil && c.archivable(p.next) {
 			p = p.next // a link of what is archived is not needed any more
@@ -76,17 +72,23 @@ func (c *cycle) parcels() []*parcel {
 	return ready
 }
 
-// archivable ends the deliveries that would archive a record that is not known to be there.
-func (c *cycle) archivable(p *parcel) bool {
-	if p.record.CRMID != "" {
-		return true
-	}
-	for _, d := range p.deliveries {
-		if d.open() {
-			d.end(ledger.Skipped, "", "there is no record that partnersync knows of to archive")
+// gather takes up all that the CRM lacks of the record.
+func (p *parcel) gather() {
+	p.parts, p.fields = pendingParts(p.record), map[string]ledger.Version{}
+	for _, part := range p.parts {
+		for name, version := range part.fields {
+			p.fields[name] = version
 		}
 	}
-	return false
+}
+
+// archivable ends the deliveries that would archive a record that is not known to be there.
+func (c *cycle) archivable(p *parcel) bool {
+	if p.record.CRMID == "" {
+		c.nothingToArchive(p)
+		return false
+	}
+	return true
 }
 
 // mode is how the row of several deliveries is written: as that of them that may do most.

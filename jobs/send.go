@@ -29,10 +29,11 @@ func (c *cycle) send(ctx context.Context) error {
 		}
 		return nil
 	}
-	if err := c.seeEnds(ctx, parcels); err != nil {
-		return err
-	}
+	parcels = c.findArchived(ctx, parcels)
 	for first := true; len(parcels) > 0; {
+		if err := c.seeEnds(ctx, parcels); err != nil && first {
+			return err
+		}
 		due, rest := c.due(parcels)
 		due = slices.DeleteFunc(due, func(p *parcel) bool {
 			if c.carry(p) {
@@ -154,7 +155,7 @@ func (c *cycle) answer(ctx context.Context, p *parcel, res sinks.Result) ([]*par
 	counts := c.owner.gate.heard(res.Class, reasonOf(res))
 	switch res.Class {
 	case sinks.OK:
-		c.accepted(p, res)
+		return c.accepted(p, res), 0
 	case sinks.Rejected:
 		return c.rejected(p, res), 0
 	case sinks.Conflict:
@@ -195,8 +196,14 @@ func (c *cycle) answer(ctx context.Context, p *parcel, res sinks.Result) ([]*par
 	return nil, 0
 }
 
-func (c *cycle) accepted(p *parcel, res sinks.Result) {
+// accepted notes what the CRM has taken. It returns what is to be sent on top, where the
+// CRM has put another record in the place of the one it had.
+func (c *cycle) accepted(p *parcel, res sinks.Result) []*parcel {
 	rec := p.record
+	moved := rec.CRMID != "" && res.ID != "" && res.ID != rec.CRMID && p.row.Operation != sinks.Archive && p.recreates()
+	if moved {
+		resend(rec)
+	}
 	dropped := map[string]ledger.Version{}
 	for _, name := range res.Dropped {
 		if v, ok := p.fields[name]; ok {
@@ -215,12 +222,19 @@ func (c *cycle) accepted(p *parcel, res sinks.Result) {
 		rec.CRMID = res.ID
 	}
 	rec.Presence = ledger.Present
-	if p.row.Operation == sinks.Archive {
-		rec.Presence = ledger.Gone
+	if moved && !p.moved {
+		p.moved = true
+		if p.gather(); len(p.fields) > 0 {
+			p.fill(c.sink)
+			return []*parcel{p}
+		}
 	}
 	for _, d := range p.deliveries {
 		if !d.open() {
 			continue
+		}
+		if p.row.Operation == sinks.Archive {
+			d.archived()
 		}
 		d.Status, d.CRMID = int32(res.Status), rec.CRMID
 		note := ""
@@ -229,6 +243,7 @@ func (c *cycle) accepted(p *parcel, res sinks.Result) {
 		}
 		d.end(ledger.Delivered, sinks.OK, note)
 	}
+	return nil
 }
 
 // rejected ends a delivery whose row was refused. A row that serves several
@@ -237,6 +252,13 @@ func (c *cycle) accepted(p *parcel, res sinks.Result) {
 func (c *cycle) rejected(p *parcel, res sinks.Result) []*parcel {
 	rec := p.record
 	if res.Absent {
+		if rec.CRMID != "" && !p.retried && p.recreates() {
+			p.retried = true
+			again(rec)
+			p.gather()
+			p.fill(c.sink)
+			return []*parcel{p}
+		}
 		c.absent(p, res)
 		return nil
 	}
@@ -280,6 +302,7 @@ func (c *cycle) absent(p *parcel, res sinks.Result) {
 		d.Status, d.CRMID = int32(res.Status), p.record.CRMID
 		switch {
 		case d.change.Mode == mappers.Archive:
+			d.archived()
 			d.end(ledger.Unchanged, res.Class, "archived already")
 		case gone:
 			d.end(ledger.Skipped, res.Class, "the record is gone from the CRM")

@@ -25,9 +25,17 @@ func (c *cycle) converge(ctx context.Context) error {
 			rewrite(d.record, d.change, d.route.Version)
 		}
 		d.tally = fold(d.record, d.change, d.route.Version)
+		if d.change.Recreate && d.route.Version.Compare(d.record.LiveAt) > 0 {
+			d.record.LiveAt = d.route.Version
+		}
 		c.changed[d.key] = true
 		for _, k := range c.toMake(d) {
 			c.make(d, k)
+		}
+	})
+	c.each(func(d *delivery) {
+		if d.open() && d.record.Presence == ledger.Gone && d.recreates() {
+			again(d.record)
 		}
 	})
 	c.each(func(d *delivery) {
@@ -111,7 +119,11 @@ func (c *cycle) settle(d *delivery) {
 	d.CRMID = rec.CRMID
 	switch {
 	case mode == mappers.Archive:
-		if rec.Presence == ledger.Gone {
+		switch {
+		case d.route.Version.Compare(rec.LiveAt) < 0:
+			d.end(ledger.Stale, "", "a newer event wants the record")
+		case rec.Presence == ledger.Gone:
+			d.archived()
 			d.end(ledger.Unchanged, "", "archived already")
 		}
 		return
@@ -120,7 +132,7 @@ func (c *cycle) settle(d *delivery) {
 		d.end(ledger.Skipped, "", "the record is there already")
 		return
 	case rec.Presence == ledger.Gone:
-		d.end(ledger.Skipped, "", "the record is gone from the CRM")
+		d.settleGone()
 		return
 	case rec.Presence == ledger.Unknown && d.tally.stale == 0:
 		return // the record itself is what the CRM lacks

@@ -81,6 +81,7 @@ type Change struct {
 	Links   []Link
 	Rewrite bool // write what the CRM has acknowledged, too
 
+	Recreate bool              // make a record again that is gone from the CRM, with all that is known of it
 	Absent   string            // under UpdateOnly, what becomes of a record that is not there: hold, skip or dead
 	OnReject map[string]string // refusals that are expected, by the CRM's code: "skip"
 }

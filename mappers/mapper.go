@@ -217,7 +217,7 @@ func (r *running) one() {
 			return
 		}
 	}
-	change := Change{Mapping: r.mapping.name, Object: rec.object, Mode: rec.mode, Rewrite: rec.rewrite, Absent: rec.absent, OnReject: rec.onReject}
+	change := Change{Mapping: r.mapping.name, Object: rec.object, Mode: rec.mode, Rewrite: rec.rewrite, Recreate: rec.recreate, Absent: rec.absent, OnReject: rec.onReject}
 	var ok bool
 	if change.Key, ok = r.key(rec.key); !ok {
 		return

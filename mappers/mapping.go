@@ -53,7 +53,7 @@ type entry struct {
 }
 
 // later are the keys that are part of the grammar and do not work yet.
-var later = []string{"match", "set_if_empty", "set_on_create", "forward", "if_deleted", "sum", "count", "add", "needs", "taken"}
+var later = []string{"match", "set_if_empty", "set_on_create", "forward", "sum", "count", "add", "needs", "taken"}
 
 // sharedKeys stand on a mapping, never in its records.
 var sharedKeys = []string{"name", "on", "let", "needs", "records"}

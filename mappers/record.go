@@ -25,6 +25,7 @@ type record struct {
 	links    []link
 	rewrite  bool
 	absent   string
+	recreate bool
 	onReject map[string]string
 }
 
@@ -65,6 +66,10 @@ func (c *compilation) record(e entry, each *Expression) *record {
 	sink := c.target(e, r)
 	r.mode = c.mode(e.Mode, r.sink, sink)
 	r.absent = c.absent(e.Absent, r.mode)
+	r.recreate = c.choice(e.IfDeleted, "skip", "recreate") == "recreate"
+	if r.recreate && r.mode != Upsert {
+		c.d.Errorf(e.IfDeleted, "only mode: upsert can make it again", "mode %s makes no record a second time", r.mode)
+	}
 	if !e.Key.Exists() {
 		c.d.Errorf(e.Node, "key: {everflow_partner_id: event.network_affiliate_id} names the record", "the key %q is missing", "key")
 	} else {

@@ -84,15 +84,17 @@ CREATE TABLE deliveries (
 
 -- What we want a record of a CRM to be, and what the CRM has acknowledged.
 CREATE TABLE records (
-    id         uuid PRIMARY KEY,
-    sink       text        NOT NULL,
-    account    text        NOT NULL DEFAULT '',
-    object     text        NOT NULL,
-    crm_id     text        NOT NULL DEFAULT '',
-    presence   text        NOT NULL DEFAULT 'unknown' CHECK (presence IN ('unknown', 'present', 'gone')),
-    fields     jsonb       NOT NULL DEFAULT '{}',
-    links      jsonb       NOT NULL DEFAULT '{}',
-    updated_at timestamptz NOT NULL DEFAULT now()
+    id           uuid PRIMARY KEY,
+    sink         text        NOT NULL,
+    account      text        NOT NULL DEFAULT '',
+    object       text        NOT NULL,
+    crm_id       text        NOT NULL DEFAULT '',
+    presence     text        NOT NULL DEFAULT 'unknown' CHECK (presence IN ('unknown', 'present', 'gone')),
+    fields       jsonb       NOT NULL DEFAULT '{}',
+    links        jsonb       NOT NULL DEFAULT '{}',
+    gone_version text        NOT NULL DEFAULT '', -- of the newest event that archived it: [µs,rank,"event"]
+    live_version text        NOT NULL DEFAULT '', -- of the newest event that makes it again should it be gone
+    updated_at   timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 80);
 CREATE INDEX records_crm_id ON records (sink, account, object, crm_id) WHERE crm_id <> '';
 

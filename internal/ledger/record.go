@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
@@ -88,6 +89,8 @@ type Record struct {
 	Presence Presence
 	Fields   map[string]*Field
 	Links    map[string]*Link // by LinkName
+	GoneAt   Version          // of the newest event that archived it
+	LiveAt   Version          // of the newest event that makes it again should it be gone
 	New      bool             // not stored yet
 }
 
@@ -119,7 +122,7 @@ func (r *Record) Clone() *Record {
 // Without them it reads all keys of the sink while its statistics still say that there
 // are few.
 const readRecords = `
-SELECT k.object, k.property, k.value, r.id, r.crm_id, r.presence, r.fields, r.links
+SELECT k.object, k.property, k.value, r.id, r.crm_id, r.presence, r.fields, r.links, r.gone_version, r.live_version
 FROM unnest($3::text[], $4::text[], $5::text[]) AS q(object, property, value)
 CROSS JOIN LATERAL (
 	SELECT * FROM record_keys k
@@ -155,10 +158,10 @@ func keyColumns(keys []RecordKey) (objects, properties, values []string) {
 func scanRecords(rows pgx.Rows) (map[RecordKey]*Record, error) {
 	found := map[RecordKey]*Record{}
 	byID := map[uuid.UUID]*Record{}
-	var object, property, value, crmID, presence string
+	var object, property, value, crmID, presence, gone, live string
 	var id uuid.UUID
 	var fields, links []byte
-	_, err := pgx.ForEachRow(rows, []any{&object, &property, &value, (*[16]byte)(&id), &crmID, &presence, &fields, &links}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&object, &property, &value, (*[16]byte)(&id), &crmID, &presence, &fields, &links, &gone, &live}, func() error {
 		rec := byID[id]
 		if rec == nil {
 			rec = &Record{ID: id, Object: object, Property: property, Key: value, CRMID: crmID, Presence: Presence(presence)}
@@ -168,6 +171,12 @@ func scanRecords(rows pgx.Rows) (map[RecordKey]*Record, error) {
 			}
 			if rec.Links, err = decodeLinks(links); err != nil {
 				return fmt.Errorf("record %s: links: %w", id, err)
+			}
+			if rec.GoneAt, err = decodeVersion(gone); err != nil {
+				return fmt.Errorf("record %s: %w", id, err)
+			}
+			if rec.LiveAt, err = decodeVersion(live); err != nil {
+				return fmt.Errorf("record %s: %w", id, err)
 			}
 			byID[id] = rec
 		}
@@ -327,6 +336,21 @@ func appendVersion(b []byte, v Version) []byte {
 	b = append(b, `,"`...)
 	b = append(b, v.Event.String()...)
 	return append(b, `"]`...)
+}
+
+// encodeVersion is "" for none.
+func encodeVersion(v Version) string {
+	if v.IsZero() {
+		return ""
+	}
+	return string(appendVersion(nil, v))
+}
+
+func decodeVersion(text string) (Version, error) {
+	if text == "" {
+		return Version{}, nil
+	}
+	return readVersion(jsontext.NewDecoder(strings.NewReader(text)))
 }
 
 func readVersion(d *jsontext.Decoder) (Version, error) {

@@ -160,11 +160,13 @@ type Report struct {
 }
 
 const writeRecords = `
-INSERT INTO records (id, sink, account, object, crm_id, presence, fields, links)
-SELECT r.id, $1, $2, r.object, r.crm_id, r.presence, r.fields, r.links
-FROM unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::jsonb[]) AS r(id, object, crm_id, presence, fields, links)
+INSERT INTO records (id, sink, account, object, crm_id, presence, fields, links, gone_version, live_version)
+SELECT r.id, $1, $2, r.object, r.crm_id, r.presence, r.fields, r.links, r.gone_version, r.live_version
+FROM unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::jsonb[], $9::text[], $10::text[])
+	AS r(id, object, crm_id, presence, fields, links, gone_version, live_version)
 ON CONFLICT (id) DO UPDATE SET crm_id = excluded.crm_id, presence = excluded.presence,
-	fields = excluded.fields, links = excluded.links, updated_at = now()`
+	fields = excluded.fields, links = excluded.links, gone_version = excluded.gone_version, live_version = excluded.live_version,
+	updated_at = now()`
 
 const writeKeys = `
 INSERT INTO record_keys (sink, account, object, property, value, record_id)
@@ -252,16 +254,18 @@ func queueRecords(batch *pgx.Batch, sink, account string, records []*Record) {
 	ids, objects, crmIDs, presences := make(uuids, n), make([]string, n), make([]string, n), make([]string, n)
 	fields, links := make([][]byte, n), make([][]byte, n)
 	var keyIDs uuids
+	gone, live := make([]string, n), make([]string, n)
 	var keyObjects, keyProperties, keyValues []string
 	for i, r := range records {
 		ids[i], objects[i], crmIDs[i], presences[i] = r.ID, r.Object, storable(r.CRMID), string(r.Presence)
 		fields[i], links[i] = encodeFields(r.Fields), encodeLinks(r.Links)
 		if r.New {
+		gone[i], live[i] = encodeVersion(r.GoneAt), encodeVersion(r.LiveAt)
 			keyIDs = append(keyIDs, r.ID)
 			keyObjects, keyProperties, keyValues = append(keyObjects, r.Object), append(keyProperties, r.Property), append(keyValues, r.Key)
 		}
 	}
-	batch.Queue(writeRecords, sink, account, ids, objects, crmIDs, presences, fields, links)
+	batch.Queue(writeRecords, sink, account, ids, objects, crmIDs, presences, fields, links, gone, live)
 	if len(keyIDs) > 0 {
 		batch.Queue(writeKeys, sink, account, keyIDs, keyObjects, keyProperties, keyValues)
 	}
