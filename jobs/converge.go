@@ -108,6 +108,9 @@ func foldLink(rec *ledger.Record, change *mappers.Change, l mappers.Link, versio
 		t.same++
 		return
 	}
+	if have.Version != version {
+		have.Owed = ledger.Version{}
+	}
 	have.Version, have.Mapping, have.Remove, have.Done, have.Refused = version, change.Mapping, l.Remove, false, false
 	t.pending++
 	if !l.Only || l.Remove {
@@ -149,7 +152,7 @@ func contributes(rec *ledger.Record, version ledger.Version) bool {
 		}
 	}
 	for _, l := range rec.Links {
-		if l.Version == version && l.Pending() {
+		if l.Of(version) && l.Pending() {
 			return true
 		}
 	}

@@ -281,6 +281,7 @@ func (h *history) cycle(ctx context.Context, do deed, c *cycle) error {
 		return h.dies(err)
 	}
 	c.link(ctx)
+	c.rest()
 	switch do {
 	case freeze:
 		h.frozen = append(h.frozen, c)

@@ -59,6 +59,7 @@ type delivery struct {
 	key     ledger.RecordKey
 	record  *ledger.Record
 	tally   tally
+	rests   bool          // wants nothing now but what its links lead to, for when the record is made again
 	wait    time.Duration // open, and to be tried again after that long
 	counted bool          // open because of a failure that counts
 	fresh   bool          // its row in the ledger has to be written
@@ -102,6 +103,7 @@ func (c *cycle) run(ctx context.Context) {
 		return
 	}
 	c.link(ctx)
+	c.rest()
 	if err := c.record(ctx); err != nil {
 		c.later(ctx, err)
 		return

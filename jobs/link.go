@@ -109,7 +109,7 @@ func (c *cycle) ties() []*tie {
 					t.former = append(t.former, l)
 				}
 			}
-			if l.Version == d.route.Version && !slices.Contains(t.deliveries, d) {
+			if l.Of(d.route.Version) && !slices.Contains(t.deliveries, d) {
 				t.deliveries = append(t.deliveries, d)
 			}
 		}
@@ -223,6 +223,11 @@ func (c *cycle) missing(t *tie, why string) {
 			continue
 		}
 		wish := d.wish(t.link)
+		if wish.To == "" { // of another event, which has had its time
+			t.link.Owed = ledger.Version{}
+			t.done(sinks.Result{Class: sinks.OK})
+			continue
+		}
 		what := fmt.Sprintf("no %s with that %s is known yet to link to", t.link.To, t.link.Property)
 		if why != "" {
 			what += ": " + why

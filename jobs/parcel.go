@@ -32,7 +32,7 @@ func (c *cycle) parcels() []*parcel {
 	byPlace := map[place]*parcel{}
 	var order []place
 	add := func(d *delivery) {
-		if !d.open() {
+		if !d.open() || d.rests {
 			return
 		}
 		at := place{d.key, d.change.Mode == mappers.Archive}

@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"slices"
+	"time"
 
 	"partnersync/internal/ledger"
 	"partnersync/mappers"
@@ -13,19 +14,20 @@ import (
 // there any more when we come to write them. Without `if_deleted: recreate` what is gone stays
 // gone, in whatever order the events come; with it the newest event decides.
 
-// again makes a record that is gone one that the CRM lacks whole.
-func again(rec *ledger.Record) {
+// again makes a record that is gone one that the CRM lacks whole, for the event of a version
+// to make it.
+func again(rec *ledger.Record, by ledger.Version) {
 	rec.CRMID, rec.Presence = "", ledger.Unknown
-	resend(rec)
+	resend(rec, by)
 }
 
 // resend forgets what the CRM has of a record, so that all that is known is sent again.
-func resend(rec *ledger.Record) {
+func resend(rec *ledger.Record, by ledger.Version) {
 	for _, f := range rec.Fields {
 		f.Acked, f.AckedAt = ledger.Value{}, ledger.Version{}
 	}
 	for _, l := range rec.Links {
-		l.Made, l.Done = false, l.Remove
+		l.Made, l.Done, l.Owed = false, l.Remove, by
 	}
 }
 
@@ -34,9 +36,13 @@ func (d *delivery) recreates() bool {
 	return d.change.Recreate && (d.record.GoneAt.IsZero() || d.route.Version.Compare(d.record.GoneAt) > 0)
 }
 
-// recreates reports whether any of the deliveries makes the record again.
-func (p *parcel) recreates() bool {
-	return slices.ContainsFunc(p.deliveries, func(d *delivery) bool { return d.open() && d.recreates() })
+// recreator is the delivery that makes the record again should it be gone; nil where none does.
+func (p *parcel) recreator() *delivery {
+	i := slices.IndexFunc(p.deliveries, func(d *delivery) bool { return d.open() && d.recreates() })
+	if i < 0 {
+		return nil
+	}
+	return p.deliveries[i]
 }
 
 // archived notes that an event has archived the record, or would have.
@@ -48,15 +54,39 @@ func (d *delivery) archived() {
 }
 
 // settleGone ends a delivery to a record that is gone.
-func (d *delivery) settleGone() {
+func (c *cycle) settleGone(d *delivery) {
 	switch at := d.record.GoneAt; {
 	case at.IsZero():
 		d.end(ledger.Skipped, "", "the record is gone from the CRM")
-	case d.change.Recreate:
-		d.end(ledger.Stale, "", "a newer event has archived the record")
-	default:
+	case !d.change.Recreate:
 		d.end(ledger.Skipped, "", "the record is archived")
+	case c.unmade(d):
+		d.rests = true
+	default:
+		d.end(ledger.Stale, "", archivedSince)
 	}
+}
+
+const archivedSince = "a newer event has archived the record"
+
+// unmade reports whether what the links of a delivery want made is not there yet, and may still be.
+func (c *cycle) unmade(d *delivery) bool {
+	return slices.ContainsFunc(c.toMake(d), func(k ledger.RecordKey) bool {
+		return c.records[k].Presence == ledger.Unknown && c.bare[k] != nil && c.bare[k].open()
+	})
+}
+
+// rest ends the deliveries that only waited for what their links lead to.
+func (c *cycle) rest() {
+	c.each(func(d *delivery) {
+		switch {
+		case !d.rests:
+		case c.unmade(d):
+			d.postponeTo("link", "what the record is to be linked to could not be made yet", time.Second)
+		default:
+			d.end(ledger.Stale, "", archivedSince)
+		}
+	})
 }
 
 // findArchived looks up the records to archive that nobody has told us of, where the CRM

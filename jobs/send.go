@@ -200,9 +200,9 @@ func (c *cycle) answer(ctx context.Context, p *parcel, res sinks.Result) ([]*par
 // CRM has put another record in the place of the one it had.
 func (c *cycle) accepted(p *parcel, res sinks.Result) []*parcel {
 	rec := p.record
-	moved := rec.CRMID != "" && res.ID != "" && res.ID != rec.CRMID && p.row.Operation != sinks.Archive && p.recreates()
+	moved := rec.CRMID != "" && res.ID != "" && res.ID != rec.CRMID && p.row.Operation != sinks.Archive && p.recreator() != nil
 	if moved {
-		resend(rec)
+		resend(rec, p.recreator().route.Version)
 	}
 	dropped := map[string]ledger.Version{}
 	for _, name := range res.Dropped {
@@ -252,9 +252,9 @@ func (c *cycle) accepted(p *parcel, res sinks.Result) []*parcel {
 func (c *cycle) rejected(p *parcel, res sinks.Result) []*parcel {
 	rec := p.record
 	if res.Absent {
-		if rec.CRMID != "" && !p.retried && p.recreates() {
+		if by := p.recreator(); by != nil && rec.CRMID != "" && !p.retried {
 			p.retried = true
-			again(rec)
+			again(rec, by.route.Version)
 			p.gather()
 			p.fill(c.sink)
 			return []*parcel{p}

@@ -35,7 +35,7 @@ func (c *cycle) converge(ctx context.Context) error {
 	})
 	c.each(func(d *delivery) {
 		if d.open() && d.record.Presence == ledger.Gone && d.recreates() {
-			again(d.record)
+			again(d.record, d.route.Version)
 		}
 	})
 	c.each(func(d *delivery) {
@@ -132,7 +132,7 @@ func (c *cycle) settle(d *delivery) {
 		d.end(ledger.Skipped, "", "the record is there already")
 		return
 	case rec.Presence == ledger.Gone:
-		d.settleGone()
+		c.settleGone(d)
 		return
 	case rec.Presence == ledger.Unknown && d.tally.stale == 0:
 		return // the record itself is what the CRM lacks

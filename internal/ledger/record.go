@@ -59,6 +59,7 @@ type Link struct {
 	Key      string
 	As       string
 	Version  Version
+	Owed     Version // of the event that has it made again with its record; zero: of the one that wants it
 	Mapping  string
 	Remove   bool
 	Made     bool // the CRM has it, or may have it
@@ -68,6 +69,9 @@ type Link struct {
 
 // Pending reports whether the CRM lacks the link, or the removal of it.
 func (l *Link) Pending() bool { return !l.Done && !l.Refused }
+
+// Of reports whether the event of a version sees to it that the link is made.
+func (l *Link) Of(v Version) bool { return l.Version == v || l.Owed == v }
 
 // Presence says what we know of a record in the CRM.
 type Presence string
@@ -272,6 +276,9 @@ func encodeLinks(links map[string]*Link) []byte {
 		b = appendText(append(b, `,"as":`...), l.As)
 		b = appendVersion(append(b, `,"t":`...), l.Version)
 		b = appendText(append(b, `,"m":`...), l.Mapping)
+		if !l.Owed.IsZero() {
+			b = appendVersion(append(b, `,"w":`...), l.Owed)
+		}
 		if l.Remove {
 			b = append(b, `,"rm":true`...)
 		}
@@ -309,6 +316,8 @@ func decodeLinks(data []byte) (map[string]*Link, error) {
 				l.Version, err = readVersion(d)
 			case "m":
 				l.Mapping, err = readText(d)
+			case "w":
+				l.Owed, err = readVersion(d)
 			case "rm":
 				l.Remove = true
 				err = d.SkipValue()
