@@ -356,7 +356,7 @@ func held(t *testing.T, box *sandbox.Server, cfg *config.Config) records {
 		var links []any
 		for _, l := range box.Links(r.Dialect) {
 			if l.FromID == r.ID && l.FromObject == r.Object {
-				links = append(links, names[l.ToID])
+				links = append(links, strings.TrimSpace(names[l.ToID]+" "+l.Label))
 			}
 		}
 		if len(links) > 0 {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"unicode"
 
 	"golang.org/x/oauth2"
 
@@ -54,6 +55,9 @@ var authNeeds = map[string][]string{
 // check reports what the type lacks, and compiles the templates.
 func (r *authRules) check(desc *Description, user diag.Node, d *diag.Decoding) {
 	n := desc.whole.Get("auth")
+	if n.Exists() && n.Kind() != diag.Map {
+		return // that it has to be one is said already
+	}
 	if r.Type == "" {
 		r.Type = "none"
 		if n.Exists() {
@@ -82,6 +86,9 @@ func (r *authRules) check(desc *Description, user diag.Node, d *diag.Decoding) {
 		case r.empty(key):
 			d.Errorf(value, "set the variable that it comes from", "%q of auth is empty", key)
 		}
+	}
+	if strings.ContainsFunc(r.Token.Reveal()+r.Scheme, unicode.IsControl) {
+		d.Errorf(n.Get("token"), "it is one line, without a line break at its end", "the token has a sign in it that no header can hold")
 	}
 	if r.PrivateKey.Reveal() != "" && slices.Contains(needs, "private_key") && !isPrivateKey(r.PrivateKey.Reveal()) {
 		d.Errorf(n.Get("private_key"), "it is the whole file, from -----BEGIN to the end", "the private key cannot be read")
@@ -188,7 +195,7 @@ func (s *Sink) refusedToken(ctx context.Context, err error) outcome {
 		switch text := err.Error(); { // of these the library keeps nothing but the words
 		case strings.HasPrefix(text, "oauth2: cannot fetch token") && strings.Contains(text, "deadline exceeded"):
 			out.Class, out.Message = Timeout, "no answer from "+host+" within "+s.desc.timeout.String()
-		case strings.HasPrefix(text, "oauth2: cannot fetch token"):
+		case strings.HasPrefix(text, `oauth2: cannot fetch token: Post "`):
 			out.Message = "no connection to " + host
 		case strings.HasPrefix(text, "oauth2: "):
 			out.Class, out.Code, out.Message = Unavailable, unknown, "the answer of "+host+" holds no access token"

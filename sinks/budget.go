@@ -34,9 +34,7 @@ func (b *budgetRules) DecodeNode(n diag.Node, d *diag.Decoding) {
 	type plain budgetRules
 	before := len(d.Problems)
 	d.Decode(n, (*plain)(b))
-	if len(d.Problems) > before {
-		return
-	}
+	known := len(d.Problems) == before
 	for _, e := range n.Get("costs").Entries() {
 		if op := Operation(e.Key.Text()); !slices.Contains(operations, op) {
 			d.Errorf(e.Key, diag.OneOf(string(op), texts(operations)), "unknown operation %q", op)
@@ -47,7 +45,7 @@ func (b *budgetRules) DecodeNode(n diag.Node, d *diag.Decoding) {
 	if b.Units < 0 {
 		d.Errorf(n.Get("units"), "", "a budget cannot be %d", b.Units)
 	}
-	if b.Units == 0 && b.Left == nil && (b.Used == nil || b.Of == nil) {
+	if known && b.Units == 0 && b.Left == nil && (b.Used == nil || b.Of == nil) {
 		d.Errorf(n, "add units, or left, or used and of", "a budget needs to know what there is")
 	}
 	if keep := n.Get("keep"); keep.Exists() {

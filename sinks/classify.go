@@ -51,13 +51,18 @@ func (r *rule) DecodeNode(n diag.Node, d *diag.Decoding) {
 	if s := n.Get("scope"); s.Exists() && r.Scope != scopeField && r.Scope != scopeLink {
 		d.Errorf(s, `"field" means only the rows that carry the refused field, "link" those that carry links`, "unknown scope %q", r.Scope)
 	}
-	for i, op := range r.Operations {
-		if !slices.Contains(operations, op) && op != Token {
-			at := n.Get("operations")
+	checkOperations(r.Operations, n.Get("operations"), d, Token)
+}
+
+// checkOperations reports those of a list that there are not.
+func checkOperations(list []Operation, at diag.Node, d *diag.Decoding, more ...Operation) {
+	for i, op := range list {
+		if !slices.Contains(operations, op) && !slices.Contains(more, op) {
+			place := at
 			if items := at.Items(); len(items) > i {
-				at = items[i]
+				place = items[i]
 			}
-			d.Errorf(at, diag.OneOf(string(op), texts(operations)), "unknown operation %q", op)
+			d.Errorf(place, diag.OneOf(string(op), texts(operations)), "unknown operation %q", op)
 		}
 	}
 }

@@ -140,8 +140,9 @@ func isCertificate(err error) bool {
 // bodies are reused: nothing that is kept of an answer points into them.
 var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// kept is how much of a body that is no JSON is kept for messages.
-const keptText = 300
+// keptText is how much of a body that is no JSON is kept for messages: more than
+// they show, so that no secret is cut in two before it is hidden.
+const keptText = 8 << 10
 
 // drained is how much more than allowed is read of a body, so that the
 // connection can be used again.

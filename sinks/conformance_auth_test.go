@@ -420,3 +420,37 @@ func TestRefusedTokenIsShared(t *testing.T) {
 		t.Errorf("%v after %d requests", err, is.asked.Load())
 	}
 }
+
+// What token endpoints say of an app that is not set up rightly reaches people, and
+// nothing is asked again at once.
+func TestConformUnreadyApp(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		crm    string
+		status int
+		body   string
+		words  string
+	}{
+		{"salesforce", 400, `{"error":"invalid_grant","error_description":"request not supported on this domain"}`, "not supported on this domain"},
+		{"salesforce", 400, `{"error":"invalid_grant","error_description":"no client credentials user enabled"}`, "no client credentials user"},
+		{"zoho", 200, `{"error":"invalid_code"}`, "invalid_code"},
+		{"zoho", 200, `{"error":"invalid_client"}`, "invalid_client"},
+		{"dataverse", 401, `{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided."}`, "AADSTS7000215"},
+	}
+	for _, test := range tests {
+		t.Run(test.crm+"/"+test.words, func(t *testing.T) {
+			t.Parallel()
+			c := crmNamed(test.crm)
+			w := c.open(t, sandbox.Options{}, "")
+			w.Fault(sandbox.Fault{Path: "token", Effect: sandbox.EffectStatus, Status: test.status, Body: test.body})
+			r := w.sink.Write(within(t), Upsert, c.rows(3))[2]
+			if r.Class != Held || r.Status != test.status || !strings.Contains(r.Message, test.words) || r.Sent {
+				t.Errorf("%+v", r)
+			}
+			checkWords(t, r)
+			if n := w.tokens(); n != 1 {
+				t.Errorf("%d tokens were asked for", n)
+			}
+		})
+	}
+}

@@ -196,6 +196,34 @@ func TestConformReports(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
+	t.Run("a larger account of HubSpot", func(t *testing.T) {
+		t.Parallel()
+		c := crmNamed("hubspot")
+		now := time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC)
+		clock := func() time.Time { return now }
+		limits := sandbox.HubSpotLimits()[:1]
+		limits[0].Requests = 190
+		w := c.serve(t, sandbox.Options{Limits: limits, Now: clock})
+		w.sink = newSink(t, "preset: hubspot\nbase_url: "+w.url+"\n"+c.config, Options{Now: clock})
+		taken := 0
+		for start := now; now.Sub(start) < 20*time.Second; {
+			switch r := w.sink.Write(within(t), Upsert, c.rows(1))[0]; {
+			case r.Class == OK:
+				taken++
+			case r.Status != 0:
+				t.Fatalf("over the limit after %d: %+v", taken, r)
+			}
+			delay, _, undo := w.sink.limiter.reserve(Upsert)
+			undo()
+			now = now.Add(delay)
+			if p := w.sink.limiter.pause(); p != nil {
+				now = now.Add(p.wait)
+			}
+		}
+		if taken < 280 {
+			t.Errorf("%d requests in twenty seconds of an account that has 190 in ten", taken)
+		}
+	})
 	t.Run("a day that the config knows", func(t *testing.T) {
 		t.Parallel()
 		c := crmNamed("zoho")

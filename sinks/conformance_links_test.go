@@ -234,3 +234,39 @@ func TestConformLinkWithoutAField(t *testing.T) {
 		}
 	})
 }
+
+// What is not found may be the record at the other end of a link, or the record
+// itself: sent again without the link it shows.
+func TestConformNotFoundWithLinks(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		crm    string
+		status int
+		body   string
+	}{
+		{"attio", 404, `{"status_code":404,"type":"invalid_request_error","code":"not_found","message":"Record not found."}`},
+		{"attio", 400, `{"status_code":400,"type":"invalid_request_error","code":"value_not_found","message":"Record not found."}`},
+		{"attio", 400, `{"status_code":400,"type":"invalid_request_error","code":"multiple_match_results","message":"Several."}`},
+		{"dataverse", 404, `{"error":{"code":"0x80040217","message":"account With Id = 1 Does Not Exist"}}`},
+		{"dataverse", 400, `{"error":{"code":"0x80048d19","message":"x"}}`},
+	}
+	for _, test := range tests {
+		t.Run(test.crm+"/"+test.body[:40], func(t *testing.T) {
+			t.Parallel()
+			c := crmNamed(test.crm)
+			w := c.open(t, sandbox.Options{}, "")
+			row := c.row("1")
+			row.Links = []RowLink{{Object: c.parent, Property: c.parentKey, Key: "ACC-1", ID: w.company("ACC-1")}}
+			w.Fault(sandbox.Fault{Contains: c.linkedBy, Effect: sandbox.EffectStatus, Status: test.status, Body: test.body})
+			for _, op := range []Operation{Upsert, Update} {
+				if r := w.sink.Write(within(t), op, []Row{row})[0]; r.Class != OK || !r.Unlinked {
+					t.Errorf("%s: %+v", op, r)
+				}
+			}
+			row.Links[0].Required = true
+			if r := w.sink.Write(within(t), Upsert, []Row{row})[0]; r.Class != Rejected || !r.Unlinked || r.Absent {
+				t.Errorf("required: %+v", r)
+			}
+		})
+	}
+}

@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +63,12 @@ func TestConformRefusals(t *testing.T) {
 		{"dataverse", sandbox.Refusal{Status: 400, Code: "0x80040265", Message: "a plug-in says no"}, Rejected, nil},
 		{"dataverse", sandbox.Refusal{Status: 412, Code: "0x80040237", Message: "there is one"}, Conflict, nil},
 		{"dataverse", sandbox.Refusal{Status: 500, Code: "0x80044150", Message: "Sql Number: 1205"}, Unavailable, nil},
+		{"hubspot", sandbox.Refusal{Code: "VALIDATION_ERROR", Message: "a rule"}, Rejected, nil},
+		{"hubspot", sandbox.Refusal{Code: "CONFLICT", Message: "Contact already exists. Existing ID: 4711"}, Conflict, func(r Result) bool { return r.Existing == "4711" }},
+		{"hubspot", sandbox.Refusal{Code: "MISSING_SCOPES", Message: "a scope"}, Held, nil},
+		{"hubspot", sandbox.Refusal{Code: "USER_DOES_NOT_HAVE_PERMISSIONS", Message: "a right"}, Held, nil},
+		{"hubspot", sandbox.Refusal{Code: "RATE_LIMITS", Message: "too many"}, Throttled, func(r Result) bool { return r.RetryAfter == 10*time.Second }},
+		{"hubspot", sandbox.Refusal{Code: "INTERNAL_ERROR", Message: "not now"}, Unavailable, nil},
 		{"pipedrive", sandbox.Refusal{Status: 400, Code: "ERR", Message: "no"}, Rejected, nil},
 		{"pipedrive", sandbox.Refusal{Status: 402, Code: "feature_capping_deals_limit", Message: "too many"}, Held, nil},
 		{"pipedrive", sandbox.Refusal{Status: 403, Code: "feature_capping_deals_limit", Message: "too many"}, Held, nil},
@@ -117,6 +124,29 @@ func TestConformVariants(t *testing.T) {
 		return w, w.sink.Write(within(t), Upsert, rows)
 	}
 	oneBad := []Class{OK, OK, Rejected, OK, OK, OK}
+	t.Run("HubSpot tells with 200", func(t *testing.T) {
+		t.Parallel()
+		w, got := write(t, crmNamed("hubspot"), sandbox.HubSpotErrorsIn200, func(rows []Row) { rows[2].Values["tier"] = "bronze" })
+		if diff := cmp.Diff(oneBad, classesOf(got)); diff != "" || got[2].Status != 200 || got[2].Field != "tier" || len(got[2].Allowed) != 2 {
+			t.Errorf("%s %+v", diff, got[2])
+		}
+		if n := len(w.sent()); n != 1 {
+			t.Errorf("%d requests", n)
+		}
+	})
+	t.Run("HubSpot refuses all e-mails", func(t *testing.T) {
+		t.Parallel()
+		_, got := write(t, crmNamed("hubspot"), sandbox.HubSpotEmailWhole, func(rows []Row) {
+			for i := range rows {
+				rows[i].Object, rows[i].Property, rows[i].Key = "contacts", "email", fmt.Sprintf("%d@acme.test", i)
+				rows[i].Values = map[string]any{"lifecyclestage": "lead"}
+			}
+			rows[2].Values["lifecyclestage"] = "bronze"
+		})
+		if diff := cmp.Diff(oneBad, classesOf(got)); diff != "" || got[2].Status != 400 || got[2].Field != "lifecyclestage" {
+			t.Errorf("%s %+v", diff, got[2])
+		}
+	})
 	t.Run("Salesforce refuses the batch", func(t *testing.T) {
 		t.Parallel()
 		_, got := write(t, crmNamed("salesforce"), sandbox.SalesforceStrictBatch, func(rows []Row) { rows[2].Values["shoe_size"] = "44" })
@@ -259,4 +289,38 @@ func TestConformNoKey(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The answers to a single row by its key in the address, as a config may have it:
+// 300 names several records, 404 is a field that cannot be a key.
+func TestConformKeyInTheAddress(t *testing.T) {
+	t.Parallel()
+	c := crmNamed("salesforce")
+	w := c.open(t, sandbox.Options{}, `
+operations:
+  upsert:
+    path: /services/data/v{setting.api_version}/sobjects/{record.object}/{record.property}/{record.key}
+    rows: 1
+    body: record.others
+    result: {mode: status, results: {at: null, ok: null, id: id, created: created}}
+`[1:])
+	row := c.row("1")
+	first := w.sink.Write(within(t), Upsert, []Row{row})[0]
+	if again := w.sink.Write(within(t), Upsert, []Row{row})[0]; first.Class != OK || !first.Created || again.Class != OK || again.Created || again.ID != first.ID {
+		t.Errorf("%+v, %+v", first, again)
+	}
+	for _, n := range []string{"2", "3"} {
+		w.Put(c.name, c.object, withKeys(c.values(n), map[string]any{"Email": "a@acme.test"}))
+	}
+	row.Property, row.Key = "Email", "a@acme.test"
+	if r := w.sink.Write(within(t), Upsert, []Row{row})[0]; r.Class != Rejected || r.Status != 300 || r.Message == "" {
+		t.Errorf("several: %+v", r)
+	}
+	row.Property, row.Key = "Title", "x"
+	if r := w.sink.Write(within(t), Upsert, []Row{row})[0]; r.Class != Rejected || r.Status != 404 || r.Code != "NOT_FOUND" || r.Absent {
+		t.Errorf("no key: %+v", r)
+	}
+	if w.count() != 3 {
+		t.Errorf("%d records", w.count())
+	}
 }

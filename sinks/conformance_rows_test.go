@@ -195,6 +195,27 @@ func TestConformSameKeyTwice(t *testing.T) {
 	})
 }
 
+// Even where they come as one request after all, since the config says that keys
+// which differ in their case are two, every row gets what became of it.
+func TestConformSameKeyInOneRequest(t *testing.T) {
+	t.Parallel()
+	eachCRM(t, func(t *testing.T, c *crm) {
+		if !c.caseless {
+			return
+		}
+		w := c.open(t, sandbox.Options{}, "fold: none\n")
+		rows := c.rows(6)
+		rows[4].Key = strings.ToLower(rows[1].Key)
+		got := w.sink.Write(within(t), Upsert, rows)
+		if diff := cmp.Diff([]Class{OK, OK, OK, OK, OK, OK}, classesOf(got)); diff != "" {
+			t.Fatalf("%s\n%+v", diff, got)
+		}
+		if got[1].ID != got[4].ID || w.count() != 5 {
+			t.Errorf("%+v, %d records", got, w.count())
+		}
+	})
+}
+
 func TestConformFind(t *testing.T) {
 	t.Parallel()
 	eachCRM(t, func(t *testing.T, c *crm) {

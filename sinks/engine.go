@@ -183,21 +183,8 @@ func (s *Sink) Find(ctx context.Context, rows []Row) []Result { return s.Write(c
 // there. The ID of the result is the account.
 func (s *Sink) Probe(ctx context.Context) Result {
 	if ways := s.desc.operations[WhoAmI]; len(ways) > 0 {
-		req, failed := s.desc.render(ways[0], nil)
-		if req == nil {
-			return Result{Class: Rejected, Code: "request", Message: reason(failed[nil])}
-		}
-		a, v, fail := s.transact(ctx, req)
-		if fail != nil {
-			return fail.Result
-		}
-		if v.class != OK {
-			out := make([]outcome, 1)
-			s.refuse(out, ways[0], []*unit{{row: &Row{}}}, a, v)
-			return out[0].Result
-		}
-		out := s.read(ways[0], []*unit{{row: &Row{}}}, a, v)
-		return out[0].Result
+		_, res := s.ask(ctx, ways[0], &unit{row: &Row{}}, "")
+		return res
 	}
 	o := &operation{name: WhoAmI, method: http.MethodHead, repeatable: true, outline: &outline{}}
 	req, _ := s.desc.render(o, nil)

@@ -149,6 +149,9 @@ func operationScope(op Operation, settings map[string]mappers.Schema) *mappers.S
 	if len(settings) == 0 {
 		v["setting"] = mappers.Schema{Kind: mappers.Map, Elem: &anySchema}
 	}
+	if op == Describe {
+		v["request"] = objectOf(map[string]mappers.Schema{"id": textSchema, "cursor": textSchema})
+	}
 	switch op {
 	case Link, Unlink:
 		one := linkSchema()

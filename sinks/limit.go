@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +21,16 @@ type limitRule struct {
 	Per        time.Duration `yaml:"per,required"`
 	Burst      int           `yaml:"burst"` // a fifth where it is not set
 	Operations []Operation   `yaml:"operations,single"`
+	Told       *toldLimit    `yaml:"told"`
+}
+
+// toldLimit names the headers in which the target tells the limit that it holds us
+// to. It is not heeded where several limits count a request: nobody knows then
+// which of them is meant.
+type toldLimit struct {
+	Requests string `yaml:"requests,required"`
+	Per      string `yaml:"per"`  // as the description says where it is not set
+	Unit     string `yaml:"unit"` // of the number there: s (the default) or ms
 }
 
 // DecodeNode reads a rule and refuses one that lets nothing through.
@@ -30,6 +41,42 @@ func (l *limitRule) DecodeNode(n diag.Node, d *diag.Decoding) {
 	if len(d.Problems) == before && (l.Requests < 1 || l.Per <= 0 || l.Burst < 0) {
 		d.Errorf(n, "", "a limit needs at least one request and a period")
 	}
+	checkOperations(l.Operations, n.Get("operations"), d)
+	if l.Told != nil && l.Told.Unit != "" && l.Told.Unit != "s" && l.Told.Unit != "ms" {
+		d.Errorf(n.Get("told").Get("unit"), "one of: s, ms", "unknown unit %q", l.Told.Unit)
+	}
+}
+
+// told is the limit as an answer tells it; false where it says nothing else than
+// what is known, or nothing that could be.
+func (l *limitRule) told(a *answer) (limitRule, bool) {
+	now := *l
+	if l.Told == nil {
+		return now, false
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(a.header.Get(l.Told.Requests)))
+	if err != nil || n < 1 || n > 1e6 {
+		return now, false
+	}
+	now.Requests = n
+	if l.Told.Per != "" {
+		unit := time.Second
+		if l.Told.Unit == "ms" {
+			unit = time.Millisecond
+		}
+		n, err := strconv.Atoi(strings.TrimSpace(a.header.Get(l.Told.Per)))
+		if err != nil || n < 1 || n > int(longest/unit) {
+			return now, false
+		}
+		now.Per = time.Duration(n) * unit
+	}
+	return now, now.Requests != l.Requests || now.Per != l.Per
+}
+
+// pace is how fast the limit lets requests through, and how many at once.
+func (l *limitRule) pace() (every rate.Limit, burst int) {
+	burst = min(orDefault(l.Burst, max(l.Requests/5, 1)), l.Requests)
+	return rate.Limit(float64(max(l.Requests-burst, 1)) / l.Per.Seconds()), burst
 }
 
 // report is a header in which the target tells what is left: at or below that
@@ -57,15 +104,18 @@ type limiter struct {
 type pace struct {
 	operations []Operation
 	limiter    *rate.Limiter
+	rule       limitRule // as it is now; guarded by the limiter's mu
+}
+
+// counts reports whether the limit counts an operation.
+func (p *pace) counts(op Operation) bool {
+	return p.operations == nil || slices.Contains(p.operations, op)
 }
 
 func newLimiter(rules []limitRule, day *budget, concurrency int, now func() time.Time, waited func(string, time.Duration)) *limiter {
 	l := &limiter{slots: make(chan struct{}, concurrency), budget: day, now: now, waited: waited}
 	for _, r := range rules {
-		burst := min(orDefault(r.Burst, max(r.Requests/5, 1)), r.Requests)
-		steady := max(r.Requests-burst, 1)
-		every := rate.Limit(float64(steady) / r.Per.Seconds())
-		l.rates = append(l.rates, pace{r.Operations, rate.NewLimiter(every, burst)})
+		l.rates = append(l.rates, pace{r.Operations, rate.NewLimiter(r.pace()), r})
 	}
 	return l
 }
@@ -139,8 +189,9 @@ func (l *limiter) pause() *refused {
 func (l *limiter) reserve(op Operation) (delay time.Duration, reason string, undo func()) {
 	now := l.now()
 	var taken []*rate.Reservation
-	for _, p := range l.rates {
-		if p.operations != nil && !slices.Contains(p.operations, op) {
+	for i := range l.rates {
+		p := &l.rates[i]
+		if !p.counts(op) {
 			continue
 		}
 		r := p.limiter.ReserveN(now, 1)
@@ -167,8 +218,9 @@ func (l *limiter) block(d time.Duration) {
 }
 
 // heed reads what the target reports of its limits.
-func (l *limiter) heed(d *Description, a *answer) {
+func (l *limiter) heed(d *Description, op Operation, a *answer) {
 	l.budget.correct(a, l.now())
+	l.adjust(op, a)
 	for i := range d.reports {
 		r := &d.reports[i]
 		left, err := strconv.Atoi(a.header.Get(r.Remaining))
@@ -178,5 +230,31 @@ func (l *limiter) heed(d *Description, a *answer) {
 		if wait := r.Wait.duration(d, a, l.now()); wait > 0 {
 			l.block(wait)
 		}
+	}
+}
+
+// adjust takes over the limit that the target tells, where it can only be one.
+func (l *limiter) adjust(op Operation, a *answer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var only *pace
+	for i := range l.rates {
+		p := &l.rates[i]
+		if !p.counts(op) {
+			continue
+		}
+		if only != nil {
+			return
+		}
+		only = p
+	}
+	if only == nil {
+		return
+	}
+	if r, changed := only.rule.told(a); changed {
+		only.rule = r
+		every, burst := r.pace()
+		only.limiter.SetLimitAt(l.now(), every)
+		only.limiter.SetBurstAt(l.now(), burst)
 	}
 }

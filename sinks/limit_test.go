@@ -256,7 +256,6 @@ func TestWaits(t *testing.T) {
 		{"midnight", `{midnight: "America/New_York"}`, nil, "", 6*time.Hour + 30*time.Minute},
 		{"midnight by setting", `{midnight: "{setting.zone}"}`, nil, "", 90 * time.Minute},
 		{"midnight, but not so long", `{midnight: UTC, most: 1h}`, nil, "", time.Hour},
-		{"midnight nowhere", `{midnight: Nowhere/Else, else: 4m}`, nil, "", 4 * time.Minute},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

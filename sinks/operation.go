@@ -75,7 +75,7 @@ func (desc *Description) compileBase(doc *document, user diag.Node, d *diag.Deco
 			at = p
 		}
 		hint := "add base_url: https://..."
-		if desc.Preset != "" && !desc.whole.Get("base_url").Exists() {
+		if desc.Preset != "" && !desc.whole.Get("operations").Get(string(WhoAmI)).Exists() {
 			hint = "add url: https://..."
 		}
 		d.Errorf(at, hint, "the address of the sink is missing")
@@ -115,7 +115,13 @@ func parseAddress(text string) (address, bool) {
 // compileOperations compiles every way of every operation.
 func (desc *Description) compileOperations(n diag.Node, user diag.Node, d *diag.Decoding) {
 	desc.operations = map[Operation][]*operation{}
-	if n.Kind() != diag.Map || len(n.Entries()) == 0 {
+	before := len(d.Problems)
+	defer func() { desc.unsure = d.Problems[before:].Failed() }()
+	if n.Exists() && n.Kind() != diag.Map {
+		d.Errorf(n, "write it as operations: {upsert: {path: ...}}", "the operations have to be a map")
+		return
+	}
+	if len(n.Entries()) == 0 {
 		d.Errorf(user, "describe at least one, such as upsert, or name a preset", "the sink has no operations")
 		return
 	}
@@ -233,10 +239,14 @@ func compileNeed(n diag.Node, scope *mappers.Scope, d *diag.Decoding) *need {
 		return nil
 	}
 	var doc struct {
-		That diag.Node `yaml:"that,required"`
-		Else string    `yaml:"else,required"`
+		That  diag.Node `yaml:"that,required"`
+		Else  string    `yaml:"else,required"`
+		Scope string    `yaml:"scope"`
 	}
 	d.Decode(n, &doc)
+	if s := n.Get("scope"); s.Exists() && doc.Scope != scopeLink {
+		d.Errorf(s, `"link" means that it is a link of the row which is to blame`, "unknown scope %q", doc.Scope)
+	}
 	if !doc.That.Exists() {
 		return nil
 	}
@@ -244,7 +254,7 @@ func compileNeed(n diag.Node, scope *mappers.Scope, d *diag.Decoding) *need {
 	if l == nil || doc.Else == "" {
 		return nil
 	}
-	return &need{leaf: l, says: doc.Else}
+	return &need{leaf: l, says: doc.Else, link: doc.Scope == scopeLink}
 }
 
 // settleRows settles how many rows one request takes. Where the body does not
@@ -269,6 +279,9 @@ func compileNamed(n diag.Node, scope *mappers.Scope, d *diag.Decoding) []named {
 	var out []named
 	for _, e := range n.Entries() {
 		if t := compileTemplate(e.Value, scope, d); t != nil {
+			if t.secret && t.parts[0].text == "" {
+				d.Warnf(e.Value, "set the variable that it comes from", "%q is empty and will not be sent", e.Key.Text())
+			}
 			out = append(out, named{e.Key.Text(), t})
 		}
 	}

@@ -61,6 +61,7 @@ type Description struct {
 	classify   []rule
 	rowRules   []rule
 	operations map[Operation][]*operation
+	unsure     bool // something is wrong with the operations: which it has is not known
 	secrets    []secret.String
 	formerly   []string
 }
@@ -168,11 +169,13 @@ func Load(name string, user diag.Node, d *diag.Decoding) *Description {
 		return nil
 	}
 	for key, value := range map[string]int64{"concurrency": int64(doc.Concurrency), "max_answer": doc.MaxAnswer} {
-		if at := desc.whole.Get(key); at.Exists() && value < 1 {
+		if at := desc.whole.Get(key); isWholeNumber(at.Text()) && value < 1 {
 			d.Errorf(at, "", "%s must be at least 1", key)
 		}
 	}
 	desc.fill(&doc)
+	desc.values.Numbers.settle(desc.settings, desc.whole.Get("values").Get("numbers"), d)
+	desc.checkZones(d)
 	desc.compileBase(&doc, user, d)
 	desc.auth.check(desc, user, d)
 	if desc.sign != nil {
@@ -216,6 +219,39 @@ func (desc *Description) fill(doc *document) {
 	desc.settings = map[string]any{}
 	for _, e := range doc.Settings.Entries() {
 		desc.settings[e.Key.Text()] = setting(e.Value)
+	}
+}
+
+// checkZones reports time zones that there are not, where they are named.
+func (desc *Description) checkZones(d *diag.Decoding) {
+	check := func(n diag.Node, t *template) {
+		if t == nil {
+			return
+		}
+		for _, p := range t.parts {
+			if p.leaf != nil && p.leaf.setting != "" {
+				n = desc.whole.Get("settings").Get(p.leaf.setting)
+			}
+		}
+		text := t.settings(desc)
+		if _, err := time.LoadLocation(text); err != nil || text == "" {
+			d.Errorf(n, "write it as Europe/Berlin, or UTC", "%q is no time zone", text)
+		}
+	}
+	if desc.budget != nil {
+		check(desc.budget.Zone, desc.budget.zone)
+	}
+	for _, rules := range [][]rule{desc.classify, desc.rowRules} {
+		for i := range rules {
+			if w := rules[i].Wait; w != nil {
+				check(w.Midnight, w.zone)
+			}
+		}
+	}
+	for i := range desc.reports {
+		if w := desc.reports[i].Wait; w != nil {
+			check(w.Midnight, w.zone)
+		}
 	}
 }
 
@@ -267,8 +303,11 @@ func (desc *Description) settingSchemas() map[string]mappers.Schema {
 	return out
 }
 
-// Supports reports whether the description has the operation.
-func (desc *Description) Supports(op Operation) bool { return len(desc.operations[op]) > 0 }
+// Supports reports whether the description has the operation. One whose operations
+// have problems passes for having all: these are what has to be mended first.
+func (desc *Description) Supports(op Operation) bool {
+	return desc.unsure || len(desc.operations[op]) > 0
+}
 
 // Clears reports whether a field can be blanked.
 func (desc *Description) Clears() bool { return desc.values.Blank != "none" }
@@ -289,6 +328,12 @@ func (desc *Description) reads(op Operation, text string) bool {
 		}
 	}
 	return false
+}
+
+// isWholeNumber is false where something else is wrong with a number already.
+func isWholeNumber(text string) bool {
+	_, err := strconv.ParseInt(text, 10, 64)
+	return err == nil
 }
 
 func orDefault[T comparable](v, otherwise T) T {

@@ -203,8 +203,18 @@ func TestSupports(t *testing.T) {
 		hubspot.Supports(Link), hubspot.Supports(Unlink), hubspot.Supports(Archive), hubspot.Clears(), hubspot.Labels(),
 		hubspot.LinksOnCreate(), "|", webhook.Supports(Link), webhook.Supports(Archive), webhook.Clears(), webhook.LinksOnCreate(),
 	)
-	if want := "true true true true false true | false false true false\n"; got != want {
+	if want := "true true true true true true | false false true false\n"; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// Operations that cannot be read pass for there: that they are missing as well
+// would be one problem too many.
+func TestSupportsWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	desc, problems := tryYAML("preset: webhook\nurl: https://crm.example\noperations: [upsert]\n")
+	if len(problems) != 1 || !desc.Supports(Upsert) {
+		t.Errorf("%v, %v", problems, desc.Supports(Upsert))
 	}
 }
 

@@ -3,6 +3,7 @@ package sinks
 import (
 	"encoding/base64"
 	"net/http"
+	"net/url"
 	"sync"
 	"sync/atomic"
 
@@ -45,6 +46,15 @@ func (desc *Description) hide(text string) { desc.secrets = append(desc.secrets,
 func (desc *Description) collectSecrets() {
 	a := &desc.auth
 	desc.secrets = append(desc.secrets, a.secrets()...)
+	for _, s := range a.secrets() { // as they stand in the form of a request for a token
+		if text := url.QueryEscape(s.Reveal()); text != s.Reveal() && len(text) < 1000 {
+			desc.hide(text)
+		}
+	}
+	if a.Style == "header" && !a.ClientSecret.Empty() {
+		pair := url.QueryEscape(a.ClientID) + ":" + url.QueryEscape(a.ClientSecret.Reveal())
+		desc.hide(base64.StdEncoding.EncodeToString([]byte(pair)))
+	}
 	if a.Type == "basic" {
 		desc.hide(base64.StdEncoding.EncodeToString([]byte(a.Username + ":" + a.Password.Reveal())))
 	}

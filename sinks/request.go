@@ -42,6 +42,7 @@ type rendering struct {
 	op     Operation
 	units  []*unit
 	id     string
+	cursor string // of the page that is asked for
 	failed map[*unit]error
 }
 
@@ -49,7 +50,12 @@ type rendering struct {
 // errors are those of rows that cannot be written and are not in it; a nil
 // request means that none can.
 func (d *Description) render(o *operation, units []*unit) (*request, map[*unit]error) {
-	r := &rendering{d: d, op: o.name, units: units, id: requestID(units), failed: map[*unit]error{}}
+	return d.renderPage(o, units, "")
+}
+
+// renderPage is render for one page of a list.
+func (d *Description) renderPage(o *operation, units []*unit, cursor string) (*request, map[*unit]error) {
+	r := &rendering{d: d, op: o.name, units: units, id: requestID(units), cursor: cursor, failed: map[*unit]error{}}
 	r.units = r.whole(o)
 	var first *unit
 	if len(r.units) > 0 {
@@ -130,7 +136,13 @@ func (r *rendering) whole(o *operation) []*unit {
 type need struct {
 	leaf *leaf
 	says string // why the row cannot be written; "" where the leaf is what is missing
+	link bool   // a link that the row carries is to blame
 }
+
+// linkError is the error of a row that may be sent without its links.
+type linkError struct{ says string }
+
+func (e *linkError) Error() string { return e.says }
 
 // lacks says what the row lacks; nil where it has it.
 func (n *need) lacks(r *rendering, u *unit) error {
@@ -138,6 +150,8 @@ func (n *need) lacks(r *rendering, u *unit) error {
 	switch {
 	case n.says == "" && (err != nil || v == nil):
 		return fmt.Errorf("the row has no %s", n.leaf.text)
+	case n.says != "" && (err != nil || v != true) && n.link:
+		return &linkError{n.says}
 	case n.says != "" && (err != nil || v != true):
 		return errors.New(n.says)
 	}
@@ -367,7 +381,7 @@ func (r *rendering) appendSpread(dst []byte, b *body, taken []entry, u *unit, it
 // vars are the variables of an expression.
 func (r *rendering) vars(l *leaf, u *unit, item any) map[string]any {
 	m := map[string]any{
-		"setting": r.d.settings, "operation": string(r.op), "request": map[string]any{"id": r.id}, "item": item,
+		"setting": r.d.settings, "operation": string(r.op), "request": map[string]any{"id": r.id, "cursor": blankNil(r.cursor)}, "item": item,
 		"auth": map[string]any{"tenant": r.d.auth.Tenant, "base_url": r.d.base.origin + r.d.base.path},
 	}
 	name := "record"

@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -15,6 +16,7 @@ type resultRules struct {
 	Results listing    `yaml:"results"`
 	Errors  listing    `yaml:"errors"`
 	Expect  *condition `yaml:"expect"` // holds in every answer that means success
+	Next    *path      `yaml:"next"`   // of describe: what request.cursor is for the next page
 
 	property *leaf // see listing.Property
 }
@@ -25,6 +27,7 @@ const (
 	modeOrdered    = "ordered"    // one element for each row, in the order of the request
 	modeCorrelated = "correlated" // elements name their row
 	modeFound      = "found"      // of a search: the elements are the records found, which name their row if there can be several
+	modeFields     = "fields"     // of describe: the elements are fields
 )
 
 // listing is a list of an answer and what its elements say.
@@ -35,11 +38,13 @@ type listing struct {
 	Created *condition      `yaml:"created"`
 	OK      *condition      `yaml:"ok"` // under ordered: the row was accepted
 
+	Field *fieldRules `yaml:"field"` // of describe: where an element holds what
+
 	Property diag.Node `yaml:"property"` // what {property} stands for; the rows' key property where it is not set
 }
 
 func (r *resultRules) check(op Operation, n diag.Node, d *diag.Decoding) {
-	modes := []string{modeStatus, modeOrdered, modeCorrelated, modeFound}
+	modes := []string{modeStatus, modeOrdered, modeCorrelated, modeFound, modeFields}
 	if r.Mode == "" {
 		r.Mode = modeStatus
 	}
@@ -48,10 +53,12 @@ func (r *resultRules) check(op Operation, n diag.Node, d *diag.Decoding) {
 		d.Errorf(n.Get("mode"), diag.OneOf(r.Mode, modes), "unknown mode %q", r.Mode)
 	case r.Mode == modeFound && op != Find:
 		d.Errorf(n.Get("mode"), "", "only find can have the mode %q", r.Mode)
-	case (r.Mode == modeOrdered || r.Mode == modeCorrelated || r.Mode == modeFound) && r.Results.At == nil:
+	case r.Mode != modeStatus && r.Results.At == nil:
 		d.Errorf(n, "add results: {at: ...}", "the mode %q needs the place of the results", r.Mode)
 	case r.Mode == modeCorrelated && len(r.Results.Is) == 0:
 		d.Errorf(n, "add is: {trace: ...} to the results", "the mode %q needs to know how results name their row", r.Mode)
+	default:
+		r.checkFields(op, n, d)
 	}
 	for _, l := range []diag.Node{n.Get("results"), n.Get("errors")} {
 		for _, e := range l.Get("is").Entries() {
@@ -64,6 +71,9 @@ func (r *resultRules) check(op Operation, n diag.Node, d *diag.Decoding) {
 
 func (r *resultRules) outline(o *outline, rowErrors []extract) {
 	r.Expect.outline(o)
+	if r.Next != nil {
+		o.add(*r.Next)
+	}
 	if r.Results.At == nil {
 		for _, e := range []extract{r.Results.ID} {
 			e.outline(o)
@@ -81,6 +91,9 @@ func (r *resultRules) outline(o *outline, rowErrors []extract) {
 		l.ID.outline(o, below...)
 		l.Created.outline(o, below...)
 		l.OK.outline(o, below...)
+		if l.Field != nil {
+			l.Field.outline(o, below...)
+		}
 		for _, e := range rowErrors {
 			e.outline(o, below...)
 		}
@@ -113,11 +126,11 @@ func (s *Sink) read(o *operation, units []*unit, a *answer, v verdict) []outcome
 	}
 	r := &o.result
 	if a.tree == nil && r.wantsBody(a) {
-		s.fail(out, "the answer "+orDefault(a.fault, "is empty"))
+		s.fail(out, units, a, "the answer "+orDefault(a.fault, "is empty"))
 		return out
 	}
 	if r.Expect != nil && (!a.empty || r.Expect.Path == nil) && !r.Expect.holds(a, a.tree, a.property) {
-		s.fail(out, "the answer has a shape that the description does not know")
+		s.fail(out, units, a, "the answer has a shape that the description does not know")
 		return out
 	}
 	switch r.Mode {
@@ -127,6 +140,8 @@ func (s *Sink) read(o *operation, units []*unit, a *answer, v verdict) []outcome
 		s.readCorrelated(out, o, units, a)
 	case modeFound:
 		s.readFound(out, o, units, a)
+	case modeFields:
+		out[0].Class = OK // Describe reads them
 	default:
 		s.readStatus(out, o, units, a)
 	}
@@ -160,7 +175,7 @@ func (s *Sink) refuse(out []outcome, o *operation, units []*unit, a *answer, v v
 	if message == "" {
 		message = describe(a)
 	}
-	base.Message = s.clean(message)
+	base.Message = s.tell(message)
 	base.Sent = v.class == Unavailable && a.status >= 500 && a.status != 503
 	if v.rule != nil {
 		base.Absent = v.rule.Absent
@@ -184,7 +199,7 @@ func (s *Sink) refuse(out []outcome, o *operation, units []*unit, a *answer, v v
 	carriers := 0
 	for i, u := range units {
 		out[i] = base
-		out[i].Message = scrub(base.Message, u)
+		out[i].Message = cleanOf(base.Message, u)
 		if v.rule != nil && len(base.fields) == 0 {
 			if out[i].fields = u.among(v.rule.Carries); len(out[i].fields) > 0 {
 				out[i].Field = out[i].fields[0]
@@ -248,10 +263,14 @@ func (u *unit) among(fields []string) []string {
 	return out
 }
 
-// fail marks rows of which nobody knows what became.
-func (s *Sink) fail(out []outcome, message string) {
+// fail marks rows of which nobody knows what became. What the target says besides
+// is kept: a success may be none.
+func (s *Sink) fail(out []outcome, units []*unit, a *answer, message string) {
+	if words := strings.Join(s.desc.errors.Message.first(a, a.tree, ""), "; "); words != "" {
+		message = s.tell(message + ": " + words)
+	}
 	for i := range out {
-		out[i].Class, out[i].Code, out[i].Message, out[i].Sent = Unavailable, unknown, message, true
+		out[i].Class, out[i].Code, out[i].Message, out[i].Sent = Unavailable, unknown, cleanOf(message, units[i]), true
 	}
 }
 
@@ -260,7 +279,7 @@ func (s *Sink) readStatus(out []outcome, o *operation, units []*unit, a *answer)
 	id := ""
 	if l.At == nil && len(l.ID) > 0 {
 		if id = l.ID.one(a, a.tree, a.property); id == "" {
-			s.fail(out, "the answer does not name the record")
+			s.fail(out, units, a, "the answer does not name the record")
 			return
 		}
 	}
@@ -275,7 +294,7 @@ func (s *Sink) readOrdered(out []outcome, o *operation, units []*unit, a *answer
 	l := &o.result.Results
 	rows, _ := l.At.at(a.tree, "").([]any)
 	if len(rows) != len(units) {
-		s.fail(out, "the answer does not tell what became of each row")
+		s.fail(out, units, a, "the answer does not tell what became of each row")
 		return
 	}
 	for i, row := range rows {
@@ -305,7 +324,7 @@ func (s *Sink) refuseRow(out *outcome, o *operation, u *unit, a *answer, row any
 	s.quote(out, e, a, row, codes)
 	class, r := s.desc.judgeRow(o.name, a, said{codes, out.fields, message, row, []*unit{u}})
 	out.Class = class
-	out.Message = scrub(s.clean(orDefault(message, "refused without a reason")), u)
+	out.Message = cleanOf(s.tell(orDefault(message, "refused without a reason")), u)
 	if r != nil {
 		out.Absent, out.unlink = r.Absent, r.Scope == scopeLink
 		out.RetryAfter = r.Wait.duration(s.desc, a, s.now())
@@ -322,14 +341,13 @@ func (s *Sink) readCorrelated(out []outcome, o *operation, units []*unit, a *ans
 		}
 	}
 	if !isList && o.result.Errors.At == nil {
-		s.fail(out, "the answer has a shape that the description does not know")
+		s.fail(out, units, a, "the answer has a shape that the description does not know")
 		return
 	}
 	s.readErrors(out, o, units, a, func(i int) bool { return out[i].Class == "" })
 	for i := range out {
 		if out[i].Class == "" {
-			out[i].Class, out[i].Code, out[i].Sent = Unavailable, unknown, true
-			out[i].Message = "the answer says nothing about this row"
+			s.fail(out[i:i+1], units[i:i+1], a, "the answer says nothing about this row")
 		}
 	}
 }
@@ -384,7 +402,7 @@ func (s *Sink) readFound(out []outcome, o *operation, units []*unit, a *answer) 
 	l := &o.result.Results
 	list, ok := l.At.at(a.tree, "").([]any)
 	if !ok && !a.empty {
-		s.fail(out, "the answer has a shape that the description does not know")
+		s.fail(out, units, a, "the answer has a shape that the description does not know")
 		return
 	}
 	rows := newDirectory(s, units)
@@ -397,7 +415,7 @@ func (s *Sink) readFound(out []outcome, o *operation, units []*unit, a *answer) 
 		id := l.ID.one(a, element, a.property)
 		if id == "" || len(whose) == 0 {
 			// To take it for nothing would make the record a second time.
-			s.fail(out, "the answer does not name the records that it found")
+			s.fail(out, units, a, "the answer does not name the records that it found")
 			return
 		}
 		for _, i := range whose {
@@ -424,15 +442,12 @@ func (s *Sink) readFound(out []outcome, o *operation, units []*unit, a *answer) 
 func describe(a *answer) string {
 	text := "the target answered " + statusText(a.status)
 	switch {
-	case a.status >= 300 && a.status < 400:
+	case a.status > 300 && a.status < 400: // 300 is none
 		text += ": redirects are not followed, the address of the sink has to be the final one"
-	case a.fault != "":
-		text += ", and the answer " + a.fault
-	case a.json || a.empty:
-	case strings.HasPrefix(strings.TrimSpace(a.text), "<"):
-		text += " with a page of HTML"
 	case a.text != "":
 		text += ": " + a.text
+	case a.fault != "":
+		text += ", and the answer " + a.fault
 	}
 	return text
 }
@@ -442,16 +457,31 @@ const maxMessage = 500
 
 // clean makes a target's words fit to be shown: no secrets, no control
 // characters, no novels.
-func (s *Sink) clean(message string) string {
+func (s *Sink) clean(message string) string { return short(s.tell(message), maxMessage) }
+
+// cleanOf is clean for words about a row: what we sent of it is hidden, too. What
+// is hidden is hidden before the words are cut, since half a secret is one.
+func cleanOf(told string, u *unit) string { return short(scrub(told, u), maxMessage) }
+
+// signedToken is a JWT: one that we sign to ask for a token is known to nobody else.
+var signedToken = regexp.MustCompile(`\beyJ[\w-]{5,}\.[\w-]+\.[\w-]*`)
+
+// tell is what cleanOf begins with.
+func (s *Sink) tell(message string) string {
 	message = s.redactor.Redact(strings.ToValidUTF8(message, "\uFFFD"))
+	message = signedToken.ReplaceAllString(message, "<secret>")
 	message = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
 	}, message)
-	if utf8.RuneCountInString(message) > maxMessage {
-		message = string([]rune(message)[:maxMessage]) + "…"
+	return short(message, 8*maxMessage)
+}
+
+func short(text string, most int) string {
+	if utf8.RuneCountInString(text) > most {
+		text = string([]rune(text)[:most]) + "…"
 	}
-	return strings.TrimSpace(message)
+	return strings.TrimSpace(text)
 }

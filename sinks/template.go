@@ -213,7 +213,15 @@ func compileMap(n diag.Node, scope *mappers.Scope, d *diag.Decoding) *body {
 	m := &body{kind: bodyMap}
 	each := &body{kind: bodyEach, element: m}
 	repeats := false
-	for _, e := range n.Entries() {
+	all := n.Entries()
+	for i, e := range all {
+		if i+1 < len(all) && isSplit(all[i+1]) {
+			d.Errorf(all[i+1].Key, "put the whole expression of "+e.Key.Text()+" in single quotes, or on a line of its own", "a comma inside { } ends a value in YAML")
+			continue
+		}
+		if i > 0 && isSplit(e) {
+			continue
+		}
 		switch name := e.Key.Text(); name {
 		case keyEach:
 			repeats = true
@@ -257,6 +265,11 @@ func compileMap(n diag.Node, scope *mappers.Scope, d *diag.Decoding) *body {
 		return each
 	}
 	return m
+}
+
+// isSplit tells what follows a comma inside { } that ended an expression.
+func isSplit(e diag.Entry) bool {
+	return e.Value.Kind() == diag.Null && strings.ContainsAny(e.Key.Text(), `()"'`) && !strings.Contains(e.Key.Text(), "{")
 }
 
 // leaves collects the expressions of b; those inside a repetition over the

@@ -25,8 +25,47 @@ type valueRules struct {
 	Decimals string    `yaml:"decimals"` // number (the default) or text
 	IDs      string    `yaml:"ids"`      // the ids of records in bodies: text (the default) or number
 	Several  []string  `yaml:"several"`  // fields that hold several values: one alone is written as a list of one
+	Numbers  names     `yaml:"numbers"`  // fields whose texts are written as numbers: keys are texts to us
 	Nest     *nest     `yaml:"nest"`
 	Self     diag.Node `yaml:",node"`
+}
+
+// names are those of fields: a list, or the setting that holds one.
+type names struct {
+	list    []string
+	setting string
+}
+
+// DecodeNode reads a list, one name, or setting.NAME.
+func (l *names) DecodeNode(n diag.Node, d *diag.Decoding) {
+	if m := onlySetting.FindStringSubmatch(n.Text()); n.Kind() == diag.Scalar && m != nil {
+		l.setting = m[1]
+		return
+	}
+	for _, item := range append([]diag.Node{n}, n.Items()...) {
+		if item.Kind() == diag.List {
+			continue
+		}
+		if text, ok := d.Scalar(item); ok {
+			l.list = append(l.list, text)
+		}
+	}
+}
+
+// settle looks the setting up.
+func (l *names) settle(settings map[string]any, n diag.Node, d *diag.Decoding) {
+	if l.setting == "" {
+		return
+	}
+	list, ok := settings[l.setting].([]any)
+	if !ok {
+		d.Errorf(n, diag.OneOf(l.setting, slices.Sorted(maps.Keys(settings))), "there is no setting %q that is a list", l.setting)
+	}
+	for _, v := range list {
+		if text, ok := textOf(v); ok {
+			l.list = append(l.list, text)
+		}
+	}
 }
 
 // nest puts the fields whose name matches into an object of their own.
@@ -144,6 +183,11 @@ func (v *valueRules) appendMember(dst []byte, u *unit, name, key string, first *
 			return dst, err
 		}
 		return appendQuoted(dst, text), nil
+	}
+	if text, isText := value.(string); isText && slices.Contains(v.Numbers.list, name) {
+		if n, err := decimal.NewFromString(text); err == nil {
+			value = n
+		}
 	}
 	return v.appendJSON(dst, value)
 }

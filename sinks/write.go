@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"partnersync/internal/tracing"
 )
 
 // writing is one Write on its way.
@@ -229,7 +231,10 @@ func (s *Sink) exchange(ctx context.Context, way *operation, units []*unit) []ou
 	out := make([]outcome, 0, len(units))
 	for _, u := range units {
 		if err := failed[u]; err != nil {
-			out = append(out, outcome{Result: Result{Class: Rejected, Code: "request", Message: s.clean(reason(err))}})
+			var link *linkError
+			out = append(out, outcome{unlink: errors.As(err, &link), Result: Result{
+				Class: Rejected, Code: "request", Message: s.clean(reason(err)),
+			}})
 			continue
 		}
 		out = append(out, sent[0])
@@ -274,23 +279,28 @@ func (s *Sink) transact(ctx context.Context, req *request) (*answer, verdict, *o
 			return nil, verdict{}, &fail
 		}
 		started := time.Now()
-		a, fail := s.try(ctx, req, header, base)
+		calling, span := tracing.Request(ctx, tracing.Call{
+			Sink: s.desc.Name, Operation: string(op), Method: req.method, Host: s.desc.base.host, Rows: len(req.units),
+		})
+		a, fail := s.try(calling, req, header, base)
 		took := time.Since(started)
 		if a != nil {
 			a.units = req.units
 		}
 		if fail != nil {
+			span.Answered(string(fail.Class), true, fail.Status)
 			s.observe(req, fail.Class, fail.Status, took)
 			return nil, verdict{}, fail
 		}
 		v := s.desc.judge(op, a, s.now())
 		v.wait = s.pauseOf(v)
+		span.Answered(string(v.class), v.class != OK, a.status)
 		s.observe(req, v.class, a.status, took)
 		if s.desc.auth.renewable() && !renewed && v.renews(a.status) {
 			s.auth.forget(token)
 			continue
 		}
-		s.limiter.heed(s.desc, a)
+		s.limiter.heed(s.desc, op, a)
 		if v.class == Throttled {
 			s.limiter.block(v.wait)
 		}
@@ -336,6 +346,7 @@ func (s *Sink) try(ctx context.Context, req *request, header http.Header, base s
 		s.desc.sign.sign(header, req.body, req.id, s.now())
 	}
 	ex := &exchange{repeatable: req.op.repeatable, spend: func() { s.limiter.reserve(req.op.name) }}
+	tracing.Inject(ctx, header)
 	resp, err := s.client.do(ctx, req.method, target, header, req.body, ex)
 	if err != nil {
 		wrote := ex.wrote.Load()

@@ -128,6 +128,8 @@ func (h *hubspot) serveAssociations(c *call, r route) reply {
 		return h.readLinks(c, from, to)
 	case "batch/archive":
 		return h.unlinkBatch(c, from, to)
+	case "batch/labels/archive":
+		return h.unlabelBatch(c, from, to)
 	}
 	return h.refusal(c, http.StatusNotFound, "")
 }
@@ -222,6 +224,33 @@ func (h *hubspot) unlinkBatch(c *call, from, to *table) reply {
 	for _, one := range in.Inputs {
 		for _, other := range one.To {
 			h.disconnect(from, one.From.ID.value, to, other.ID.value)
+		}
+	}
+	return reply{status: http.StatusNoContent, rows: len(in.Inputs)}
+}
+
+// unlabelBatch removes links of certain types. The default one takes all others with it.
+func (h *hubspot) unlabelBatch(c *call, from, to *table) reply {
+	var in struct {
+		Inputs []associationInput `json:"inputs"`
+	}
+	if p := decode(c.body, &in); p != nil {
+		return h.fail(c, *p)
+	}
+	h.store.mu.Lock()
+	defer h.store.mu.Unlock()
+	for _, one := range in.Inputs {
+		for _, spec := range one.Types {
+			t, p := h.checkType(from, to, spec)
+			switch {
+			case p != nil:
+				return h.fail(c, *p)
+			case t == h.defaultType(from, to):
+				h.disconnect(from, one.From.ID.value, to, one.To.ID.value)
+			default:
+				gone, swapped := t.link(one.From.ID.value, one.To.ID.value), t.swap().link(one.To.ID.value, one.From.ID.value)
+				h.store.unlink(func(l Link) bool { return l == gone || l == swapped })
+			}
 		}
 	}
 	return reply{status: http.StatusNoContent, rows: len(in.Inputs)}

@@ -158,4 +158,19 @@ func TestAssociationLabels(t *testing.T) {
 		`[{"associationCategory":"USER_DEFINED","associationTypeId":101}]`)
 	wantStatus(t, a, 201)
 	wantEqual(t, "links", kinds(s), []string{"contacts>companies 101 Partner"})
+
+	// Labels go alone, but with the association that has none all of them go.
+	archive := func(category string, id int) answer {
+		return send(t, s, "POST", "/hubspot/crm/associations/2026-09/contacts/companies/batch/labels/archive", fmt.Sprintf(
+			`{"inputs":[{"types":[{"associationCategory":%q,"associationTypeId":%d}],"from":{"id":%q},"to":{"id":%q}}]}`, category, id, e.contact, e.company))
+	}
+	wantStatus(t, archive("USER_DEFINED", 7), 400)
+	wantStatus(t, send(t, s, "PUT", objects+"contacts/"+e.contact+"/associations/default/companies/"+e.company, ""), 200)
+	wantEqual(t, "links", len(kinds(s)), 2)
+	wantStatus(t, archive("USER_DEFINED", 101), 204)
+	wantEqual(t, "links", len(kinds(s)), 1)
+	wantStatus(t, send(t, s, "PUT", objects+"contacts/"+e.contact+"/associations/companies/"+e.company,
+		`[{"associationCategory":"USER_DEFINED","associationTypeId":101}]`), 201)
+	wantStatus(t, archive("HUBSPOT_DEFINED", 279), 204)
+	wantEqual(t, "links", len(kinds(s)), 0)
 }

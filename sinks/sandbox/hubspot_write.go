@@ -43,7 +43,7 @@ func (h *hubspot) writeBatch(c *call, t *table, version string, op operation) re
 	if p := checkShape(inputs, op); p != nil {
 		return refuse(p)
 	}
-	traced := tracedEach(inputs)
+	traced := tracedEach(inputs) && !(op == opUpsert && len(inputs) > 0 && inputs[0].IDProperty.value == emailProperty && h.server.varies(HubSpotEmailWhole))
 
 	h.store.mu.Lock()
 	if p := h.checkKeys(t, inputs, op); p != nil {
@@ -77,7 +77,7 @@ func (h *hubspot) writeBatch(c *call, t *table, version string, op operation) re
 	shuffle(views)
 	status := http.StatusOK
 	switch {
-	case len(failed) > 0:
+	case len(failed) > 0 && !h.server.varies(HubSpotErrorsIn200):
 		status = http.StatusMultiStatus
 	case op == opCreate:
 		status = http.StatusCreated

@@ -233,8 +233,17 @@ func (p *pipedrive) fields(c *call, singular string, version int) reply {
 	if t == nil {
 		return p.refusal(c, http.StatusNotFound, "")
 	}
+	most, after := atoi(c.query.Get("limit"), 100), atoi(c.query.Get("cursor"), 0)
 	data := []any{}
+	var next any
 	for i, name := range t.names {
+		if version == 2 && i < after {
+			continue
+		}
+		if version == 2 && len(data) == min(most, 500) {
+			next = strconv.Itoa(i)
+			break
+		}
 		property := t.properties[name]
 		var options any
 		if len(property.Options) > 0 {
@@ -253,7 +262,7 @@ func (p *pipedrive) fields(c *call, singular string, version int) reply {
 		data = append(data, map[string]any{"field_code": name, "field_name": property.Label, "field_type": pdType(property), "is_custom_field": custom,
 			"options": options})
 	}
-	return jsonReply(http.StatusOK, map[string]any{"success": true, "data": data, "additional_data": map[string]any{"next_cursor": nil}})
+	return jsonReply(http.StatusOK, map[string]any{"success": true, "data": data, "additional_data": map[string]any{"next_cursor": next}})
 }
 
 // pdType is Pipedrive's name for the type of a field.

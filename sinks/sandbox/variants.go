@@ -5,6 +5,12 @@ package sandbox
 type Variant string
 
 const (
+	// HubSpotEmailWhole refuses a whole batch of upserts by e-mail for one bad row, trace ids or not: "partial upserts are
+	// not supported" for that key may mean it.
+	HubSpotEmailWhole Variant = "hubspot: upserts by e-mail succeed or fail as a whole"
+	// HubSpotErrorsIn200 answers 200 where some rows of a batch are refused, as a draft of the version 2026-09 has it. By
+	// default that is 207.
+	HubSpotErrorsIn200 Variant = "hubspot: 200 tells of refused rows"
 	// SalesforceStrictBatch answers a collection with 400 when one of its rows has a field that is not there or a value
 	// of the wrong JSON type. By default such a row is refused alone.
 	SalesforceStrictBatch Variant = "salesforce: a malformed row refuses its batch"
