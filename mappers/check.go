@@ -83,13 +83,16 @@ func (c *check) yaml() bool {
 	case n.Kind() == diag.List:
 		c.d.Errorf(n, "a leading [ or - is YAML's sign for a list: put the whole expression in single quotes", "expected an expression, found a list")
 	case n.Kind() == diag.Map:
-		c.d.Errorf(n, "a leading { or a name with a colon is YAML's sign for a map: put the whole expression in single quotes", "expected an expression, found a map")
+		c.d.Errorf(n, "a leading { or a name with a colon is YAML's sign for a map: put the whole expression in single quotes; event.email needs no {{ }} around it", "expected an expression, found a map")
 	case len(c.src) > maxLength:
 		c.d.Errorf(n, "split it up with let:", "the expression has more than %d characters", maxLength)
 	case strings.Contains(c.src, "${"):
 		at := strings.Index(c.src, "${")
-		c.errorf(file.Location{From: len([]rune(c.src[:at])), To: len([]rune(c.src[:at])) + 2},
-			"settings and secrets cannot be read by mappings", "an expression cannot hold a reference such as ${NAME}")
+		hint := "settings and secrets cannot be read by mappings"
+		if inner := c.embraced("${", "}"); inner != "" {
+			hint = fmt.Sprintf(`an expression reads it as it is: %s; texts are joined by +, such as "Deal " + event.key`, inner)
+		}
+		c.errorf(file.Location{From: len([]rune(c.src[:at])), To: len([]rune(c.src[:at])) + 2}, hint, "an expression cannot hold a reference such as ${NAME}")
 	default:
 		return true
 	}
@@ -120,11 +123,29 @@ func (c *check) parse() bool {
 	}
 	tree, err := parser.ParseWithConfig(c.src, c.config)
 	if err != nil {
+		if inner := c.embraced("{{", "}}"); inner != "" {
+			from := len([]rune(c.src[:strings.Index(c.src, "{{")]))
+			c.errorf(file.Location{From: from, To: from + 2}, fmt.Sprintf(`write %s; texts are joined by +, such as "Deal " + event.key`, inner), "an expression has no {{ }} around what it reads")
+			return false
+		}
 		c.syntax(err)
 		return false
 	}
 	c.tree = tree
 	return true
+}
+
+// embraced is what stands between signs of other template languages, where that begins
+// with one of our variables.
+func (c *check) embraced(left, right string) string {
+	_, rest, _ := strings.Cut(c.src, left)
+	inner, _, closed := strings.Cut(rest, right)
+	inner = strings.TrimSpace(inner)
+	name, _, _ := strings.Cut(inner, ".")
+	if _, ok := c.scope.Variables[name]; !ok || !closed {
+		return ""
+	}
+	return inner
 }
 
 // validate checks the arguments of one call, and remembers which one is wrong:
@@ -339,6 +360,7 @@ func (c *check) types() bool {
 	}
 	c.privates()
 	c.times()
+	c.endings()
 	if !c.failed {
 		c.result()
 	}
@@ -385,7 +407,11 @@ func (c *check) fieldHint(m *ast.MemberNode, name string) string {
 		return hint
 	}
 	if path := chain(m.Node); path != nil {
-		return fmt.Sprintf("a field that the schema does not know is read as %s[%q]", strings.Join(path, "."), name)
+		hint := fmt.Sprintf("a field that the schema does not know is read as %s[%q]", strings.Join(path, "."), name)
+		if path[0] == "event" {
+			hint = "`partnersync show event NAME` lists the fields of an event; " + hint
+		}
+		return hint
 	}
 	return diag.OneOf(name, fields)
 }
@@ -417,6 +443,24 @@ func (c *check) times() {
 			if (n.Operator == "-" || n.Operator == "+") && (isTime(n.Left) || isTime(n.Right)) {
 				c.errorf(n.Location(), "", "times can be compared, but not added or subtracted")
 			}
+		}
+	})
+}
+
+// endings warns of custom fields by a name that holds only for one account of the vendor.
+func (c *check) endings() {
+	visit(c.tree.Node, func(n ast.Node) {
+		path := chain(n)
+		if _, is := n.(*ast.MemberNode); !is || len(path) < 3 || path[len(path)-2] != "meta" {
+			return
+		}
+		name := path[len(path)-1]
+		if at := strings.LastIndexByte(name, '_'); at > 0 && random(name[at+1:]) {
+			c.d.Problems.Add(diag.Problem{
+				Pos: c.node.PosAt(byteOffset(c.src, n.(*ast.MemberNode).Property.Location().From)), Width: len([]rune(name)), Severity: diag.Warning,
+				Message: fmt.Sprintf("the name of this custom field has an ending, _%s, that looks random", name[at+1:]),
+				Hint:    fmt.Sprintf("field(%s, %q) finds it whatever the ending", strings.Join(path[:len(path)-2], "."), name[:at]),
+			})
 		}
 	})
 }
