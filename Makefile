@@ -28,7 +28,7 @@ lint: ## gofmt, vet, staticcheck
 fmt: ## format the code
 	gofmt -w .
 
-bench: postgres ## measure; takes a few minutes
+bench: postgres ## measure, about 15 minutes; ARGS="--list" lists the parts, ARGS="--rows 10000000" adds big tables (40 GB)
 	$(GO) run ./internal/bench $(ARGS)
 
 chaos: postgres ## kill, freeze and fail everything under load, and see that nothing is lost; takes a few minutes

@@ -112,6 +112,7 @@ func foldLink(rec *ledger.Record, change *mappers.Change, l mappers.Link, versio
 		have.Owed = ledger.Version{}
 	}
 	have.Version, have.Mapping, have.Remove, have.Done, have.Refused = version, change.Mapping, l.Remove, false, false
+	have.Only = l.Only
 	t.pending++
 	if !l.Only || l.Remove {
 		return
@@ -131,6 +132,70 @@ func replaced(rec *ledger.Record, name string, l mappers.Link, version ledger.Ve
 		}
 	}
 	return false
+}
+
+// merge lays the wanted state of one record into that of another which is the same record
+// of the CRM. It gives what folding the events of both into one would have.
+func merge(into, from *ledger.Record) {
+	for name, f := range from.Fields {
+		have := into.Fields[name]
+		if have == nil {
+			into.Fields[name] = f
+			continue
+		}
+		order := f.Version.Compare(have.Version)
+		if f.Rule == string(mappers.SetFirst) {
+			order = -order
+		}
+		won := have
+		if order > 0 {
+			won = f
+			into.Fields[name] = f
+		}
+		// Both were sent to one field of the CRM: it holds the value that both wanted, or either.
+		if !have.AckedAt.IsZero() && !f.AckedAt.IsZero() && have.Acked.Equal(f.Acked) && won.Wanted.Equal(f.Acked) {
+			won.Acked, won.AckedAt = won.Wanted, won.Version
+		} else {
+			won.AckedAt = ledger.Version{}
+		}
+	}
+	for name, l := range from.Links {
+		have := into.Links[name]
+		if have == nil {
+			into.Links[name] = l
+			continue
+		}
+		made, done := have.Made || l.Made, have.Remove == l.Remove && (have.Done || l.Done)
+		if l.Version.Compare(have.Version) > 0 {
+			have = l
+			into.Links[name] = l
+		}
+		have.Made, have.Done = made, done
+	}
+	for name, l := range into.Links {
+		if next := newest(into, name, l); next != nil && !l.Remove {
+			l.Version, l.Mapping, l.Remove, l.Done, l.Refused = next.Version, next.Mapping, true, false, false
+		}
+	}
+	if from.GoneAt.Compare(into.GoneAt) > 0 {
+		into.GoneAt = from.GoneAt
+	}
+	if from.LiveAt.Compare(into.LiveAt) > 0 {
+		into.LiveAt = from.LiveAt
+	}
+	into.Merged = true
+}
+
+// newest is the link, newer than l, that takes the place of all others of its To and As; nil where none does.
+func newest(rec *ledger.Record, name string, l *ledger.Link) *ledger.Link {
+	var next *ledger.Link
+	for n, other := range rec.Links {
+		if n != name && other.To == l.To && other.As == l.As && other.Only && !other.Remove && other.Version.Compare(l.Version) > 0 &&
+			(next == nil || other.Version.Compare(next.Version) > 0) {
+			next = other
+		}
+	}
+	return next
 }
 
 // rewrite forgets that the CRM has taken what an event wants of a record, so that

@@ -343,6 +343,11 @@ func (h *history) timePasses(ctx context.Context) error {
 				delete(h.owner.held, k)
 			}
 		}
+		for id, by := range h.owner.busy {
+			if by == settling {
+				delete(h.owner.busy, id)
+			}
+		}
 		h.owner.mu.Unlock()
 	}
 	_, err := h.court.pool.Exec(ctx, `UPDATE announcements SET until = now()`)

@@ -3,12 +3,15 @@ package jobs
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/riverqueue/river"
 
 	"partnersync/internal/ledger"
+	"partnersync/internal/tracing"
 	"partnersync/mappers"
 	"partnersync/sinks"
 )
@@ -23,6 +26,8 @@ type cycle struct {
 	work      []*work                             // one per item that this cycle deals with
 	records   map[ledger.RecordKey]*ledger.Record // copies, changed as we go
 	claimed   []ledger.RecordKey                  // shut for other cycles until this one has ended
+	busy      []uuid.UUID                         // records shut for other cycles, by whatever key
+	merges    []ledger.Merge                      // records that turned out to be one
 	changed   map[ledger.RecordKey]bool           // records to store
 	ambiguous map[ledger.RecordKey]time.Duration  // records whose last request may still take effect, and for how long
 	doubted   map[*ledger.Record]bool             // the ledger knows that requests for them are under way
@@ -30,6 +35,7 @@ type cycle struct {
 	bare      map[ledger.RecordKey]*delivery      // records made only to be linked to
 	waiters   []*item                             // items of others that wait for our records; guarded by owner.mu
 	announced uuid.UUID                           // the announcement of what we send; zero while there is none
+	spans     []*route                            // those that are exported, also of items that others work on by now
 }
 
 // work is what one job asks for.
@@ -49,6 +55,8 @@ type route struct {
 	reason     string
 	held       bool            // stays open whatever its deliveries say
 	erasure    *ledger.Erasure // of the event, which is about somebody who is forgotten
+	place      tracing.Place   // where in the trace of the event the work on it belongs
+	span       *tracing.Span   // of that work; nil where it is not exported
 }
 
 // delivery is one change on its way.
@@ -82,6 +90,7 @@ func newCycle(o *owner, plan *Plan, sink *sinks.Sink, items []*item) *cycle {
 
 // run works the items. Each gets its answer, or has been handed to another cycle.
 func (c *cycle) run(ctx context.Context) {
+	defer c.endSpans()
 	defer func() {
 		if r := recover(); r != nil {
 			c.owner.log.Error("a worker panicked", "sink", c.owner.name, "panic", r)
@@ -124,7 +133,7 @@ func (c *cycle) announce(ctx context.Context, doubtful []*ledger.Record) (time.T
 	add := func(d *delivery) {
 		if d.open() && !seen[d.key] {
 			seen[d.key] = true
-			keys = append(keys, d.key)
+			keys = append(keys, d.key, ledger.KeyOf(d.record.ID))
 		}
 	}
 	c.each(add)
@@ -169,11 +178,13 @@ func (c *cycle) later(ctx context.Context, err error) {
 
 // forget drops from memory the records that this cycle may have changed in the ledger.
 func (c *cycle) forget() {
-	lost := make(map[ledger.RecordKey]*ledger.Record, len(c.changed))
+	var ids []uuid.UUID
 	for k := range c.changed {
-		lost[k] = nil
+		if r := c.records[k]; r != nil {
+			ids = append(ids, r.ID)
+		}
 	}
-	c.owner.remember(lost)
+	c.owner.forget(slices.Collect(maps.Keys(c.changed)), ids)
 }
 
 func (c *cycle) answerAll(err error) {
@@ -216,7 +227,7 @@ func (c *cycle) load(ctx context.Context) error {
 	}
 	byEvent := map[uuid.UUID][]*route{}
 	for _, r := range routes {
-		byEvent[r.Event] = append(byEvent[r.Event], &route{Route: r})
+		byEvent[r.Event] = append(byEvent[r.Event], c.traced(r))
 	}
 	for _, it := range c.items {
 		w := &work{item: it}

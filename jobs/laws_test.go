@@ -182,6 +182,24 @@ func TestLawsHold(t *testing.T) {
 			},
 		},
 		{
+			"archived for all we know, and wanted again by then",
+			[]event{titled(1, "x"), shopEvent("company.deleted", "a", 1), shopEvent("company.updated", "a", 3, "name", "x")},
+			[]act{
+				{Do: accept, Events: []int{0}}, {Do: workOff, Events: []int{0}},
+				{Do: accept, Events: []int{1}}, {Do: workOff, Events: []int{0}, Answers: []answer{twice}},
+				{Do: accept, Events: []int{2}}, {Do: timePasses}, {Do: workOff, Events: []int{0, 1}},
+			},
+		},
+		{
+			"archived, which nobody heard, and wanted again by then",
+			[]event{titled(1, "x"), shopEvent("company.deleted", "a", 2), shopEvent("company.updated", "a", 3, "name", "x")},
+			[]act{
+				{Do: accept, Events: []int{0}}, {Do: workOff, Events: []int{0}},
+				{Do: accept, Events: []int{1}}, {Do: dieSent, Events: []int{0}},
+				{Do: accept, Events: []int{2}}, {Do: timePasses}, {Do: workOff, Events: []int{0, 1}},
+			},
+		},
+		{
 			"a request that comes late, and a newer event by then",
 			[]event{titled(1, "x"), titled(2, "y")},
 			[]act{

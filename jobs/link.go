@@ -79,7 +79,11 @@ func (c *cycle) link(ctx context.Context) {
 	}
 	linking, cancel := context.WithDeadline(ctx, over)
 	defer cancel()
-	for i, res := range c.sink.Link(linking, rows) {
+	var served [][]*delivery
+	for _, t := range sent {
+		served = append(served, t.deliveries)
+	}
+	for i, res := range c.sink.Link(c.serving(linking, served...), rows) {
 		c.linked(linking, sent[i], res)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/riverqueue/river"
 
 	"partnersync/internal/ledger"
+	"partnersync/internal/tracing"
 	"partnersync/sinks"
 )
 
@@ -26,7 +28,8 @@ type owner struct {
 	log     *slog.Logger
 	metrics *metrics
 	gate    *gate
-	giveUp  time.Duration // a delivery is dead that long after its first counted failure
+	tracer  *tracing.Tracer // nil: no traces are exported
+	giveUp  time.Duration   // a delivery is dead that long after its first counted failure
 
 	tombstones *ledger.Tombstones // as of when the sink was taken; see ledger.Forget
 
@@ -38,8 +41,16 @@ type owner struct {
 	drained  sync.Once
 
 	mu    sync.Mutex
-	held  map[ledger.RecordKey]*cycle // who works on a record; settling for one that nobody may touch yet
-	cache map[ledger.RecordKey]*ledger.Record
+	held  map[ledger.RecordKey]*cycle // who works on what a key names; settling for what nobody may touch yet
+	busy  map[uuid.UUID]*cycle        // who works on a record, by whatever key of it
+	ids   map[ledger.RecordKey]uuid.UUID
+	cache map[uuid.UUID]*kept
+}
+
+// kept is a record in memory, with the keys by which it is found there.
+type kept struct {
+	record *ledger.Record
+	keys   []ledger.RecordKey
 }
 
 // item is one job in the hands of the owner.
@@ -63,7 +74,8 @@ func newOwner(right ledger.Ownership, l *ledger.Ledger, plan *atomic.Pointer[Pla
 	return &owner{
 		name: right.Sink, right: right, ledger: l, plan: plan, gate: g, metrics: m, log: log, giveUp: giveUp,
 		inbox: make(chan *item), ended: make(chan *cycle), draining: make(chan struct{}),
-		held: map[ledger.RecordKey]*cycle{}, cache: map[ledger.RecordKey]*ledger.Record{},
+		held: map[ledger.RecordKey]*cycle{}, busy: map[uuid.UUID]*cycle{},
+		ids: map[ledger.RecordKey]uuid.UUID{}, cache: map[uuid.UUID]*kept{},
 	}
 }
 
@@ -104,17 +116,26 @@ func (o *owner) keepOff(announced []ledger.Announcement) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for k, d := range left {
-		o.held[k] = settling
-		o.openAfter(d, k)
+		o.shut(k, d)
 	}
 }
 
-// openAfter opens a record that settles when its time has come.
-func (o *owner) openAfter(d time.Duration, k ledger.RecordKey) {
+// shut keeps everybody off a record for a while, by its key or by all of them (see ledger.KeyOf).
+func (o *owner) shut(k ledger.RecordKey, d time.Duration) {
+	id, whole := k.Record()
+	if whole {
+		o.busy[id] = settling
+	} else {
+		o.held[k] = settling
+	}
 	time.AfterFunc(d, func() {
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		delete(o.held, k)
+		if whole {
+			delete(o.busy, id)
+		} else {
+			delete(o.held, k)
+		}
 	})
 }
 
@@ -259,55 +280,137 @@ func (o *owner) claim(c *cycle, it *item, keys []ledger.RecordKey) bool {
 	return true
 }
 
+// claimRecords takes the given records for c, all or none, after their keys: two keys may name
+// one record. Where another cycle works on one of them the item waits, as with claim.
+func (o *owner) claimRecords(c *cycle, it *item, ids []uuid.UUID) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, id := range ids {
+		switch by := o.busy[id]; by {
+		case nil, c:
+		case settling:
+			it.giveBack(c.sink.Settle())
+			return false
+		default:
+			it.waiting = true
+			by.waiters = append(by.waiters, it)
+			return false
+		}
+	}
+	for _, id := range ids {
+		o.busy[id] = c
+		c.busy = append(c.busy, id)
+	}
+	return true
+}
+
+// claimMet takes a record that c has come upon, unless another cycle works on it or is about to.
+func (o *owner) claimMet(c *cycle, met ledger.Met) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if by := o.busy[met.ID]; by != nil && by != c {
+		return false
+	}
+	for _, k := range met.Keys {
+		if by := o.held[k]; by != nil && by != c {
+			return false
+		}
+	}
+	o.busy[met.ID] = c
+	c.busy = append(c.busy, met.ID)
+	for _, k := range met.Keys {
+		o.held[k] = c
+		c.claimed = append(c.claimed, k)
+	}
+	return true
+}
+
 // release opens the records of a cycle that has ended, those with an ambiguous
 // result only when the sink has settled, and returns the items that waited for it.
 func (o *owner) release(c *cycle) []*item {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, k := range c.claimed {
-		shut, ambiguous := c.ambiguous[k]
-		if !ambiguous {
-			delete(o.held, k)
-			continue
+		delete(o.held, k)
+	}
+	for _, id := range c.busy {
+		delete(o.busy, id)
+	}
+	for k, shut := range c.ambiguous {
+		o.shut(k, shut)
+		if r := c.records[k]; r != nil {
+			o.shut(ledger.KeyOf(r.ID), shut)
 		}
-		o.held[k] = settling
-		o.openAfter(shut, k)
 	}
 	return c.waiters
 }
 
 // recall returns the records that are in memory, as copies that may be changed,
-// and the keys of the others.
+// and the keys of the others. Keys of one record lead to one copy.
 func (o *owner) recall(keys []ledger.RecordKey) (map[ledger.RecordKey]*ledger.Record, []ledger.RecordKey) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	have := make(map[ledger.RecordKey]*ledger.Record, len(keys))
 	var lack []ledger.RecordKey
+	copies := make(map[uuid.UUID]*ledger.Record, len(keys))
 	for _, k := range keys {
-		if r := o.cache[k]; r != nil {
-			have[k] = r.Clone()
-		} else {
+		in := o.cache[o.ids[k]]
+		if in == nil {
 			lack = append(lack, k)
+			continue
 		}
+		if copies[in.record.ID] == nil {
+			copies[in.record.ID] = in.record.Clone()
+		}
+		have[k] = copies[in.record.ID]
 	}
 	return have, lack
 }
 
-// remember keeps records that have been stored; with a nil record it forgets.
+// remember keeps records that have been stored.
 func (o *owner) remember(records map[ledger.RecordKey]*ledger.Record) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for k, r := range records {
-		if r == nil {
-			delete(o.cache, k)
-			continue
+		if id, known := o.ids[k]; known && id != r.ID {
+			o.drop(id)
 		}
-		for old := range o.cache {
-			if len(o.cache) < cached {
-				break
+		in := o.cache[r.ID]
+		if in == nil {
+			for old := range o.cache {
+				if len(o.cache) < cached {
+					break
+				}
+				o.drop(old)
 			}
-			delete(o.cache, old)
+			in = &kept{}
+			o.cache[r.ID] = in
 		}
-		o.cache[k] = r
+		in.record = r
+		if !slices.Contains(in.keys, k) {
+			in.keys = append(in.keys, k)
+		}
+		o.ids[k] = r.ID
+	}
+}
+
+// forget drops records from memory, by key and by what they are.
+func (o *owner) forget(keys []ledger.RecordKey, ids []uuid.UUID) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, k := range keys {
+		o.drop(o.ids[k])
+	}
+	for _, id := range ids {
+		o.drop(id)
+	}
+}
+
+func (o *owner) drop(id uuid.UUID) {
+	if in := o.cache[id]; in != nil {
+		for _, k := range in.keys {
+			delete(o.ids, k)
+		}
+		delete(o.cache, id)
 	}
 }

@@ -181,6 +181,7 @@ func (w *Workers) begin(ctx context.Context, right ledger.Ownership, announced [
 		return err
 	}
 	o := newOwner(right, w.ledger, &w.plan, g, w.metrics, w.options.Logger, w.options.GiveUp)
+	o.tracer = w.options.Tracer
 	var err error
 	if o.tombstones, err = w.ledger.Tombstones(ctx); err != nil {
 		return err

@@ -31,6 +31,14 @@ func resend(rec *ledger.Record, by ledger.Version) {
 	}
 }
 
+// doubtAll notes that nobody knows whether the record is there: a newer event that wants it must
+// find out.
+func doubtAll(rec *ledger.Record) {
+	for _, f := range rec.Fields {
+		f.AckedAt = ledger.Version{}
+	}
+}
+
 // recreates reports whether the delivery makes its record again should it be gone.
 func (d *delivery) recreates() bool {
 	return d.change.Recreate && (d.record.GoneAt.IsZero() || d.route.Version.Compare(d.record.GoneAt) > 0)
@@ -104,7 +112,7 @@ func (c *cycle) findArchived(ctx context.Context, parcels []*parcel) []*parcel {
 		return parcels
 	}
 	ended := map[*parcel]bool{}
-	for i, res := range c.sink.Find(ctx, rows) {
+	for i, res := range c.sink.Find(c.serving(ctx, deliveriesOf(unknown)...), rows) {
 		p := unknown[i]
 		switch {
 		case res.Class == sinks.OK && res.ID != "":

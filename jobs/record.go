@@ -22,10 +22,13 @@ func (c *cycle) record(ctx context.Context) error {
 		}
 	}
 	keep := make(map[ledger.RecordKey]*ledger.Record, len(c.changed))
+	stored := make(map[*ledger.Record]bool, len(c.changed))
 	for k := range c.changed {
 		rec := c.records[k]
-		report.Records = append(report.Records, rec)
-		keep[k] = rec
+		if keep[k] = rec; !stored[rec] { // two keys may name it
+			stored[rec] = true
+			report.Records = append(report.Records, rec)
+		}
 	}
 	// What the CRM has taken must be written down even while we are stopping. While we
 	// are not, there is no hurry: a statement that was given up could still be carried
@@ -50,9 +53,12 @@ func (c *cycle) record(ctx context.Context) error {
 
 // report is one with nothing but the records that stay shut.
 func (c *cycle) report() *ledger.Report {
-	report := &ledger.Report{Announced: c.announced}
+	report := &ledger.Report{Announced: c.announced, Merges: c.merges}
 	for k, shut := range c.ambiguous {
 		report.InDoubt = append(report.InDoubt, k)
+		if r := c.records[k]; r != nil {
+			report.InDoubt = append(report.InDoubt, ledger.KeyOf(r.ID))
+		}
 		report.Settle = max(report.Settle, shut)
 	}
 	return report
@@ -169,7 +175,7 @@ func (c *cycle) tell() {
 			level = slog.LevelWarn
 		}
 		log.LogAttrs(context.Background(), level, "delivery "+string(d.Outcome),
-			slog.String("event", d.Event.String()), slog.String("type", d.route.Source+"."+d.route.Type), slog.String("sink", c.owner.name),
+			slog.String("event", d.Event.String()), slog.String("trace", d.route.place.TraceID()), slog.String("type", d.route.Source+"."+d.route.Type), slog.String("sink", c.owner.name),
 			slog.String("mapping", d.Mapping), slog.String("class", d.Class), slog.Int("attempt", int(d.Attempts)+1),
 			slog.String("crm_id", d.CRMID), slog.String("reason", d.Reason), slog.Duration("dur", latency))
 	})

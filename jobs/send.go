@@ -86,6 +86,9 @@ func (c *cycle) doubtful(parcels []*parcel) []*ledger.Record {
 		c.doubted[p.record] = true
 		r := p.record.Clone()
 		doubt(r, p.fields)
+		if p.row.Operation == sinks.Archive {
+			doubtAll(r)
+		}
 		for _, l := range r.Links {
 			l.Made = l.Made || l.Pending() && !l.Remove
 		}
@@ -123,15 +126,19 @@ func (c *cycle) round(ctx context.Context, over time.Time, parcels []*parcel) []
 				rows[j] = p.row
 			}
 			c.owner.metrics.batchRows.WithLabelValues(c.owner.name).Observe(float64(len(rows)))
-			results[i] = c.sink.Write(sending, chunk[0].row.Operation, rows)
+			results[i] = c.sink.Write(c.serving(sending, deliveriesOf(chunk)...), chunk[0].row.Operation, rows)
 		})
 	}
 	wait.Wait()
 
+	met, err := c.met(ctx, chunks, results)
 	var again []*parcel
 	var pause time.Duration
 	for i, chunk := range chunks {
 		for j, p := range chunk {
+			if c.meets(ctx, p, results[i][j], met, err) {
+				continue
+			}
 			next, wait := c.answer(sending, p, results[i][j])
 			if len(next) == 0 && p.next != nil {
 				next = c.turn(p.next, results[i][j])
@@ -157,7 +164,7 @@ func (c *cycle) answer(ctx context.Context, p *parcel, res sinks.Result) ([]*par
 	case sinks.OK:
 		return c.accepted(p, res), 0
 	case sinks.Rejected:
-		return c.rejected(p, res), 0
+		return c.rejected(ctx, p, res), 0
 	case sinks.Conflict:
 		if p.retried {
 			c.failed(p, res, counts)
@@ -249,9 +256,12 @@ func (c *cycle) accepted(p *parcel, res sinks.Result) []*parcel {
 // rejected ends a delivery whose row was refused. A row that serves several
 // events is first sent again as its parts, since one bad value must not take the
 // others with it.
-func (c *cycle) rejected(p *parcel, res sinks.Result) []*parcel {
+func (c *cycle) rejected(ctx context.Context, p *parcel, res sinks.Result) []*parcel {
 	rec := p.record
 	if res.Absent {
+		if again, handled := c.follows(ctx, p, res); handled {
+			return again
+		}
 		if by := p.recreator(); by != nil && rec.CRMID != "" && !p.retried {
 			p.retried = true
 			again(rec, by.route.Version)
@@ -356,6 +366,9 @@ func (c *cycle) postpone(p *parcel, res sinks.Result) {
 func (c *cycle) failed(p *parcel, res sinks.Result, counts bool) {
 	if res.Sent {
 		doubt(p.record, p.fields)
+		if p.row.Operation == sinks.Archive {
+			doubtAll(p.record)
+		}
 		for _, l := range p.links {
 			l.Made = true
 		}

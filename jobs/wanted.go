@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"maps"
 
 	"github.com/google/uuid"
 
@@ -14,6 +15,9 @@ import (
 func (c *cycle) converge(ctx context.Context) error {
 	var err error
 	if c.records, err = c.read(ctx, c.claimed); err != nil {
+		return err
+	}
+	if err := c.claimRecords(ctx); err != nil {
 		return err
 	}
 	c.each(func(d *delivery) {
@@ -107,10 +111,67 @@ func (c *cycle) read(ctx context.Context, keys []ledger.RecordKey) (map[ledger.R
 	if err != nil {
 		return nil, err
 	}
+	byID := map[uuid.UUID]*ledger.Record{}
+	for _, r := range have {
+		byID[r.ID] = r
+	}
+	for _, r := range c.records {
+		byID[r.ID] = r
+	}
 	for k, r := range stored {
+		if known := byID[r.ID]; known != nil {
+			r = known // by another key
+		}
 		have[k] = r
 	}
 	return have, nil
+}
+
+// claimRecords hands on the items whose records others work on under another key. What
+// may have changed under another key before it was ours is read again.
+func (c *cycle) claimRecords(ctx context.Context) error {
+	mine := c.work[:0]
+	for _, w := range c.work {
+		var ids []uuid.UUID
+		add := func(k ledger.RecordKey) {
+			if r := c.records[k]; r != nil {
+				ids = append(ids, r.ID)
+			}
+		}
+		for _, r := range w.routes {
+			for _, d := range r.deliveries {
+				if d.open() {
+					add(d.key)
+					for _, k := range c.toMake(d) {
+						add(k)
+					}
+				}
+			}
+		}
+		if c.owner.claimRecords(c, w.item, ids) {
+			mine = append(mine, w)
+		}
+	}
+	clear(c.work[len(mine):])
+	c.work = mine
+	var merged []ledger.RecordKey
+	for k, r := range c.records {
+		if r.Merged {
+			merged = append(merged, k)
+		}
+	}
+	if len(merged) == 0 {
+		return nil
+	}
+	for _, k := range merged {
+		delete(c.records, k)
+	}
+	again, err := c.read(ctx, merged)
+	if err != nil {
+		return err
+	}
+	maps.Copy(c.records, again)
+	return nil
 }
 
 // settle ends the deliveries that need no request.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/riverqueue/river/rivertype"
 
 	"partnersync/internal/ledger"
+	"partnersync/internal/tracing"
 	"partnersync/mappers"
 	"partnersync/receiver/sources"
 	"partnersync/sinks"
@@ -51,13 +53,14 @@ type Options struct {
 	Pool       *pgxpool.Pool
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
-	MaxWorkers int           // jobs at hand per sink; 0 means 400
-	GiveUp     time.Duration // after the first failure that counts; 0 means 72 h
-	SweepEvery time.Duration // 0 means 1 minute
-	SweepAge   time.Duration // how old an open route must be; 0 means 2 minutes
-	Silence    time.Duration // how long a sink may answer nobody before it is parked; 0 means 1 minute
-	ProbeEvery time.Duration // pause before the first probe of a stopped sink; 0 means 5 seconds
-	Maintain   time.Duration // pause between rounds of maintenance, which one of the processes does; 0 means that there are none
+	Tracer     *tracing.Tracer // nil: no traces are exported
+	MaxWorkers int             // jobs at hand per sink; 0 means 400
+	GiveUp     time.Duration   // after the first failure that counts; 0 means 72 h
+	SweepEvery time.Duration   // 0 means 1 minute
+	SweepAge   time.Duration   // how old an open route must be; 0 means 2 minutes
+	Silence    time.Duration   // how long a sink may answer nobody before it is parked; 0 means 1 minute
+	ProbeEvery time.Duration   // pause before the first probe of a stopped sink; 0 means 5 seconds
+	Maintain   time.Duration   // pause between rounds of maintenance, which one of the processes does; 0 means that there are none
 }
 
 const (
@@ -142,8 +145,8 @@ func (w *Workers) Run(ctx context.Context, grace time.Duration) error {
 	hard, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	w.soft, w.hard = ctx, hard
-	if err := w.client.Start(hard); err != nil {
-		return fmt.Errorf("start River: %w", err)
+	if !w.startRiver(ctx, hard) {
+		return nil
 	}
 	w.tasks.Go(func() { w.sweep(ctx) })
 	w.tasks.Go(func() { w.keep(ctx) })
@@ -163,6 +166,27 @@ func (w *Workers) Run(ctx context.Context, grace time.Duration) error {
 		return fmt.Errorf("stop River: %w", err)
 	}
 	return nil
+}
+
+// startRiver starts River as soon as Postgres lets it: one that goes away just then is
+// waited for like one that goes away later. It reports whether River runs; not where ctx has ended before.
+func (w *Workers) startRiver(ctx, hard context.Context) bool {
+	told := ""
+	for {
+		err := w.client.Start(hard)
+		if err == nil {
+			return true
+		}
+		if told != err.Error() && ctx.Err() == nil {
+			told = err.Error()
+			w.options.Logger.Warn("River cannot start yet", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 // processID tells processes apart, also two of one host and those of yesterday.
@@ -279,6 +303,27 @@ type leveled struct{ slog.Handler }
 
 func (l leveled) Enabled(ctx context.Context, level slog.Level) bool {
 	return level >= slog.LevelWarn && l.Handler.Enabled(ctx, level)
+}
+
+// Handle lowers what River's elector says of a database that does not answer: the next
+// attempt follows, metrics and /readyz tell of the database.
+func (l leveled) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelError && electing(r.Message) {
+		if !l.Handler.Enabled(ctx, slog.LevelDebug) {
+			return nil
+		}
+		r.Level = slog.LevelDebug
+	}
+	return l.Handler.Handle(ctx, r)
+}
+
+func electing(message string) bool {
+	for _, end := range []string{"Error attempting to elect", "Error keeping leadership", "Error attempting reelection", "Error attempting to resign"} {
+		if strings.HasSuffix(message, end) {
+			return true
+		}
+	}
+	return false
 }
 
 func (l leveled) WithAttrs(attrs []slog.Attr) slog.Handler {

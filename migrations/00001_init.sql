@@ -15,11 +15,14 @@ CREATE TABLE events (
     digest      bytea       NOT NULL,            -- of source, type and body
     duplicates  integer     NOT NULL DEFAULT 0,  -- how often the same event came again
     headers     jsonb,
+    trace       text        NOT NULL DEFAULT '', -- traceparent and tracestate; '' where the sender gave none
+    verified_by text        NOT NULL DEFAULT '', -- how the request proved who sent it
     body        bytea       NOT NULL
 );
 -- A body that carries the sender's time is stored once.
 CREATE UNIQUE INDEX events_timed ON events (digest) WHERE occurred_at IS NOT NULL;
 CREATE INDEX events_entity ON events (source, entity, version_at) WHERE entity <> '';
+CREATE INDEX events_type ON events (type, id);
 -- Those that no worker looks at.
 CREATE INDEX events_idle ON events (id) WHERE status IN ('unmapped', 'ignored', 'malformed');
 
@@ -27,7 +30,7 @@ CREATE INDEX events_idle ON events (id) WHERE status IN ('unmapped', 'ignored', 
 CREATE TABLE routes (
     event_id   uuid        NOT NULL,
     sink       text        NOT NULL,
-    run        integer     NOT NULL DEFAULT 0,   -- a replay is a new run
+    run        integer     NOT NULL DEFAULT 0,   -- a replay is a new run; below 0, one that was cancelled
     source     text        NOT NULL,             -- of the event
     generation bigint      NOT NULL,             -- of the config that opened it
     replay     bigint,                           -- the replay that opened it
@@ -82,6 +85,8 @@ CREATE TABLE deliveries (
     PRIMARY KEY (event_id, sink, run, mapping, object, key)
 );
 
+CREATE INDEX deliveries_dead ON deliveries (sink, event_id, run) WHERE outcome = 'dead';
+
 -- What we want a record of a CRM to be, and what the CRM has acknowledged.
 CREATE TABLE records (
     id           uuid PRIMARY KEY,
@@ -94,6 +99,7 @@ CREATE TABLE records (
     links        jsonb       NOT NULL DEFAULT '{}',
     gone_version text        NOT NULL DEFAULT '', -- of the newest event that archived it: [µs,rank,"event"]
     live_version text        NOT NULL DEFAULT '', -- of the newest event that makes it again should it be gone
+    merged       boolean     NOT NULL DEFAULT false, -- several keys of ours name it
     updated_at   timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 80);
 CREATE INDEX records_crm_id ON records (sink, account, object, crm_id) WHERE crm_id <> '';
@@ -156,15 +162,28 @@ END
 $$;
 -- +goose StatementEnd
 
--- Who replayed what.
+-- Who replayed what, and how far it has come: first its events are selected, then
+-- their routes are opened, both step by step.
 CREATE TABLE replays (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at           timestamptz NOT NULL DEFAULT now(),
     by           text        NOT NULL,
     selection    jsonb       NOT NULL,
     rewrite      boolean     NOT NULL,
-    routes       bigint      NOT NULL DEFAULT 0,
+    seen         uuid        NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000', -- the last event that was looked at
+    last         uuid        NOT NULL,           -- the last one to be looked at: those that come later are not replayed
+    events       bigint      NOT NULL DEFAULT 0, -- selected
+    routes       bigint      NOT NULL DEFAULT 0, -- opened
+    moved_at     timestamptz NOT NULL DEFAULT now(), -- the last step
+    selected_at  timestamptz,                    -- all events are selected
+    finished_at  timestamptz,                    -- all routes are opened
     cancelled_at timestamptz
+);
+-- Events that are selected, and whose routes are still to be opened.
+CREATE TABLE replay_events (
+    replay   bigint NOT NULL,
+    event_id uuid   NOT NULL,
+    PRIMARY KEY (replay, event_id)
 );
 
 -- Who had how much erased because a person was to be forgotten; not which person.
@@ -203,4 +222,4 @@ CREATE TABLE configs (
 
 -- +goose Down
 DROP FUNCTION partnersync_fence;
-DROP TABLE configs, tombstone_key, tombstones, forgets, replays, announcements, workers, sinks, record_keys, records, deliveries, tally_changes, tallies, routes, events;
+DROP TABLE configs, tombstone_key, tombstones, forgets, replay_events, replays, announcements, workers, sinks, record_keys, records, deliveries, tally_changes, tallies, routes, events;

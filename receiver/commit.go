@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"partnersync/internal/ledger"
+	"partnersync/internal/tracing"
 	"partnersync/receiver/sources"
 )
 
@@ -94,6 +95,7 @@ func (r *Receiver) store(ctx context.Context, batch []*waiting, events []ledger.
 	started := time.Now()
 	accepted, err := r.accept(ctx, events, batch[0].generation)
 	r.metrics.commit.Observe(time.Since(started).Seconds())
+	r.trace(events, started, err)
 	for i, w := range batch {
 		var s stored
 		switch {
@@ -112,6 +114,18 @@ func (r *Receiver) store(ctx context.Context, batch []*waiting, events []ledger.
 		w.hold.free()
 		w.done <- s
 	}
+}
+
+// trace exports the span of a commit.
+func (r *Receiver) trace(events []ledger.Incoming, started time.Time, err error) {
+	if r.options.Tracer == nil {
+		return
+	}
+	commit := r.options.Tracer.Commit(started)
+	for i := range events {
+		commit.Add(events[i].ID, events[i].Trace)
+	}
+	commit.End(err)
 }
 
 // storeAlone commits one event of a refused batch. If it is the one that Postgres
@@ -133,7 +147,7 @@ func (r *Receiver) storeAlone(ctx context.Context, w *waiting, refusal error, tr
 		code = pg.Code
 	}
 	r.options.Logger.Warn("Postgres refuses an event; its body is kept as malformed",
-		"event", w.event.ID, "source", w.event.Source, "sqlstate", code)
+		"event", w.event.ID, "source", w.event.Source, "trace", traceOf(w), "sqlstate", code)
 	accepted, err := r.accept(ctx, []ledger.Incoming{{
 		ID:         w.event.ID,
 		Source:     w.event.Source,
@@ -141,6 +155,8 @@ func (r *Receiver) storeAlone(ctx context.Context, w *waiting, refusal error, tr
 		ReceivedAt: w.event.ReceivedAt,
 		Status:     ledger.Malformed,
 		Reason:     "Postgres refused the event with SQLSTATE " + code,
+		Trace:      w.event.Trace,
+		VerifiedBy: w.event.VerifiedBy,
 		Body:       w.event.Body,
 		Again:      w.event.Again,
 	}}, w.generation)
@@ -149,6 +165,11 @@ func (r *Receiver) storeAlone(ctx context.Context, w *waiting, refusal error, tr
 	}
 	return stored{accepted: accepted[0], refused: code}
 }
+
+// traceOf is the id of the trace to which an event belongs, for the log.
+func traceOf(w *waiting) string { return tracing.PlaceOf(w.event.ID, w.event.Trace).TraceID() }
+
+var errNotAsked = errors.New("Postgres has not answered since the start")
 
 // accept calls the ledger. It logs when storing stops working and when it works
 // again, and a panic costs the batch, not the process.
@@ -173,6 +194,9 @@ func (r *Receiver) accept(ctx context.Context, events []ledger.Incoming, generat
 			}
 		}
 	}()
+	if generation == 0 {
+		return nil, errNotAsked
+	}
 	return r.options.Ledger.Accept(ctx, events, generation, r.options.EventsPerJob)
 }
 

@@ -16,6 +16,8 @@
 // acknowledged, and so do all events after it, until those on disk are in Postgres:
 // the order in which events were acknowledged is the order in which they are stored.
 //
+// An event keeps the trace that its sender named in traceparent; see package tracing.
+//
 // The package maps nothing, knows no sink beyond its name and no vendor at all,
 // and leaves every SQL statement to the ledger. No answer, error or log line of it
 // holds a secret or a value of a payload.

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"partnersync/internal/ledger"
+	"partnersync/internal/tracing"
 	"partnersync/receiver/sources"
 )
 
@@ -29,6 +30,7 @@ func (r *Receiver) serve(w http.ResponseWriter, req *http.Request) {
 	start := time.Now()
 	typ := at.other
 	a := answer{code: http.StatusInternalServerError, result: resultFailed, error: "the receiver failed; the event is not stored"}
+	v := &visit{gate: at, generation: g.generation, event: event, at: start}
 	defer func() {
 		// The stack is enough to find the fault; what a panic says may quote the body.
 		if p := recover(); p != nil {
@@ -40,8 +42,13 @@ func (r *Receiver) serve(w http.ResponseWriter, req *http.Request) {
 		}
 		at.duration.Observe(time.Since(start).Seconds())
 		a.write(w)
+		if r.options.Tracer != nil && v.id != uuid.Nil {
+			r.options.Tracer.Received(&tracing.Receipt{
+				Event: v.id, Stored: a.id, Kept: v.trace, Source: name, Type: v.typ, Result: a.result.String(), Status: a.code, Began: start,
+			})
+		}
 	}()
-	a, typ = r.receive(w, req, &visit{gate: at, generation: g.generation, event: event, at: start})
+	a, typ = r.receive(w, req, v)
 }
 
 // visit is a request at the gate of its source.
@@ -51,6 +58,11 @@ type visit struct {
 	event      string // as the URL names it; "" where it does not
 	at         time.Time
 	body       body
+	verifiedBy string
+
+	id    uuid.UUID // of the event that was made of it
+	typ   string    // its type, if the config knows it
+	trace string    // as the sender has it
 }
 
 // receive reads, verifies, opens and stores. It returns the type too, under which
@@ -78,7 +90,8 @@ func (r *Receiver) receive(w http.ResponseWriter, req *http.Request, v *visit) (
 	if err := r.read(&v.body, w, req, source.MaxBody); err != nil {
 		return failedRead(err, source), other
 	}
-	if !authentic(req, v) {
+	var holds bool
+	if v.verifiedBy, holds = authentic(req, v); !holds {
 		return answer{code: http.StatusUnauthorized, result: resultUnauthorized, error: "the request does not prove who sent it"}, other
 	}
 	if req.Method == http.MethodHead {
@@ -123,6 +136,11 @@ func (r *Receiver) waiting(req *http.Request, v *visit, e *sources.Envelope, typ
 		event.Body = []byte{} // NULL is no body
 	}
 	describe(&event, v.gate, e, typ)
+	v.id, v.typ, v.trace = event.ID, otherType, tracing.Kept(req.Header)
+	if e.Known {
+		v.typ = event.Type
+	}
+	event.Trace, event.VerifiedBy = r.options.Tracer.Keep(event.ID, v.trace), v.verifiedBy
 	if v.gate.source.Capture {
 		event.Headers = captureHeaders(req.Header, v.gate.redact)
 	} else {
@@ -218,14 +236,17 @@ func failedRead(err error, source *sources.Source) answer {
 
 // authentic verifies what was sent; where it came compressed, a signature may be
 // of either form.
-func authentic(req *http.Request, v *visit) bool {
+func authentic(req *http.Request, v *visit) (by string, holds bool) {
 	// Without an address of the peer, as in some tests, allow_ips matches nothing.
 	remote, _ := netip.ParseAddrPort(req.RemoteAddr)
-	holds := v.gate.source.Authentic(req, v.body.sent, remote.Addr(), v.at)
+	by, holds = v.gate.source.Authentic(req, v.body.sent, remote.Addr(), v.at)
 	if v.body.inflated != nil {
-		holds = v.gate.source.Authentic(req, v.body.inflated, remote.Addr(), v.at) || holds
+		inflated, also := v.gate.source.Authentic(req, v.body.inflated, remote.Addr(), v.at)
+		if also && !holds {
+			by, holds = inflated, true
+		}
 	}
-	return holds
+	return by, holds
 }
 
 // path takes /hooks/{source} or /hooks/{source}/{event} apart.

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"partnersync/internal/ledger"
+	"partnersync/internal/tracing"
 	"partnersync/receiver/sources"
 	"partnersync/receiver/spool"
 )
@@ -51,10 +52,14 @@ type Options struct {
 	MaxBytes     int64                 // bodies held in memory, all requests together; default 64 MiB
 	Timeout      time.Duration         // a request waits no longer for its commit; default 1.8 s
 	Spool        Spool                 // nil: while Postgres is away senders are told to come again
+	Tracer       *tracing.Tracer       // nil: no traces are exported
 }
 
 // Routing is what the receiver needs of a config.
 type Routing struct {
+	// Generation is that of the config in the database. While it is 0 nobody has asked
+	// the database yet, nor looked whether it has the tables: events are taken in as
+	// while Postgres is away.
 	Generation int64
 	Sources    map[string]*sources.Source
 	// Sinks names the sinks that want events of a type, each once.

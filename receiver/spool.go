@@ -200,7 +200,7 @@ func (r *Receiver) storeSpooled(ctx context.Context, batch []*waiting, events []
 		case s.err == nil:
 		case ledger.Refused(s.err):
 			// Not even as malformed. It must not stop those behind it.
-			r.options.Logger.Error("Postgres refuses an event of the spool; its segment will be kept", "event", w.event.ID, "source", w.event.Source)
+			r.options.Logger.Error("Postgres refuses an event of the spool; its segment will be kept", "event", w.event.ID, "source", w.event.Source, "trace", traceOf(w))
 			r.options.Spool.Keep()
 		default:
 			failure = s.err
@@ -223,6 +223,8 @@ type spooled struct {
 	Rank       int16           `json:"rank,omitempty"`
 	Status     ledger.Status   `json:"status"`
 	Reason     string          `json:"reason,omitempty"`
+	Trace      string          `json:"trace,omitempty"`
+	VerifiedBy string          `json:"verified_by,omitempty"`
 }
 
 // encodeSpooled writes the length of the head, the head, and the body.
@@ -230,6 +232,7 @@ func encodeSpooled(w *waiting) (spool.Record, error) {
 	e := &w.event
 	head, err := json.Marshal(spooled{
 		e.ID, e.Source, w.named, e.ReceivedAt, e.Headers, e.Type, e.Entity, e.OccurredAt, e.Rank, e.Status, e.Reason,
+		e.Trace, e.VerifiedBy,
 	})
 	if err != nil {
 		return spool.Record{}, fmt.Errorf("event %s: %w", e.ID, err)
@@ -270,6 +273,7 @@ func reopenSpooled(g *gates, record spool.Record) (w *waiting, err error) {
 	event := ledger.Incoming{
 		ID: head.ID, Source: head.Source, ReceivedAt: head.ReceivedAt, Headers: head.Headers, Body: body, Again: true,
 		Type: head.Type, Entity: head.Entity, OccurredAt: head.OccurredAt, Rank: head.Rank, Status: head.Status, Reason: head.Reason,
+		Trace: head.Trace, VerifiedBy: head.VerifiedBy,
 	}
 	var e sources.Envelope
 	at := g.bySource[head.Source]

@@ -174,6 +174,103 @@ func TestSpoolWithPostgresAway(t *testing.T) {
 	waitFor(t, "nothing held any more", func() bool { return s.held.Load() == 0 })
 }
 
+// switched is a ledger that a test takes away.
+type switched struct {
+	*ledger.Ledger
+	away atomic.Bool
+}
+
+func (s *switched) Accept(ctx context.Context, events []ledger.Incoming, generation int64, eventsPerJob int) ([]ledger.Accepted, error) {
+	if s.away.Load() {
+		return nil, errAway
+	}
+	return s.Ledger.Accept(ctx, events, generation, eventsPerJob)
+}
+
+// The same body twice in the spool is one event, under the id that was answered first,
+// and a duplicate of it; what has no time of its own keeps its order.
+func TestSpoolWithDuplicates(t *testing.T) {
+	t.Parallel()
+	const (
+		timed, other = `{"key":"a","at":1700000000}`, `{"key":"b","at":1700000001}`
+		p1, p2       = `{"id":1,"group":"one"}`, `{"id":1,"group":"two"}`
+	)
+	tests := []struct {
+		name    string
+		before  []string // stored before Postgres goes
+		between int      // other events after each one in the spool
+		give    []string
+		want    []string // what is stored in the end: body, duplicates and which of the given answers has its id; -1 for before
+	}{
+		{
+			name: "of one batch", give: []string{timed, other, timed, p1, p1, p2, p1},
+			want: []string{timed + " 1 0", other + " 0 1", p1 + " 1 3", p2 + " 0 5", p1 + " 0 6"},
+		},
+		{
+			name: "of several batches", between: maxBatchEvents, give: []string{timed, timed, p1, p1, p2, p1},
+			want: []string{timed + " 1 0", p1 + " 1 2", p2 + " 0 4", p1 + " 0 5"},
+		},
+		{
+			name: "of what was there before", before: []string{timed, p1}, give: []string{timed, p1, p2, timed, p2, p1},
+			want: []string{timed + " 2 -1", p1 + " 1 -1", p2 + " 1 2", p1 + " 0 5"},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			pool := pgtest.Pool(t)
+			db := &switched{Ledger: ledger.New(pool)}
+			onDisk := openSpool(t, spool.Options{})
+			s := start(t, Options{Ledger: db, Spool: onDisk})
+			c := client(t)
+			send := func(body string) reply {
+				path := "/hooks/shop/deal.created"
+				if strings.Contains(body, "group") {
+					path = "/hooks/shop/partner.changed"
+				}
+				return post(t, c, s.url+path, body)
+			}
+			for _, body := range tt.before {
+				if got := send(body); got.code != 202 {
+					t.Fatalf("got %d %s", got.code, got.text)
+				}
+			}
+			db.away.Store(true)
+			answered := map[string]int{}
+			for i, body := range tt.give {
+				got := send(body)
+				if got.code != 202 || got.text != `{"id":"ID","status":"stored"}` {
+					t.Fatalf("got %d %s", got.code, got.text)
+				}
+				answered[got.id] = i
+				var others sync.WaitGroup
+				for n := range tt.between {
+					others.Go(func() {
+						if got := post(t, c, s.url+"/hooks/shop/deal.updated", fmt.Sprintf(`{"key":"x%d-%d","at":1}`, i, n)); got.code != 202 {
+							t.Errorf("got %d %s", got.code, got.text)
+						}
+					})
+				}
+				others.Wait()
+			}
+			db.away.Store(false)
+			waitFor(t, "an empty spool", func() bool { return onDisk.Len() == 0 })
+			var got []string
+			for _, line := range rows(t, pool, `SELECT id || ' ' || encode(body, 'escape') || ' ' || duplicates FROM events WHERE type <> 'deal.updated' ORDER BY occurred_at, version_at, id`) {
+				id, rest, _ := strings.Cut(line, " ")
+				at, known := answered[id]
+				if !known {
+					at = -1
+				}
+				got = append(got, fmt.Sprint(rest, " ", at))
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
 // doubtful is a ledger whose answers get lost now and then, after the commit.
 type doubtful struct {
 	*ledger.Ledger

@@ -192,6 +192,7 @@ func FuzzSpooled(f *testing.F) {
 		give := &waiting{named: clean(named, maxType), event: ledger.Incoming{
 			ID: uuid.New(), Source: "gone", Type: sources.Unknown, ReceivedAt: time.Unix(1, 2).UTC(), Status: ledger.Ignored, Reason: clean(reason, maxReason),
 			Headers: []byte(`{"a":"b"}`), Body: body, OccurredAt: time.Unix(3, 4).UTC(), Rank: -1, Entity: clean(named, maxEntity),
+			Trace: clean(reason, maxReason), VerifiedBy: clean(named, maxType),
 		}}
 		record, err := encodeSpooled(give)
 		if err != nil {

@@ -29,7 +29,7 @@ func (c *commands) withDatabase(ctx context.Context, s streams, use func(cfg *co
 	}
 	pg, err := localpg.Start(ctx, localpg.Options{Dir: cfg.Database.Dir, Logger: newLogger(s.err, config.Log{Level: "warn", Format: "text"})})
 	if err != nil {
-		return err
+		return noPostgres(err)
 	}
 	defer func() { err = errors.Join(err, pg.Stop()) }()
 	return use(cfg, pg.URL())
@@ -54,6 +54,14 @@ func (c *commands) withLedger(ctx context.Context, s streams, use func(cfg *conf
 		}
 		return use(cfg, ledger.New(pool))
 	})
+}
+
+// noPostgres: a private Postgres that does not start is a matter of the set-up.
+func noPostgres(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	return usageError{err}
 }
 
 var errNoURL = usageError{errors.New("database.url is not a Postgres URL: write postgres://user:password@host:5432/database")}

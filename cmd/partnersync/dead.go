@@ -3,10 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
+	"reflect"
 
 	"partnersync/internal/config"
 	"partnersync/internal/ledger"
 )
+
+// deadGroups is how many groups a person is shown: where the CRM's message holds a
+// value, each may be a group of its own.
+const deadGroups = 50
 
 type deadCmd struct {
 	Source  string `help:"Events of this source only."`
@@ -21,8 +26,12 @@ func (c deadCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	if err != nil {
 		return err
 	}
-	return cli.withLedger(ctx, s, func(_ *config.Config, l *ledger.Ledger) error {
-		groups, err := l.Dead(ctx, ledger.Filter{Source: c.Source, Sink: c.Sink, Mapping: c.Mapping, Reason: c.Reason, Since: since})
+	filter := ledger.Filter{Source: c.Source, Sink: c.Sink, Mapping: c.Mapping, Reason: c.Reason, Since: since}
+	return cli.withLedger(ctx, s, func(cfg *config.Config, l *ledger.Ledger) error {
+		if err := resolve(ctx, cfg, l, &filter); err != nil {
+			return err
+		}
+		groups, err := l.Dead(ctx, filter)
 		if err != nil {
 			return err
 		}
@@ -30,10 +39,18 @@ func (c deadCmd) Run(ctx context.Context, cli *commands, s streams) error {
 			return printJSON(s.out, groups)
 		}
 		if len(groups) == 0 {
-			fmt.Fprintln(s.out, "nothing is dead")
+			what := "nothing is dead"
+			if !reflect.DeepEqual(filter, ledger.Filter{}) {
+				what = "nothing that fits is dead"
+			}
+			fmt.Fprintf(s.out, "%s%s\n", what, strangers(cfg, filter))
 			return nil
 		}
-		for _, g := range groups {
+		for i, g := range groups {
+			if i == deadGroups {
+				fmt.Fprintf(s.out, "and %s more: narrow it down with --sink, --mapping, --reason, --since, or take --json\n", plural(len(groups)-i, "group"))
+				break
+			}
 			fmt.Fprintf(s.out, "%d to %s", g.Count, g.Sink)
 			if g.Mapping != "" {
 				fmt.Fprintf(s.out, " by %q", g.Mapping)

@@ -20,7 +20,13 @@ func (c eventsCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	if err != nil {
 		return err
 	}
-	return cli.withLedger(ctx, s, func(_ *config.Config, l *ledger.Ledger) error {
+	if c.Limit < 1 {
+		return usageError{fmt.Errorf("--limit %d: ask for one event at least", c.Limit)}
+	}
+	return cli.withLedger(ctx, s, func(cfg *config.Config, l *ledger.Ledger) error {
+		if err := resolve(ctx, cfg, l, &filter); err != nil {
+			return err
+		}
 		list, err := l.Events(ctx, filter, c.Limit)
 		if err != nil {
 			return err
@@ -29,13 +35,17 @@ func (c eventsCmd) Run(ctx context.Context, cli *commands, s streams) error {
 			return printJSON(s.out, list)
 		}
 		if len(list) == 0 {
-			fmt.Fprintln(s.out, "no event fits")
+			fmt.Fprintf(s.out, "no event fits%s\n", strangers(cfg, filter))
 			return nil
 		}
 		w := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
 		fmt.Fprintln(w, "RECEIVED\tID\tEVENT\tENTITY\tSTATUS\tOUTCOME")
 		for _, e := range list {
-			fmt.Fprintf(w, "%s\t%s\t%s.%s\t%s\t%s\t%s\n", e.ReceivedAt.UTC().Format("2006-01-02 15:04:05Z"), e.ID, e.Source, e.Type, e.Entity, e.Status, strings.Join(e.Outcomes, ", "))
+			outcome := strings.Join(e.Outcomes, ", ")
+			if outcome == "" {
+				outcome = e.Reason // why nothing delivers it
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s.%s\t%s\t%s\t%s\n", e.ReceivedAt.UTC().Format("2006-01-02 15:04:05Z"), e.ID, e.Source, e.Type, e.Entity, e.Status, outcome)
 		}
 		return w.Flush()
 	})

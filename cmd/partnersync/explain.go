@@ -11,6 +11,7 @@ import (
 
 	"partnersync/internal/config"
 	"partnersync/internal/ledger"
+	"partnersync/internal/tracing"
 )
 
 type explainCmd struct {
@@ -21,6 +22,7 @@ type explainCmd struct {
 // told is a story with the body as people may see it.
 type told struct {
 	*ledger.Story
+	Trace   string         `json:"trace"` // the id of the trace to which the event belongs
 	Payload map[string]any `json:"body,omitempty"`
 }
 
@@ -37,7 +39,7 @@ func (c explainCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		if err != nil {
 			return err
 		}
-		t := told{Story: story}
+		t := told{Story: story, Trace: tracing.PlaceOf(story.ID, story.Trace).TraceID()}
 		if source := cfg.Sources[story.Source]; c.Body && source != nil {
 			if body, _, err := source.Shape(story.Type, story.Body); err == nil {
 				t.Payload = source.Redact(story.Type, body)
@@ -64,6 +66,14 @@ func (t told) print(w io.Writer) {
 		fmt.Fprintf(w, " (%s)", t.Reason)
 	}
 	fmt.Fprintln(w)
+	if t.VerifiedBy != "" {
+		fmt.Fprintf(w, "%26s  verified by %s\n", "", t.VerifiedBy)
+	}
+	whose := ""
+	if t.Story.Trace != "" {
+		whose = ", begun by the sender"
+	}
+	fmt.Fprintf(w, "%26s  trace %s%s\n", "", t.Trace, whose)
 	if t.OccurredAt != nil {
 		fmt.Fprintf(w, "%26s  happened at %s by the sender's clock\n", "", clock(*t.OccurredAt))
 	}

@@ -93,27 +93,29 @@ func reach(all map[string][]string, folder string) map[string]string {
 // The layers of the design, §8: who may import which packages of ours. A package
 // that is new has to find its place here.
 var layers = map[string][]string{
-	"internal/secret":  {},
-	"internal/diag":    {"internal/secret"},
-	"internal/ledger":  {},
-	"internal/localpg": {},
-	"internal/pgtest":  {"internal/localpg", "migrations"},
-	"internal/bench":   {"internal/ledger", "internal/localpg", "migrations"},
-	"internal/pgstats": {"internal/ledger"},
-	"internal/chaos":   {"internal/localpg", "sinks/sandbox"},
-	"migrations":       {},
-	"mappers":          {"internal/diag", "internal/secret"},
-	"receiver/sources": {"internal/diag", "internal/secret", "mappers"},
-	"sinks":            {"internal/diag", "internal/secret", "mappers"},
-	"sinks/sandbox":    {},
-	"internal/config":  {"internal/diag", "internal/secret", "mappers", "receiver/sources", "sinks"},
-	"receiver":         {"internal/diag", "internal/ledger", "internal/secret", "mappers", "receiver/sources", "receiver/spool"},
-	"receiver/spool":   {},
-	"jobs":             {"internal/ledger", "internal/secret", "mappers", "receiver/sources", "sinks"},
-	"grafana":          {},
-	"examples":         {},
-	"deploy":           {},
-	"cmd/partnersync":  nil, // joins everything
+	"internal/secret":           {},
+	"internal/diag":             {"internal/secret"},
+	"internal/ledger":           {},
+	"internal/tracing":          {"internal/secret"},
+	"internal/tracing/otlptest": {},
+	"internal/localpg":          {},
+	"internal/pgtest":           {"internal/localpg", "migrations"},
+	"internal/bench":            {"internal/config", "internal/ledger", "internal/localpg", "mappers", "migrations", "sinks", "sinks/sandbox"},
+	"internal/pgstats":          {"internal/ledger"},
+	"internal/chaos":            {"internal/localpg", "sinks/sandbox"},
+	"migrations":                {},
+	"mappers":                   {"internal/diag", "internal/secret"},
+	"receiver/sources":          {"internal/diag", "internal/secret", "mappers"},
+	"sinks":                     {"internal/diag", "internal/secret", "internal/tracing", "mappers"},
+	"sinks/sandbox":             {},
+	"internal/config":           {"internal/diag", "internal/secret", "mappers", "receiver/sources", "sinks"},
+	"receiver":                  {"internal/diag", "internal/ledger", "internal/secret", "internal/tracing", "mappers", "receiver/sources", "receiver/spool"},
+	"receiver/spool":            {},
+	"jobs":                      {"internal/ledger", "internal/secret", "internal/tracing", "mappers", "receiver/sources", "sinks"},
+	"grafana":                   {},
+	"examples":                  {},
+	"deploy":                    {},
+	"cmd/partnersync":           nil, // joins everything
 }
 
 func TestImportsPointOneWay(t *testing.T) {
@@ -165,8 +167,11 @@ func TestWhatPackagesDoNotKnow(t *testing.T) {
 			if strings.Contains(path, "yaml") && folder != "internal/diag" {
 				t.Errorf("%s imports %s: YAML is read by internal/diag alone", folder, path)
 			}
-			if path == "internal/pgtest" {
-				t.Errorf("%s imports internal/pgtest outside a test", folder)
+			if strings.HasPrefix(path, "go.opentelemetry.io/") && !strings.HasPrefix(folder, "internal/tracing") {
+				t.Errorf("%s imports %s: internal/tracing alone knows OpenTelemetry", folder, path)
+			}
+			if path == "internal/pgtest" || path == "internal/tracing/otlptest" {
+				t.Errorf("%s imports %s outside a test", folder, path)
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"text/tabwriter"
+	"time"
 
 	"partnersync/internal/config"
 	"partnersync/migrations"
@@ -23,12 +24,51 @@ type (
 
 func (migrateUp) Run(ctx context.Context, cli *commands, s streams) error {
 	return cli.withDatabase(ctx, s, func(_ *config.Config, url string) error {
-		if err := migrations.Up(ctx, url); err != nil {
+		applied, err := up(ctx, newProgress(s.err), url)
+		if err != nil {
 			return err
+		}
+		if cli.JSON {
+			return printJSON(s.out, map[string]int{"applied": applied})
 		}
 		fmt.Fprintln(s.out, "the schema is up to date")
 		return nil
 	})
+}
+
+// up migrates the database and tells meanwhile how many migrations are applied.
+func up(ctx context.Context, bar *progress, url string) (applied int, err error) {
+	list, err := migrations.Status(ctx, url)
+	if err != nil {
+		return 0, err
+	}
+	before, total := countApplied(list), len(list)
+	done := make(chan error, 1)
+	go func() { done <- migrations.Up(ctx, url) }()
+	defer bar.end()
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case err := <-done:
+			return total - before, err
+		case <-ticker.C:
+			// Only for the eye: whether it works is told by Up.
+			if list, err := migrations.Status(ctx, url); err == nil {
+				bar.set("migrations", int64(countApplied(list)-before), int64(total-before))
+			}
+		}
+	}
+}
+
+func countApplied(list []migrations.Migration) int {
+	n := 0
+	for _, m := range list {
+		if m.Applied {
+			n++
+		}
+	}
+	return n
 }
 
 func (migrateStatus) Run(ctx context.Context, cli *commands, s streams) error {

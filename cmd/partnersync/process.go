@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,7 @@ import (
 	"partnersync/internal/ledger"
 	"partnersync/internal/localpg"
 	"partnersync/internal/pgstats"
+	"partnersync/internal/tracing"
 	"partnersync/jobs"
 	"partnersync/migrations"
 	"partnersync/receiver"
@@ -42,7 +44,11 @@ type process struct {
 	reread   func() (*config.Config, diag.Problems)
 	pg       *localpg.Server // nil where the config names a database
 	pool     *pgxpool.Pool
+	migrate  func(context.Context) error
+	joined   chan struct{} // closed when Postgres has answered, and the schema is up to date
+	away     string        // why it had not when the process began
 	ledger   *ledger.Ledger
+	tracer   *tracing.Tracer // nil: no traces are exported
 	receiver *receiver.Receiver
 	spool    *spool.Spool // nil without receiver.spool
 	workers  *jobs.Workers
@@ -54,6 +60,7 @@ type process struct {
 
 	mu         sync.Mutex // a reload at a time
 	config     *config.Config
+	plan       *jobs.Plan // nil without work
 	sinks      []*sinks.Sink
 	reloaded   prometheus.Gauge
 	loadedAt   prometheus.Gauge
@@ -63,7 +70,7 @@ type process struct {
 // newProcess connects everything; it listens, but serves only in run. reread
 // reads the config again for a reload.
 func newProcess(ctx context.Context, cfg *config.Config, reread func() (*config.Config, diag.Problems), what parts, log *slog.Logger) (_ *process, err error) {
-	p := &process{parts: what, log: log, reread: reread, config: cfg, grace: cfg.Jobs.Grace, registry: prometheus.NewRegistry()}
+	p := &process{parts: what, log: log, reread: reread, config: cfg, grace: cfg.Jobs.Grace, registry: prometheus.NewRegistry(), joined: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -82,27 +89,31 @@ func newProcess(ctx context.Context, cfg *config.Config, reread func() (*config.
 	}
 	p.ledger = ledger.New(p.pool)
 	p.register()
-	generation, err := p.ledger.Generation(ctx, cfg.Hash, hostName())
+	t := cfg.Tracing
+	p.tracer, err = tracing.New(tracing.Options{
+		Endpoint: t.Endpoint, Headers: t.Headers, Sample: t.Sample, Service: t.Service, Version: versionText(), Logger: log,
+	})
 	if err != nil {
-		return nil, err
+		return nil, usageError{err}
 	}
+	// Until join numbers the config, nothing of it is worked and nothing stored.
 	if what.work {
-		plan := &jobs.Plan{Generation: generation, Sources: cfg.Sources, Mappings: cfg.Mappings, Tables: sortedKeys(cfg.Tables), Keep: cfg.Retention.Events}
+		p.plan = &jobs.Plan{Sources: cfg.Sources, Mappings: cfg.Mappings, Tables: sortedKeys(cfg.Tables), Keep: cfg.Retention.Events}
 		p.workers, err = jobs.New(jobs.Options{
-			Pool: p.pool, Logger: log, Registerer: p.registry, MaxWorkers: cfg.Jobs.MaxWorkers, GiveUp: cfg.Jobs.GiveUp, Maintain: time.Hour,
+			Pool: p.pool, Logger: log, Registerer: p.registry, Tracer: p.tracer, MaxWorkers: cfg.Jobs.MaxWorkers, GiveUp: cfg.Jobs.GiveUp, Maintain: time.Hour,
 		})
 		if err != nil {
 			return nil, err
 		}
-		if plan.Sinks, err = p.openSinks(cfg); err != nil {
+		if p.plan.Sinks, err = p.openSinks(cfg); err != nil {
 			return nil, err
 		}
-		p.workers.Use(plan)
+		p.workers.Use(p.plan)
 	}
 	if what.receive {
 		options := receiver.Options{
 			Ledger: p.ledger, Registerer: p.registry, Logger: log,
-			EventsPerJob: cfg.Jobs.EventsPerJob, Flushers: cfg.Receiver.Flushers, MaxBytes: cfg.Receiver.MaxBytes,
+			EventsPerJob: cfg.Jobs.EventsPerJob, Flushers: cfg.Receiver.Flushers, MaxBytes: cfg.Receiver.MaxBytes, Tracer: p.tracer,
 		}
 		if dir := cfg.Receiver.Spool; dir != "" {
 			p.spool, err = spool.Open(spool.Options{Dir: dir, MaxBytes: int64(cfg.Receiver.SpoolMax), Registerer: p.registry, Logger: log})
@@ -111,7 +122,12 @@ func newProcess(ctx context.Context, cfg *config.Config, reread func() (*config.
 			}
 			options.Spool = p.spool // only where there is one: a nil *Spool is no nil Spool
 		}
-		p.receiver = receiver.New(options, routing(cfg, generation))
+		p.receiver = receiver.New(options, routing(cfg, 0))
+	}
+	if err := p.join(ctx); isAway(err) {
+		p.waiting(err)
+	} else if err != nil {
+		return nil, err
 	}
 	p.noteConfig(cfg)
 	return p, nil
@@ -146,7 +162,7 @@ func (p *process) openDatabase(ctx context.Context, cfg *config.Config) error {
 	if url == "" {
 		var err error
 		if p.pg, err = localpg.Start(ctx, localpg.Options{Dir: cfg.Database.Dir, Logger: p.log}); err != nil {
-			return err
+			return noPostgres(err)
 		}
 		url = p.pg.URL()
 	}
@@ -156,12 +172,11 @@ func (p *process) openDatabase(ctx context.Context, cfg *config.Config) error {
 	}
 	pc.MaxConns = int32(cfg.Database.MaxConnections)
 	pc.AfterConnect = ledger.AfterConnect
+	pc.ConnConfig.ConnectTimeout = min(pc.ConnConfig.ConnectTimeout, connectTimeout)
 	if p.pool, err = pgxpool.NewWithConfig(ctx, pc); err != nil {
 		return fmt.Errorf("open the database: %w", err)
 	}
-	if err := migrations.Up(ctx, url); err != nil {
-		return err
-	}
+	p.migrate = func(ctx context.Context) error { return migrations.Up(ctx, url) }
 	return nil
 }
 
@@ -226,12 +241,15 @@ func (p *process) reloadLocked(ctx context.Context) error {
 	if cfg == nil {
 		return problems
 	}
-	if cfg.Receiver != p.config.Receiver || cfg.Admin != p.config.Admin || cfg.Database != p.config.Database || cfg.Jobs != p.config.Jobs {
-		p.log.Warn("changes of database, receiver, admin and jobs take effect at the next start only")
+	if cfg.Receiver != p.config.Receiver || cfg.Admin != p.config.Admin || cfg.Database != p.config.Database || cfg.Jobs != p.config.Jobs || !reflect.DeepEqual(cfg.Tracing, p.config.Tracing) {
+		p.log.Warn("changes of database, receiver, admin, jobs and tracing take effect at the next start only")
 	}
-	generation, err := p.ledger.Generation(ctx, cfg.Hash, hostName())
-	if err != nil {
-		return err
+	var generation int64 // 0 until join has it
+	if p.hasJoined() {
+		var err error
+		if generation, err = p.ledger.Generation(ctx, cfg.Hash, hostName()); err != nil {
+			return err
+		}
 	}
 	if p.workers != nil {
 		former := p.sinks
@@ -241,6 +259,7 @@ func (p *process) reloadLocked(ctx context.Context) error {
 			return err
 		}
 		plan := &jobs.Plan{Generation: generation, Sources: cfg.Sources, Mappings: cfg.Mappings, Sinks: open, Tables: sortedKeys(cfg.Tables), Keep: cfg.Retention.Events}
+		p.plan = plan
 		p.workers.Use(plan)
 		for _, s := range former {
 			s.Close() // closes idle connections only; requests under way end by themselves
@@ -259,7 +278,7 @@ func (p *process) reloadLocked(ctx context.Context) error {
 // run serves until ctx ends, then drains: ready goes false, nothing new is taken
 // in, what has been begun is finished, within the grace.
 func (p *process) run(ctx context.Context) error {
-	failed := make(chan error, 4)
+	failed := make(chan error, 5)
 	var admin, hooks *http.Server
 	var background sync.WaitGroup
 	serve := func(l net.Listener, h http.Handler) *http.Server {
@@ -282,6 +301,11 @@ func (p *process) run(ctx context.Context) error {
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWorking()
 	var received, worked sync.WaitGroup
+	background.Go(func() {
+		if err := p.await(working); err != nil {
+			failed <- err
+		}
+	})
 	if p.receiver != nil {
 		received.Go(func() {
 			if err := p.receiver.Run(receiving); err != nil {
@@ -292,6 +316,11 @@ func (p *process) run(ctx context.Context) error {
 	}
 	if p.workers != nil {
 		worked.Go(func() {
+			select {
+			case <-p.joined:
+			case <-working.Done():
+				return
+			}
 			if err := p.workers.Run(working, p.grace); err != nil {
 				failed <- err
 			}
@@ -320,6 +349,7 @@ func (p *process) run(ctx context.Context) error {
 	worked.Wait()
 	err = errors.Join(err, admin.Shutdown(drain))
 	background.Wait()
+	p.tracer.Shutdown(drain)
 	select {
 	case more := <-failed:
 		err = errors.Join(err, more)
@@ -355,6 +385,9 @@ func (p *process) close() error {
 	if p.spool != nil {
 		_ = p.spool.Close() // all of it is on disk
 	}
+	ended, end := context.WithCancel(context.Background())
+	end()
+	p.tracer.Shutdown(ended) // run has done so with time to spare
 	if p.pool != nil {
 		p.pool.Close()
 	}
@@ -407,7 +440,7 @@ func (p *process) serveReady(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
 	defer cancel()
-	if err := p.ledger.Ping(ctx); err != nil {
+	if !p.hasJoined() || p.ledger.Ping(ctx) != nil {
 		if p.receiver != nil && p.receiver.Spools() {
 			_, _ = io.WriteString(w, "ok: Postgres does not answer, events go to the spool\n")
 			return

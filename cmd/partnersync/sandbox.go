@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"partnersync/internal/config"
+	"partnersync/sinks"
 	"partnersync/sinks/sandbox"
 )
 
@@ -27,7 +30,7 @@ func (c sandboxCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "sandbox CRM: http://%s/ lists its records; point a sink's base_url at http://%s/hubspot\n", l.Addr(), l.Addr())
+	fmt.Fprintf(s.out, "sandbox CRM: http://%s/ lists its records; it takes any credentials. As sinks of a config:\n\n%s", l.Addr(), sandboxSinks(l.Addr()))
 	server := &http.Server{Handler: box, ReadHeaderTimeout: 5 * time.Second}
 	stopped := context.AfterFunc(ctx, func() {
 		deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -39,6 +42,40 @@ func (c sandboxCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		return fmt.Errorf("serve the sandbox: %w", err)
 	}
 	return nil
+}
+
+// sandboxSinks is the section of a config whose sinks write to a sandbox, one for each preset.
+func sandboxSinks(box net.Addr) string {
+	var text strings.Builder
+	text.WriteString("sinks:\n")
+	for _, preset := range sinks.Presets() {
+		base := fmt.Sprintf("http://%s/%s", box, preset)
+		for _, auth := range sandboxAuth {
+			sink := fmt.Sprintf("{preset: %s, base_url: %q, auth: %s}", preset, base, auth)
+			if auth == "" {
+				sink = fmt.Sprintf("{preset: %s, url: %q}", preset, base)
+			}
+			one, problems := config.Parse("sandbox", fmt.Appendf(nil, "sinks: {%s: %s}", preset, sink), config.Options{Lenient: true})
+			if one == nil || problems.Failed() {
+				continue // it wants others
+			}
+			if path := one.Sinks[preset].TokenPath(); path != "" {
+				sink = strings.Replace(sink, "auth: {", fmt.Sprintf("auth: {token_url: %q, ", base+path), 1)
+			}
+			fmt.Fprintf(&text, "  %s: %s\n", preset, sink)
+			break
+		}
+	}
+	return text.String()
+}
+
+// sandboxAuth are the credentials that presets ask for, made up, the fewest first.
+var sandboxAuth = []string{
+	"",
+	"{token: sandbox}",
+	"{client_id: sandbox, client_secret: sandbox}",
+	"{client_id: sandbox, client_secret: sandbox, refresh_token: sandbox}",
+	"{tenant: sandbox, client_id: sandbox, client_secret: sandbox}",
 }
 
 // furnish defines in the sandbox what a config's mappings write, as the set-up

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -15,7 +17,7 @@ import (
 
 type showCmd struct {
 	Source    showSource    `cmd:"" help:"Print a source: a preset as it ships, or one of the config."`
-	Sink      showSink      `cmd:"" help:"Print the whole description of a sink."`
+	Sink      showSink      `cmd:"" help:"Print the whole description of a sink, and what the mappings use there."`
 	Event     showEvent     `cmd:"" help:"Print an event: its fields, types and a sample."`
 	Functions showFunctions `cmd:"" help:"List the functions of expressions, with examples."`
 }
@@ -69,14 +71,88 @@ func orNone(s string) string {
 
 func (c showSink) Run(cli *commands, s streams) error {
 	if cfg, _ := config.Load(cli.Config, config.Options{Lenient: true}); cfg != nil && cfg.Sinks[c.Name] != nil {
-		_, err := s.out.Write(cfg.Sinks[c.Name].YAML())
-		return err
+		needs := needsOf(cfg, c.Name)
+		if cli.JSON {
+			return printJSON(s.out, map[string]any{"sink": c.Name, "description": string(cfg.Sinks[c.Name].YAML()), "mappings_use": needs})
+		}
+		if _, err := s.out.Write(cfg.Sinks[c.Name].YAML()); err != nil {
+			return err
+		}
+		return printNeeds(s.out, c.Name, needs)
 	}
 	if text, ok := sinks.Preset(c.Name); ok {
 		_, err := s.out.Write(text)
 		return err
 	}
 	return usageError{fmt.Errorf("there is no sink %q: the presets are %s%s", c.Name, strings.Join(sinks.Presets(), ", "), cli.unread())}
+}
+
+// need is a property that mappings use in a CRM.
+type need struct {
+	Object   string   `json:"object"`
+	Property string   `json:"property"`
+	Unique   bool     `json:"unique"` // it is a key
+	Mappings []string `json:"mappings"`
+}
+
+// needsOf lists what the mappings to a sink use, keys first.
+func needsOf(cfg *config.Config, sink string) []need {
+	list := []need{}
+	add := func(object, property, mapping string, unique bool) {
+		if object == "" || property == "" {
+			return
+		}
+		at := slices.IndexFunc(list, func(n need) bool { return n.Object == object && n.Property == property })
+		if at < 0 {
+			at = len(list)
+			list = append(list, need{Object: object, Property: property})
+		}
+		n := &list[at]
+		n.Unique = n.Unique || unique
+		if !slices.Contains(n.Mappings, mapping) {
+			n.Mappings = append(n.Mappings, mapping)
+		}
+	}
+	for _, m := range cfg.Mappings.Mappings() {
+		if m.Sink != sink {
+			continue
+		}
+		add(m.Object, m.Key, m.Name, true)
+		for _, name := range m.Fields {
+			add(m.Object, name, m.Name, false)
+		}
+		for _, l := range m.Links {
+			add(l.To, l.Key, m.Name, true)
+		}
+	}
+	slices.SortFunc(list, func(a, b need) int {
+		byKey := 0
+		if a.Unique != b.Unique {
+			byKey = 1
+			if a.Unique {
+				byKey = -1
+			}
+		}
+		return cmp.Or(cmp.Compare(a.Object, b.Object), byKey, cmp.Compare(a.Property, b.Property))
+	})
+	return list
+}
+
+// printNeeds writes them as a comment, so that the whole stays YAML.
+func printNeeds(out io.Writer, sink string, needs []need) error {
+	if len(needs) == 0 {
+		return nil
+	}
+	fmt.Fprintf(out, "\n# What the mappings use in %s; what the CRM does not have itself has to be made there, keys with unique values:\n", sink)
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	for _, n := range needs {
+		key := ""
+		if n.Unique {
+			key = "unique"
+		}
+		fmt.Fprintf(w, "#   %s\t%s\t%s\t%s\n", n.Object, n.Property, key, strings.Join(n.Mappings, ", "))
+	}
+	return w.Flush()
 }
 
 func (c showEvent) Run(cli *commands, s streams) error {

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 	"time"
 
 	"partnersync/internal/config"
+	"partnersync/internal/diag"
 	"partnersync/internal/ledger"
 	"partnersync/sinks"
 )
@@ -54,16 +57,19 @@ func (c whyCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	return cli.withLedger(ctx, s, func(cfg *config.Config, l *ledger.Ledger) error {
 		desc := cfg.Sinks[c.Sink]
 		if desc == nil {
-			return usageError{fmt.Errorf("there is no sink %q in the config", c.Sink)}
+			return usageError{fmt.Errorf("there is no sink %q in the config: %s", c.Sink, diag.OneOf(c.Sink, sortedKeys(cfg.Sinks)))}
 		}
 		sink := sinks.New(desc, sinks.Options{})
 		defer sink.Close()
-		stories, err := l.Why(ctx, c.Sink, c.Object, []string{c.Key, sink.Fold("", c.Key)})
+		stories, err := l.Why(ctx, c.Sink, c.Object, []string{c.Key, sink.Fold("", c.Key)}, searchTime)
+		if errors.Is(err, ledger.ErrTooSlow) {
+			return fmt.Errorf("no %s of %s has that key or id, and there are too many to look through all their values within %s: name the record by our key or by the CRM's id; `partnersync events --text` finds events by what they hold", c.Object, c.Sink, searchTime)
+		}
 		if err != nil {
 			return err
 		}
 		if len(stories) == 0 {
-			return fmt.Errorf("partnersync knows no %s of %s by that key, id or value", c.Object, c.Sink)
+			return fmt.Errorf("partnersync knows no %s of %s by that key, id or value%s", c.Object, c.Sink, otherObjects(cfg, c.Sink, c.Object))
 		}
 		list := make([]reasons, len(stories))
 		for i, story := range stories {
@@ -82,6 +88,24 @@ func (c whyCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		}
 		return nil
 	})
+}
+
+// searchTime bounds the search by a value, which reads every record: about a million
+// take three seconds.
+const searchTime = 20 * time.Second
+
+// otherObjects tells which objects there are, where nothing writes the one asked for.
+func otherObjects(cfg *config.Config, sink, object string) string {
+	var has []string
+	for _, m := range cfg.Mappings.Mappings() {
+		if m.Sink == sink && !slices.Contains(has, m.Object) {
+			has = append(has, m.Object)
+		}
+	}
+	if slices.Contains(has, object) || len(has) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; no mapping writes %s: %s", object, diag.OneOf(object, has))
 }
 
 func reasonsOf(s *ledger.RecordStory) reasons {
@@ -115,6 +139,8 @@ func reasonsOf(s *ledger.RecordStory) reasons {
 			out.CRM = "removed"
 		case k.Done:
 			out.CRM = "acknowledged"
+		case k.Refused:
+			out.CRM = "refused"
 		}
 		r.Links = append(r.Links, out)
 	}

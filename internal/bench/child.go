@@ -23,6 +23,7 @@ type child struct {
 	done    chan struct{} // closed when it has ended
 	err     error         // once done is closed
 	address string        // where it takes requests; empty where it takes none
+	admin   string        // where it gives metrics; empty where it has none
 	pprof   string        // where it gives profiles
 }
 
@@ -93,6 +94,7 @@ func (c *child) ready() bool {
 	for line := range bytes.Lines(data) {
 		var said struct {
 			Hooks *string `json:"hooks"`
+			Admin string  `json:"admin"`
 			Pprof string  `json:"pprof"`
 		}
 		if json.Unmarshal(line, &said) != nil {
@@ -102,7 +104,7 @@ func (c *child) ready() bool {
 			c.pprof = said.Pprof
 		}
 		if said.Hooks != nil {
-			c.address = *said.Hooks
+			c.address, c.admin = *said.Hooks, said.Admin
 			return true
 		}
 	}

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -59,16 +61,9 @@ func openDatabase(ctx context.Context, dir string) (_ *database, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := migrations.Up(ctx, d.url); err != nil {
+	if err := d.prepare(ctx); err != nil {
 		return nil, err
 	}
-	if d.pool, err = openPool(ctx, d.url, 4); err != nil {
-		return nil, err
-	}
-	if _, err := d.pool.Exec(ctx, plainTable); err != nil {
-		return nil, err
-	}
-	d.ledger = ledger.New(d.pool)
 	var version, fsync string
 	if err := d.pool.QueryRow(ctx, `SELECT current_setting('server_version'), current_setting('fsync')`).Scan(&version, &fsync); err != nil {
 		return nil, err
@@ -76,6 +71,34 @@ func openDatabase(ctx context.Context, dir string) (_ *database, err error) {
 	version, _, _ = strings.Cut(version, " ") // without the packager's own
 	d.version = fmt.Sprintf("PostgreSQL %s (%s, fsync %s)", version, origin, fsync)
 	return d, nil
+}
+
+// prepare makes the tables of all forms.
+func (d *database) prepare(ctx context.Context) (err error) {
+	if err := migrations.Up(ctx, d.url); err != nil {
+		return err
+	}
+	if d.pool, err = openPool(ctx, d.url, 4); err != nil {
+		return err
+	}
+	if _, err := d.pool.Exec(ctx, plainTable); err != nil {
+		return err
+	}
+	d.ledger = ledger.New(d.pool)
+	return nil
+}
+
+// another makes a further database on the same server. Its owner calls close, before
+// that of d does.
+func (d *database) another(ctx context.Context) (_ *database, err error) {
+	other := &database{version: d.version, pid: d.pid}
+	if err = other.create(ctx, d.url); err == nil {
+		err = other.prepare(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open another database: %w", err), other.close(context.WithoutCancel(ctx)))
+	}
+	return other, nil
 }
 
 func (d *database) create(ctx context.Context, server string) error {
@@ -120,7 +143,7 @@ func (d *database) close(ctx context.Context) error {
 }
 
 func (d *database) empty(ctx context.Context) error {
-	_, err := d.pool.Exec(ctx, `TRUNCATE events, routes, tallies, tally_changes, deliveries, records, record_keys, announcements, river_job, plain_events`)
+	_, err := d.pool.Exec(ctx, `TRUNCATE events, routes, tallies, tally_changes, deliveries, records, record_keys, announcements, sinks, river_job, plain_events`)
 	if err != nil {
 		return fmt.Errorf("empty the tables: %w", err)
 	}
@@ -171,16 +194,67 @@ func (d *database) fill(ctx context.Context, form string, events, perJob int) er
 }
 
 func (d *database) fillOurs(ctx context.Context, from, to, perJob int) error {
-	incoming := make([]ledger.Incoming, 0, to-from)
+	deals := make([]deal, 0, to-from)
 	for i := from; i < to; i++ {
+		deals = append(deals, deal{index: i})
+	}
+	return d.accept(ctx, "crm", deals, perJob)
+}
+
+// deal is a deal.updated that the sender sends of the deal of that index.
+type deal struct {
+	index  int
+	name   string // empty: that of eventBody
+	amount int    // in cents; 0: that of eventBody
+	later  int    // milliseconds after the time of eventBody
+}
+
+func (d deal) body() []byte {
+	body := eventBody(d.index)
+	if d.amount != 0 {
+		body = bytes.Replace(body, []byte(`"amount":9500`), fmt.Appendf(nil, `"amount":%d`, d.amount), 1)
+	}
+	if d.name != "" {
+		body = bytes.Replace(body, []byte("Example Trading"), []byte(d.name), 1)
+	}
+	return bytes.Replace(body, fmt.Appendf(nil, `"updated_at":%d`, d.sent(0)), fmt.Appendf(nil, `"updated_at":%d`, d.sent(d.later)), 1)
+}
+
+func (d deal) sent(later int) int { return firstSent + d.index + later }
+
+// accept puts events and their jobs into the queue of a sink, as the receiver does.
+func (d *database) accept(ctx context.Context, sink string, deals []deal, perJob int) error {
+	incoming := make([]ledger.Incoming, 0, len(deals))
+	for _, e := range deals {
 		incoming = append(incoming, ledger.Incoming{
-			ID: uuid.Must(uuid.NewV7()), Source: "partnerstack", Type: "deal.updated", Entity: fmt.Sprintf("deal_%08d", i),
-			OccurredAt: time.UnixMilli(int64(firstSent + i)), ReceivedAt: time.Now(), Status: ledger.Stored, Body: eventBody(i), Sinks: []string{"crm"},
+			ID: uuid.Must(uuid.NewV7()), Source: "partnerstack", Type: "deal.updated", Entity: fmt.Sprintf("deal:deal_%08d", e.index),
+			OccurredAt: time.UnixMilli(int64(e.sent(e.later))), ReceivedAt: time.Now(), Status: ledger.Stored, Body: e.body(), Sinks: []string{sink},
 		})
 	}
 	// Of a generation that every config has reached.
-	_, err := d.ledger.Accept(ctx, incoming, 0, perJob)
-	return err
+	accepted, err := d.ledger.Accept(ctx, incoming, 0, perJob)
+	if err != nil {
+		return err
+	}
+	for _, a := range accepted {
+		if a.Duplicate {
+			return errors.New("an event of the benchmark is stored already")
+		}
+	}
+	return nil
+}
+
+// acceptAll is accept for any number of deals.
+func (d *database) acceptAll(ctx context.Context, sink string, deals []deal, perJob int) error {
+	for chunk := range slices.Chunk(deals, 1000) {
+		if err := d.accept(ctx, sink, chunk, perJob); err != nil {
+			return fmt.Errorf("fill the queue: %w", err)
+		}
+	}
+	if _, err := d.pool.Exec(ctx, `ANALYZE events, routes, records, record_keys, river_job`); err != nil {
+		return fmt.Errorf("fill the queue: %w", err)
+	}
+	return nil
 }
 
 func (d *database) fillPlain(ctx context.Context, from, to int) error {

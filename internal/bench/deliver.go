@@ -96,19 +96,7 @@ func (b *bench) warmUp(ctx context.Context, c *child) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	limited, cancel := context.WithTimeout(ctx, deliveryLimit)
-	defer cancel()
-	for {
-		counts, err := b.crm.counts(limited)
-		if err != nil || counts.Distinct >= l.answered {
-			return l.answered, err
-		}
-		select {
-		case <-limited.Done():
-			return 0, fmt.Errorf("the first events do not arrive: %w", limited.Err())
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
+	return l.answered, b.awaitArrived(ctx, l.answered)
 }
 
 // deliveryLimit is how long a queue may take to be worked off.

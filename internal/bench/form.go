@@ -2,10 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 )
 
 // The forms that are compared.
@@ -24,9 +25,9 @@ func eventsPerJob(form string) int {
 	return 1
 }
 
-// config is partnersync's: its defaults, but for where things are, and for HubSpot's
+// configText is partnersync's: its defaults, but for where things are, and for HubSpot's
 // request limit, which would hold every worker to 1,000 records a second.
-const config = `
+const configText = `
 database: {url: %[1]q}
 receiver: {listen: "127.0.0.1:0"}
 admin: {listen: "127.0.0.1:0"}
@@ -73,16 +74,30 @@ func (b *bench) start(ctx context.Context, form, halves string) (*child, error) 
 			roleVariable + "=" + rolePlain, databaseVariable + "=" + b.database.url, crmVariable + "=" + crm, halvesVariable + "=" + halves,
 		}, self)
 	}
-	path := filepath.Join(b.dir, "config-"+strconv.Itoa(eventsPerJob(form))+".yaml")
-	text := fmt.Sprintf(config, b.database.url, crm, token, eventsPerJob(form))
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		return nil, fmt.Errorf("write the config: %w", err)
+	return b.startOurs(ctx, fmt.Sprintf(configText, b.database.url, crm, token, eventsPerJob(form)), halves)
+}
+
+// startOurs starts partnersync with a config.
+func (b *bench) startOurs(ctx context.Context, text, halves string) (*child, error) {
+	path, err := b.writeConfig(text)
+	if err != nil {
+		return nil, err
 	}
 	args := []string{"run", "--config", path}
 	if halves == "receive" || halves == "work" {
 		args = append(args, "--only", halves)
 	}
 	return spawn(ctx, "partnersync", b.dir, nil, b.program, args...)
+}
+
+// writeConfig puts a config into a file of its own.
+func (b *bench) writeConfig(text string) (string, error) {
+	sum := sha256.Sum256([]byte(text))
+	path := filepath.Join(b.dir, "config-"+hex.EncodeToString(sum[:4])+".yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		return "", fmt.Errorf("write the config: %w", err)
+	}
+	return path, nil
 }
 
 // hooksPath is where the receivers are posted to.

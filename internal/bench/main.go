@@ -9,8 +9,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"slices"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -31,12 +29,9 @@ func main() {
 	}
 }
 
-// The parts of the benchmark.
-var parts = []string{"receive", "work", "steady", "together"}
-
 // plan is how much is measured. Everything in it is bounded.
 type plan struct {
-	parts       []string
+	parts       []part
 	rounds      int
 	connections int
 	warm        time.Duration // of a window, not measured
@@ -46,35 +41,51 @@ type plan struct {
 	steadyRate  int // events per second
 	steady      time.Duration
 	together    time.Duration
+	updates     int           // deals that are updated, of which calls are counted
+	farDeals    int           // deals of a CRM that takes batches, and a twentieth for others
+	beside      time.Duration // of a window beside a slow sink
+	besideRate  int
+	known       int           // deals of the windows about convergence
+	rows        int64         // in the big tables; 0: there are none
+	onRows      int           // events in a queue on them
+	commands    int           // runs of each command on them
+	look        time.Duration // pause between looks at whether a queue is worked off
 	short       bool
 	profiles    string // directory for profiles of partnersync; empty: none
 }
 
 func full() plan {
 	return plan{
-		parts: parts, rounds: 5, connections: 64, warm: 500 * time.Millisecond, window: 3 * time.Second,
+		rounds: 5, connections: 64, warm: 500 * time.Millisecond, window: 3 * time.Second,
 		queued: 24_000, plainQueued: 8_000, steadyRate: 500, steady: 10 * time.Second, together: 4 * time.Second,
+		updates: 1000, farDeals: 8_000, beside: 6 * time.Second, besideRate: 300, known: 12_000, onRows: 8_000, commands: 3, look: 250 * time.Millisecond,
 	}
 }
 
 // short is enough to see that everything works; its numbers mean nothing.
 func short() plan {
 	return plan{
-		short: true, parts: parts, rounds: 1, connections: 16, warm: 50 * time.Millisecond, window: 150 * time.Millisecond,
+		short: true, rounds: 1, connections: 16, warm: 50 * time.Millisecond, window: 150 * time.Millisecond,
 		queued: 500, plainQueued: 200, steadyRate: 200, steady: 500 * time.Millisecond, together: 200 * time.Millisecond,
+		updates: 100, farDeals: 200, beside: 500 * time.Millisecond, besideRate: 100, known: 200, onRows: 200, commands: 1, look: 20 * time.Millisecond,
 	}
 }
 
-func run(ctx context.Context, args []string, out, progress io.Writer) error {
+func run(ctx context.Context, args []string, out, told io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.SetOutput(progress)
-	asJSON := flags.Bool("json", false, "print JSON instead of a table")
+	flags.SetOutput(told)
+	asJSON := flags.Bool("json", false, "print JSON instead of tables")
 	quick := flags.Bool("short", false, "a few seconds only: shows that everything works, measures nothing")
 	rounds := flags.Int("rounds", 0, "windows per form")
-	only := flags.String("only", "", "some parts only, with commas between: "+strings.Join(parts, ", "))
+	only := flags.String("only", "", "some `parts` only, with commas between; --list lists them")
+	listed := flags.Bool("list", false, "list the parts and do nothing")
+	rows := flags.Int64("rows", 0, "also measure on tables of so many rows; 10000000 take 40 GB of disk and half an hour")
 	profiles := flags.String("profile", "", "write CPU profiles of partnersync into this `directory`")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *listed {
+		return list(out)
 	}
 	p := full()
 	if *quick {
@@ -83,16 +94,19 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if *rounds > 0 {
 		p.rounds = *rounds
 	}
-	if *only != "" {
-		p.parts = strings.Split(*only, ",")
-		for _, name := range p.parts {
-			if !slices.Contains(parts, name) {
-				return fmt.Errorf("there is no part %q; the parts are %s", name, strings.Join(parts, ", "))
-			}
-		}
+	p.rows, p.profiles = *rows, *profiles
+	if p.rows != 0 && (p.rows < leastRows || p.rows > mostRows) {
+		return fmt.Errorf("--rows %d: between %d and %d", p.rows, leastRows, mostRows)
 	}
-	p.profiles = *profiles
-	report, err := measure(ctx, p, progress)
+	var err error
+	if p.parts, err = choose(*only, p.rows); err != nil {
+		return err
+	}
+	show := func(r *Report, name string) error { return r.show(out, name) }
+	if *asJSON {
+		show = func(*Report, string) error { return nil }
+	}
+	report, err := measure(ctx, p, newProgress(told), show)
 	if err != nil {
 		return err
 	}
@@ -101,5 +115,5 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		e.SetIndent("", "  ")
 		return e.Encode(report)
 	}
-	return report.print(out)
+	return report.printAims(out)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"runtime"
 	"slices"
@@ -18,19 +17,20 @@ type bench struct {
 	program  string // partnersync
 	database *database
 	crm      *crmClient
-	progress io.Writer
+	progress *progress
 	report   *Report
 }
 
-// measure starts what is needed, runs the windows, and removes everything again.
-func measure(ctx context.Context, p plan, progress io.Writer) (_ *Report, err error) {
+// measure starts what is needed, runs the parts, shows what each has found, and removes
+// everything again.
+func measure(ctx context.Context, p plan, told *progress, show func(*Report, string) error) (_ *Report, err error) {
 	dir, err := os.MkdirTemp("", "partnersync-bench-")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	b := &bench{plan: p, dir: dir, progress: progress, report: &Report{Environment: environment(), Short: p.short}}
-	fmt.Fprintln(progress, "building partnersync, starting Postgres ...")
+	b := &bench{plan: p, dir: dir, progress: told, report: &Report{Environment: environment(), Short: p.short}}
+	told.line("building partnersync, starting Postgres ...")
 	if b.program, err = build(ctx, dir, p.profiles != ""); err != nil {
 		return nil, err
 	}
@@ -52,15 +52,16 @@ func measure(ctx context.Context, p plan, progress io.Writer) (_ *Report, err er
 		b.crm.http.CloseIdleConnections()
 		err = errors.Join(err, crm.stop())
 	}()
-	for _, part := range []struct {
-		name string
-		run  func(context.Context) error
-	}{{"receive", b.receive}, {"work", b.work}, {"steady", b.atSteadyRate}, {"together", b.everything}} {
-		if !slices.Contains(p.parts, part.name) {
-			continue
-		}
-		if err := part.run(ctx); err != nil {
+	if err := show(b.report, ""); err != nil {
+		return nil, err
+	}
+	for _, part := range p.parts {
+		if err := part.run(b, ctx); err != nil {
 			return nil, fmt.Errorf("%s: %w", part.name, err)
+		}
+		told.end()
+		if err := show(b.report, part.name); err != nil {
+			return nil, err
 		}
 	}
 	b.report.judge()
@@ -101,7 +102,7 @@ func (b *bench) takeTurns(ctx context.Context, part string, rounds int, forms []
 				return nil, fmt.Errorf("%s: %w", form, err)
 			}
 			windows[form] = append(windows[form], w)
-			fmt.Fprintf(b.progress, "%s %d/%d: %s: %.0f/s\n", part, round+1, rounds, form, w.perSecond)
+			b.progress.line("%s %d/%d: %s: %.0f/s", part, round+1, rounds, form, w.perSecond)
 		}
 	}
 	out := &Part{}

@@ -20,7 +20,8 @@ type Report struct {
 	Work        *Part       `json:"work,omitempty"`
 	Steady      *Part       `json:"steady,omitempty"`
 	Together    *Part       `json:"together,omitempty"`
-	PeakBytes   int64       `json:"peak_bytes"` // of partnersync, 0: unknown
+	Tables      []*Table    `json:"tables,omitempty"` // of the other parts
+	PeakBytes   int64       `json:"peak_bytes"`       // of partnersync, 0: unknown
 	Aims        []Aim       `json:"aims"`
 }
 
@@ -237,22 +238,41 @@ func (p *Part) form(name string) *Form {
 
 func megabytes(n int64) float64 { return float64(n) / 1e6 }
 
-func (r *Report) print(out io.Writer) error {
+// show prints the result of a part; without a name that of none, which is where it was
+// measured.
+func (r *Report) show(out io.Writer, part string) error {
+	switch part {
+	case "":
+		return r.printHead(out)
+	case "receive":
+		return r.Receive.print(out, "Receiving: as many requests as are answered", "requests/s")
+	case "work":
+		return r.Work.print(out, "Working: from a full queue to the CRM", "events/s")
+	case "steady":
+		return r.Steady.print(out, "At a steady rate: receiver and workers", "events/s")
+	case "together":
+		return r.Together.print(out, "Everything at once: load, receiver, workers, CRM and Postgres", "events/s")
+	}
+	var err error
+	for _, t := range r.Tables {
+		if t.Part == part {
+			err = errors.Join(err, t.print(out))
+		}
+	}
+	return err
+}
+
+func (r *Report) printHead(out io.Writer) error {
 	e := r.Environment
 	fmt.Fprintf(out, "partnersync on %d cores, %s, %s, %s, %s", e.Cores, e.System, e.Go, e.Postgres, e.Date)
 	if e.Load != "" {
 		fmt.Fprintf(out, ", load average %s before", e.Load)
 	}
-	fmt.Fprintln(out)
+	_, err := fmt.Fprintln(out)
 	if r.Short {
-		fmt.Fprintln(out, "a short run: it shows that everything works, the numbers mean nothing")
+		_, err = fmt.Fprintln(out, "a short run: it shows that everything works, the numbers mean nothing")
 	}
-	return errors.Join(
-		r.Receive.print(out, "Receiving: as many requests as are answered", "requests/s"),
-		r.Work.print(out, "Working: from a full queue to the CRM", "events/s"),
-		r.Steady.print(out, "At a steady rate: receiver and workers", "events/s"),
-		r.Together.print(out, "Everything at once: load, receiver, workers, CRM and Postgres", "events/s"),
-		r.printAims(out))
+	return err
 }
 
 func (p *Part) print(out io.Writer, title, unit string) error {

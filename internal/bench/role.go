@@ -18,13 +18,15 @@ import (
 const roleVariable = "PARTNERSYNC_BENCH_ROLE"
 
 const (
-	roleCRM   = "crm"
-	roleBare  = "bare"
-	rolePlain = "plain"
+	roleCRM     = "crm"
+	roleBare    = "bare"
+	rolePlain   = "plain"
+	roleMinimal = "minimal"
 )
 
 // Further settings of a role.
 const (
+	configVariable   = "PARTNERSYNC_BENCH_CONFIG"
 	databaseVariable = "PARTNERSYNC_BENCH_DATABASE_URL"
 	crmVariable      = "PARTNERSYNC_BENCH_CRM_URL"
 	halvesVariable   = "PARTNERSYNC_BENCH_HALVES" // of the plain program: receive, work, or both
@@ -36,11 +38,13 @@ func play(role string) int {
 	var err error
 	switch role {
 	case roleCRM:
-		err = serve(ctx, (&crm{}).handler())
+		err = serve(ctx, newCRM().handler())
 	case roleBare:
 		err = serve(ctx, http.HandlerFunc(bare))
 	case rolePlain:
 		err = playPlain(ctx)
+	case roleMinimal:
+		err = playMinimal(ctx)
 	default:
 		err = fmt.Errorf("there is no role %q", role)
 	}

@@ -21,7 +21,10 @@ type crm struct {
 	answered []int64      // when the row of that index was answered first, ns since 1970
 	distinct atomic.Int64
 	requests atomic.Int64
+	hurry    chan struct{} // closed when requests to the slow one are not to wait any more; guarded by mu
 }
+
+func newCRM() *crm { return &crm{hurry: make(chan struct{})} }
 
 // idBase lies below the ids that the CRM gives out, so that they tell the index.
 const idBase = 1_000_000_000
@@ -30,6 +33,10 @@ func (c *crm) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /crm/objects/{version}/{object}/batch/{operation}", c.batch)
 	mux.HandleFunc("POST /one", c.one)
+	// Two more CRMs, which count nothing: one that answers at once, one that does not.
+	mux.HandleFunc("POST /quick/crm/objects/{version}/{object}/batch/{operation}", c.beside)
+	mux.HandleFunc("POST /slow/crm/objects/{version}/{object}/batch/{operation}", c.slow)
+	mux.HandleFunc("POST /-/hurry", c.hurryUp)
 	mux.HandleFunc("POST /-/reset/{rows}", c.reset)
 	mux.HandleFunc("GET /-/counts", c.counts)
 	mux.HandleFunc("GET /-/times", c.times)
@@ -42,12 +49,39 @@ var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 // batch answers as HubSpot answers a batch of which every row is taken.
 func (c *crm) batch(w http.ResponseWriter, r *http.Request) {
 	c.requests.Add(1)
+	c.note(c.take(w, r)...)
+}
+
+func (c *crm) beside(w http.ResponseWriter, r *http.Request) { c.take(w, r) }
+
+// slowness is how long the slow CRM takes for an answer.
+const slowness = 30 * time.Second
+
+func (c *crm) slow(w http.ResponseWriter, r *http.Request) {
+	c.mu.RLock()
+	hurry := c.hurry
+	c.mu.RUnlock()
+	select {
+	case <-time.After(slowness):
+	case <-hurry:
+	}
+	c.take(w, r)
+}
+
+func (c *crm) hurryUp(http.ResponseWriter, *http.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(c.hurry)
+}
+
+// take answers that every row was taken, and returns which these were.
+func (c *crm) take(w http.ResponseWriter, r *http.Request) []int {
 	body, answer := borrow(), borrow()
 	defer buffers.Put(body)
 	defer buffers.Put(answer)
 	if _, err := body.ReadFrom(r.Body); err != nil {
 		http.Error(w, "no body", http.StatusBadRequest)
-		return
+		return nil
 	}
 	var indexes []int
 	answer.WriteString(`{"status":"COMPLETE","results":[`)
@@ -72,9 +106,10 @@ func (c *crm) batch(w http.ResponseWriter, r *http.Request) {
 	}
 	answer.WriteString(`],"startedAt":"2026-01-01T00:00:00.000Z","completedAt":"2026-01-01T00:00:00.000Z"}`)
 	w.Header()["Content-Type"] = []string{"application/json;charset=utf-8"}
-	if _, err := w.Write(answer.Bytes()); err == nil {
-		c.note(indexes...)
+	if _, err := w.Write(answer.Bytes()); err != nil {
+		return nil
 	}
+	return indexes
 }
 
 // one answers as HubSpot answers the creation of one record.
@@ -152,6 +187,7 @@ func (c *crm) reset(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.answered = make([]int64, n)
+	c.hurry = make(chan struct{})
 	c.distinct.Store(0)
 	c.requests.Store(0)
 }
@@ -180,6 +216,12 @@ type crmClient struct {
 
 func (c *crmClient) reset(ctx context.Context, rows int) error {
 	_, err := c.call(ctx, http.MethodPost, "/-/reset/"+strconv.Itoa(rows))
+	return err
+}
+
+// hurry ends the slowness of the slow CRM until the next reset.
+func (c *crmClient) hurry(ctx context.Context) error {
+	_, err := c.call(ctx, http.MethodPost, "/-/hurry")
 	return err
 }
 

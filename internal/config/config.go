@@ -31,6 +31,7 @@ type Config struct {
 	Jobs      Jobs
 	Retention Retention
 	Log       Log
+	Tracing   Tracing
 	Sources   map[string]*sources.Source
 	Sinks     map[string]*sinks.Description
 	Tables    map[string]*mappers.Table
@@ -87,6 +88,7 @@ type file struct {
 	Jobs      Jobs                 `yaml:"jobs"`
 	Retention Retention            `yaml:"retention"`
 	Log       Log                  `yaml:"log"`
+	Tracing   Tracing              `yaml:"tracing"`
 	Sources   map[string]diag.Node `yaml:"sources"`
 	Sinks     map[string]diag.Node `yaml:"sinks"`
 	Tables    diag.Node            `yaml:"tables"`
@@ -158,11 +160,12 @@ func compile(root diag.Node, d *diag.Decoding) *Config {
 		Jobs:      Jobs{EventsPerJob: 1, MaxWorkers: 400, GiveUp: 72 * time.Hour, Grace: 25 * time.Second},
 		Retention: Retention{Events: 400 * day},
 		Log:       Log{Level: "info"},
+		Tracing:   Tracing{Sample: 1, Service: "partnersync"},
 	}
 	d.Decode(root, &f)
 	f.check(root, d)
 	c := &Config{
-		Database: f.Database, Receiver: f.Receiver, Admin: f.Admin, Jobs: f.Jobs, Retention: f.Retention, Log: f.Log,
+		Database: f.Database, Receiver: f.Receiver, Admin: f.Admin, Jobs: f.Jobs, Retention: f.Retention, Log: f.Log, Tracing: f.Tracing,
 		Sources: map[string]*sources.Source{}, Sinks: map[string]*sinks.Description{}, Tables: map[string]*mappers.Table{},
 	}
 	catalog := &mappers.Catalog{Sources: map[string]*mappers.SourceInfo{}, Sinks: map[string]*mappers.SinkInfo{}, Tables: c.Tables}
@@ -219,6 +222,7 @@ func (f *file) check(root diag.Node, d *diag.Decoding) {
 	}
 	oneOf("level", f.Log.Level, "debug", "info", "warn", "error")
 	oneOf("format", f.Log.Format, "text", "json")
+	f.Tracing.check(root.Get("tracing"), d)
 }
 
 // loopback reports whether only this machine can reach an address.
@@ -285,6 +289,9 @@ func (o Options) expand(dir string) func(string) (string, error) {
 // Secrets are all the secrets of a config, to be hidden in texts that come from elsewhere.
 func (c *Config) Secrets() []secret.String {
 	all := []secret.String{c.Database.URL, c.Database.TokenKey, c.Admin.Token}
+	for _, name := range slices.Sorted(maps.Keys(c.Tracing.Headers)) {
+		all = append(all, c.Tracing.Headers[name])
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.Sources)) {
 		all = append(all, c.Sources[name].Secrets()...)
 	}

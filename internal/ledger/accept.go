@@ -37,6 +37,8 @@ type Incoming struct {
 	Status     Status
 	Reason     string
 	Headers    []byte // a JSON object, or nil
+	Trace      string // traceparent and tracestate, "" where the sender gave none
+	VerifiedBy string // how the request proved who sent it; no secret
 	Body       []byte
 	Sinks      []string // one route and job each
 	Again      bool     // it may be stored already, under this ID
@@ -168,8 +170,8 @@ const lockEntities = `SELECT pg_advisory_xact_lock(k) FROM (SELECT unnest($1::bi
 const acceptEvents = `
 WITH given AS (
 	SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::smallint[],
-		$8::timestamptz[], $9::text[], $10::text[], $11::bytea[], $12::jsonb[], $13::bytea[], $14::int[])
-		WITH ORDINALITY AS g(id, source, type, entity, occurred_at, version_at, rank, received_at, status, reason, digest, headers, body, copies, position)
+		$8::timestamptz[], $9::text[], $10::text[], $11::bytea[], $12::jsonb[], $13::bytea[], $14::int[], $21::text[], $22::text[])
+		WITH ORDINALITY AS g(id, source, type, entity, occurred_at, version_at, rank, received_at, status, reason, digest, headers, body, copies, trace, verified_by, position)
 ), known AS (
 	SELECT a.id
 	FROM unnest($20::uuid[]) AS a(id)
@@ -190,13 +192,13 @@ WITH given AS (
 	UPDATE events e SET duplicates = e.duplicates + g.copies + (e.id <> g.id)::int
 	FROM latest l JOIN given g ON g.id = l.given WHERE e.id = l.id AND (g.copies > 0 OR e.id <> g.id)
 ), stored AS (
-	INSERT INTO events AS e (id, source, type, entity, occurred_at, version_at, rank, received_at, status, reason, digest, headers, body, duplicates)
+	INSERT INTO events AS e (id, source, type, entity, occurred_at, version_at, rank, received_at, status, reason, digest, headers, trace, verified_by, body, duplicates)
 	SELECT g.id, g.source, g.type, g.entity, g.occurred_at,
 		CASE WHEN g.occurred_at IS NOT NULL THEN g.version_at
 		ELSE greatest((SELECT clock_timestamp()) + g.position * interval '1 microsecond', (
 			SELECT max(p.version_at) + interval '1 microsecond' FROM events p WHERE p.source = g.source AND p.entity = g.entity AND p.entity <> ''))
 		END,
-		g.rank, g.received_at, g.status, g.reason, g.digest, g.headers, g.body, g.copies
+		g.rank, g.received_at, g.status, g.reason, g.digest, g.headers, g.trace, g.verified_by, g.body, g.copies
 	FROM given g
 	WHERE NOT EXISTS (SELECT FROM latest l WHERE l.given = g.id)
 	ORDER BY g.digest
@@ -230,6 +232,7 @@ func (w *wave) queue(batch *pgx.Batch, events []Incoming, generation int64, even
 	occurred, versions, received := make(pgtype.FlatArray[pgtype.Timestamptz], n), make([]time.Time, n), make([]time.Time, n)
 	ranks, statuses, reasons := make([]int16, n), make([]string, n), make([]string, n)
 	headers, bodies := make([][]byte, n), make([][]byte, n)
+	traces, verifiedBy := make([]string, n), make([]string, n)
 	var routeIDs uuids
 	again := pgtype.FlatArray[[16]byte]{}
 	var routeSinks []string
@@ -243,6 +246,7 @@ func (w *wave) queue(batch *pgx.Batch, events []Incoming, generation int64, even
 		}
 		received[i], ranks[i], statuses[i], reasons[i] = e.ReceivedAt, e.Rank, string(e.Status), e.Reason
 		headers[i], bodies[i] = e.Headers, e.Body
+		traces[i], verifiedBy[i] = e.Trace, e.VerifiedBy
 		if e.Again {
 			again = append(again, e.ID)
 		}
@@ -251,7 +255,7 @@ func (w *wave) queue(batch *pgx.Batch, events []Incoming, generation int64, even
 		}
 	}
 	batch.Queue(acceptEvents, ids, sources, types, entities, occurred, versions, ranks, received, statuses, reasons,
-		w.digests, headers, bodies, w.copies, routeIDs, routeSinks, generation, eventsPerJob, MaxAttempts, again)
+		w.digests, headers, bodies, w.copies, routeIDs, routeSinks, generation, eventsPerJob, MaxAttempts, again, traces, verifiedBy)
 }
 
 func (w *wave) read(results pgx.BatchResults, events []Incoming, accepted []Accepted) error {

@@ -84,3 +84,24 @@ func (l *Ledger) Balances(ctx context.Context, since time.Time) ([]Balance, erro
 	}
 	return list, nil
 }
+
+// KnowsSource reports whether anything of a source is stored.
+func (l *Ledger) KnowsSource(ctx context.Context, source string) (bool, error) {
+	return l.knows(ctx, source, `
+		SELECT EXISTS (SELECT FROM tallies WHERE source = $1) OR EXISTS (SELECT FROM tally_changes WHERE source = $1)
+			OR EXISTS (SELECT FROM events WHERE source = $1 AND entity <> '')`)
+}
+
+// KnowsSink reports whether anything of a sink is stored.
+func (l *Ledger) KnowsSink(ctx context.Context, sink string) (bool, error) {
+	return l.knows(ctx, sink, `
+		SELECT EXISTS (SELECT FROM tallies WHERE sink = $1) OR EXISTS (SELECT FROM tally_changes WHERE sink = $1)
+			OR EXISTS (SELECT FROM sinks WHERE name = $1)`)
+}
+
+func (l *Ledger) knows(ctx context.Context, name, query string) (known bool, err error) {
+	if err := l.pool.QueryRow(ctx, query, name).Scan(&known); err != nil {
+		return false, fmt.Errorf("look for %q: %w", name, err)
+	}
+	return known, nil
+}

@@ -95,7 +95,7 @@ func (f *forgetting) work(ctx context.Context) error {
 	}{
 		{"events", f.stepEvents}, {"records", f.stepRecords}, {"river_job", f.stepJobs},
 	} {
-		total, err := f.count(ctx, part.table)
+		total, err := f.estimate(ctx, part.table)
 		if err != nil {
 			return err
 		}
@@ -138,12 +138,12 @@ func (f *forgetting) tell(table string, done, total int64) {
 	f.Progress(what, done, max(done, total))
 }
 
-// count estimates the rows of a table, a small one exactly.
-func (f *forgetting) count(ctx context.Context, table string) (int64, error) {
+// estimate returns about how many rows a table has; of a small one, exactly.
+func (l *Ledger) estimate(ctx context.Context, table string) (int64, error) {
 	var n int64
-	err := f.pool.QueryRow(ctx, `SELECT reltuples::bigint FROM pg_class WHERE oid = $1::text::regclass`, table).Scan(&n)
+	err := l.pool.QueryRow(ctx, `SELECT reltuples::bigint FROM pg_class WHERE oid = $1::text::regclass`, table).Scan(&n)
 	if err == nil && n < 100_000 {
-		err = f.pool.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM `+table+` LIMIT 1000000) t`).Scan(&n)
+		err = l.pool.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM `+table+` LIMIT 1000000) t`).Scan(&n)
 	}
 	return n, err
 }
@@ -354,6 +354,9 @@ func (f *forgetting) stepJobs(ctx context.Context, at *place) (bool, error) {
 	return tag.RowsAffected() == rowsPerStep, nil
 }
 
+// erasedSelection stands for what a replay selects where that named the person.
+const erasedSelection = `{"erased": true}`
+
 // replays takes the person out of what was asked for in replays.
 func (f *forgetting) replays(ctx context.Context) error {
 	rows, err := f.pool.Query(ctx, `SELECT id, selection::text FROM replays`)
@@ -371,6 +374,6 @@ func (f *forgetting) replays(ctx context.Context) error {
 	}); err != nil || len(ids) == 0 {
 		return err
 	}
-	_, err = f.pool.Exec(ctx, `UPDATE replays SET selection = '{"erased": true}' WHERE id = ANY($1)`, ids)
+	_, err = f.pool.Exec(ctx, `UPDATE replays SET selection = $2 WHERE id = ANY($1)`, ids, erasedSelection)
 	return err
 }

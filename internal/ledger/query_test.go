@@ -186,3 +186,30 @@ func TestEventsAndStory(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// The trace of an event and how it was verified are those of the request that stored it,
+// for workers and for its story alike.
+func TestTraceAndVerification(t *testing.T) {
+	t.Parallel()
+	l := ledger.New(pgtest.Pool(t))
+	const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01 a=1,b=2"
+	first, bare := event("t", "e", 1, "a", "crm"), event("t", "e", 2, "b", "crm")
+	first.Trace, first.VerifiedBy = trace, "token in the query"
+	again := event("t", "e", 1, "a", "crm")
+	again.Trace, again.VerifiedBy = "00-11112222333344445555666677778888-1111222233334444-01", "basic"
+	accept(t, l, first, bare)
+	accept(t, l, again)
+	routes, err := l.Routes(t.Context(), "crm", []uuid.UUID{first.ID, bare.ID})
+	if err != nil || len(routes) != 2 {
+		t.Fatalf("got %d routes, %v", len(routes), err)
+	}
+	for i, want := range []ledger.Incoming{first, bare} {
+		s, err := l.Story(t.Context(), want.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if routes[i].Event != want.ID || routes[i].Trace != want.Trace || s.Trace != want.Trace || s.VerifiedBy != want.VerifiedBy {
+			t.Errorf("got %q for workers, %q and %q in the story, want %q and %q", routes[i].Trace, s.Trace, s.VerifiedBy, want.Trace, want.VerifiedBy)
+		}
+	}
+}

@@ -197,7 +197,8 @@ func (l *Ledger) Queues(ctx context.Context, sinks []string) ([]QueueStats, erro
 		})
 		batch.Queue(`
 			SELECT coalesce(extract(epoch FROM now() - (SELECT min(opened_at) FROM routes WHERE sink = $1 AND outcome IS NULL)), 0)::float8,
-				(SELECT count(*) FROM (SELECT FROM routes WHERE sink = $1 AND outcome = 'dead' LIMIT $2) c)`, sink, CountLimit).QueryRow(func(row pgx.Row) error {
+				(SELECT count(*) FROM (SELECT event_id, sink, run FROM routes WHERE sink = $1 AND outcome = 'dead' LIMIT $2) r
+				WHERE NOT EXISTS (SELECT FROM routes n WHERE n.event_id = r.event_id AND n.sink = r.sink AND n.run > r.run))`, sink, CountLimit).QueryRow(func(row pgx.Row) error {
 			var seconds float64
 			err := row.Scan(&seconds, &stats[i].Dead)
 			stats[i].Oldest = time.Duration(seconds * float64(time.Second))

@@ -62,6 +62,7 @@ type Link struct {
 	Owed     Version // of the event that has it made again with its record; zero: of the one that wants it
 	Mapping  string
 	Remove   bool
+	Only     bool // it took, or takes, the place of others of the same To and As
 	Made     bool // the CRM has it, or may have it
 	Done     bool // the CRM has acknowledged what is wanted of it
 	Refused  bool // the CRM refused it; it is not sent again
@@ -95,6 +96,7 @@ type Record struct {
 	Links    map[string]*Link // by LinkName
 	GoneAt   Version          // of the newest event that archived it
 	LiveAt   Version          // of the newest event that makes it again should it be gone
+	Merged   bool             // several keys of ours name it
 	New      bool             // not stored yet
 }
 
@@ -105,6 +107,18 @@ func LinkName(to, as, property, key string) string {
 
 // RecordKey names a record by our key, folded as the sink compares keys.
 type RecordKey struct{ Object, Property, Key string }
+
+// KeyOf stands for a record by whatever key, in announcements.
+func KeyOf(record uuid.UUID) RecordKey { return RecordKey{Key: record.String()} }
+
+// Record returns the id of the record that the key stands for, if it is one of KeyOf.
+func (k RecordKey) Record() (uuid.UUID, bool) {
+	if k.Object != "" || k.Property != "" {
+		return uuid.Nil, false
+	}
+	id, err := uuid.Parse(k.Key)
+	return id, err == nil
+}
 
 // Clone returns a deep copy whose maps and entries may be changed.
 func (r *Record) Clone() *Record {
@@ -126,7 +140,7 @@ func (r *Record) Clone() *Record {
 // Without them it reads all keys of the sink while its statistics still say that there
 // are few.
 const readRecords = `
-SELECT k.object, k.property, k.value, r.id, r.crm_id, r.presence, r.fields, r.links, r.gone_version, r.live_version
+SELECT k.object, k.property, k.value, r.id, r.crm_id, r.presence, r.fields, r.links, r.gone_version, r.live_version, r.merged
 FROM unnest($3::text[], $4::text[], $5::text[]) AS q(object, property, value)
 CROSS JOIN LATERAL (
 	SELECT * FROM record_keys k
@@ -151,6 +165,54 @@ func (l *Ledger) Records(ctx context.Context, sink, account string, keys []Recor
 	return found, nil
 }
 
+// Met is a record that the CRM knows by an id, and all keys of ours that name it.
+type Met struct {
+	ID   uuid.UUID
+	Keys []RecordKey
+}
+
+const readMet = `
+SELECT r.crm_id, r.id, k.property, k.value FROM unnest($4::text[]) AS q(crm_id)
+CROSS JOIN LATERAL (SELECT * FROM records r WHERE r.sink = $1 AND r.account = $2 AND r.object = $3 AND r.crm_id = q.crm_id ORDER BY r.id LIMIT 1) r
+JOIN record_keys k ON k.record_id = r.id`
+
+// Met returns the records of an object that the CRM knows by the given ids, by these.
+func (l *Ledger) Met(ctx context.Context, sink, account, object string, crmIDs []string) (map[string]Met, error) {
+	rows, err := l.pool.Query(ctx, readMet, sink, account, object, crmIDs)
+	if err != nil {
+		return nil, fmt.Errorf("read records by the ids of the CRM: %w", err)
+	}
+	found := map[string]Met{}
+	var crmID, property, value string
+	var id uuid.UUID
+	_, err = pgx.ForEachRow(rows, []any{&crmID, (*[16]byte)(&id), &property, &value}, func() error {
+		found[crmID] = Met{id, append(found[crmID].Keys, RecordKey{object, property, value})}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read records by the ids of the CRM: %w", err)
+	}
+	return found, nil
+}
+
+// Record returns a stored record, nil where there is none.
+func (l *Ledger) Record(ctx context.Context, id uuid.UUID) (*Record, error) {
+	rows, err := l.pool.Query(ctx, `
+		SELECT k.object, k.property, k.value, r.id, r.crm_id, r.presence, r.fields, r.links, r.gone_version, r.live_version, r.merged
+		FROM records r JOIN record_keys k ON k.record_id = r.id WHERE r.id = $1 ORDER BY k.property, k.value LIMIT 1`, id)
+	if err != nil {
+		return nil, fmt.Errorf("read a record: %w", err)
+	}
+	found, err := scanRecords(rows)
+	if err != nil {
+		return nil, fmt.Errorf("read a record: %w", err)
+	}
+	for _, r := range found {
+		return r, nil
+	}
+	return nil, nil
+}
+
 func keyColumns(keys []RecordKey) (objects, properties, values []string) {
 	objects, properties, values = make([]string, len(keys)), make([]string, len(keys)), make([]string, len(keys))
 	for i, k := range keys {
@@ -165,10 +227,11 @@ func scanRecords(rows pgx.Rows) (map[RecordKey]*Record, error) {
 	var object, property, value, crmID, presence, gone, live string
 	var id uuid.UUID
 	var fields, links []byte
-	_, err := pgx.ForEachRow(rows, []any{&object, &property, &value, (*[16]byte)(&id), &crmID, &presence, &fields, &links, &gone, &live}, func() error {
+	var merged bool
+	_, err := pgx.ForEachRow(rows, []any{&object, &property, &value, (*[16]byte)(&id), &crmID, &presence, &fields, &links, &gone, &live, &merged}, func() error {
 		rec := byID[id]
 		if rec == nil {
-			rec = &Record{ID: id, Object: object, Property: property, Key: value, CRMID: crmID, Presence: Presence(presence)}
+			rec = &Record{ID: id, Object: object, Property: property, Key: value, CRMID: crmID, Presence: Presence(presence), Merged: merged}
 			var err error
 			if rec.Fields, err = decodeFields(fields); err != nil {
 				return fmt.Errorf("record %s: fields: %w", id, err)
@@ -282,6 +345,9 @@ func encodeLinks(links map[string]*Link) []byte {
 		if l.Remove {
 			b = append(b, `,"rm":true`...)
 		}
+		if l.Only {
+			b = append(b, `,"n":true`...)
+		}
 		if l.Made {
 			b = append(b, `,"c":true`...)
 		}
@@ -320,6 +386,9 @@ func decodeLinks(data []byte) (map[string]*Link, error) {
 				l.Owed, err = readVersion(d)
 			case "rm":
 				l.Remove = true
+				err = d.SkipValue()
+			case "n":
+				l.Only = true
 				err = d.SkipValue()
 			case "c":
 				l.Made = true

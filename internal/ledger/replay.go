@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -13,16 +14,25 @@ import (
 // priority 1, first.
 const ReplayPriority = 3
 
+// What cannot be done to a replay.
+var (
+	ErrReplayCancelled = errors.New("the replay is cancelled")
+	ErrReplayFinished  = errors.New("the replay is complete")
+	ErrReplayErased    = errors.New("what the replay selects named a person who is forgotten")
+)
+
 // ReplaySpec says what to replay, to which sinks.
 type ReplaySpec struct {
-	Filter  Filter
-	Rewrite bool // also send what the CRM has acknowledged
+	Filter  Filter // with its Sink, only to this one
+	Rewrite bool   // also send what the CRM has acknowledged
 	By      string
 	// Wants names the sinks that want a type today.
 	Wants func(source, typ string) []string
-	Sink  string // only this one; "" is all
 	// Generation is that of the config in force.
 	Generation int64
+	// Progress is told how far it has come: of the events that are looked at, whose
+	// number is an estimate, then of those that are selected. It may be nil.
+	Progress func(what string, done, total int64)
 }
 
 // ReplayPlan counts what a replay would do.
@@ -30,44 +40,66 @@ type ReplayPlan struct {
 	Events int64            `json:"events"` // selected, and later ones of the same entities
 	Later  int64            `json:"later"`  // of these, the later ones
 	Routes map[string]int64 `json:"routes"` // by sink
-	Kept   int64            `json:"kept"`   // selected but without anything to replay: malformed, ignored or erased, or no mapping wants it
-	Erased int64            `json:"erased"` // of these, the erased ones
+	// Kept are selected without anything to replay, each for one reason.
+	Kept      int64 `json:"kept"`
+	Malformed int64 `json:"malformed"`
+	Ignored   int64 `json:"ignored"`
+	Erased    int64 `json:"erased"`
+	Unwanted  int64 `json:"unwanted"` // no mapping wants them today
 }
 
 // An event is replayed together with all later ones of its entity, so that the
-// state that comes out is that of the newest.
-const replayed = `
-WITH selected AS (
-	SELECT e.id, e.source, e.type, e.entity, e.version_at FROM events e WHERE ` + where + `
+// state that comes out is that of the newest. The query begins with the events that
+// are looked at, looked.
+const replayed = `, selected AS (
+	SELECT e.id, e.source, e.type, e.entity, e.version_at, e.rank FROM looked e WHERE ` + where + `
 ), firsts AS (
-	SELECT source, entity, min(version_at) AS since FROM selected WHERE entity <> '' GROUP BY source, entity
+	SELECT DISTINCT ON (source, entity) source, entity, version_at, rank, id FROM selected WHERE entity <> ''
+	ORDER BY source, entity, version_at, rank, id
 ), all_events AS (
-	SELECT id, source, type, true AS chosen FROM selected
-	UNION
-	SELECT e.id, e.source, e.type, false FROM events e JOIN firsts f ON e.source = f.source AND e.entity = f.entity AND e.entity <> '' AND e.version_at > f.since
+	SELECT id, true AS chosen FROM selected
+	UNION ALL
+	SELECT e.id, false FROM events e JOIN firsts f ON e.source = f.source AND e.entity = f.entity AND e.entity <> ''
+		AND e.version_at >= f.version_at AND (e.version_at, e.rank, e.id) > (f.version_at, f.rank, f.id)
 	WHERE NOT EXISTS (SELECT FROM selected s WHERE s.id = e.id)
 )`
 
 // PlanReplay counts what Replay would do, and changes nothing.
 func (l *Ledger) PlanReplay(ctx context.Context, spec ReplaySpec) (*ReplayPlan, error) {
-	rows, err := l.pool.Query(ctx, replayed+`
-		SELECT a.source, a.type, a.chosen, e.status NOT IN ('stored', 'unmapped'), e.status = 'erased', count(*)
-		FROM all_events a JOIN events e ON e.id = a.id GROUP BY 1, 2, 3, 4, 5`, spec.Filter.args()...)
+	looked := `WITH looked AS NOT MATERIALIZED (SELECT * FROM events)`
+	if spec.Filter.IDs != nil {
+		looked = `WITH looked AS (SELECT * FROM events WHERE id = ANY($1))`
+	}
+	rows, err := l.pool.Query(ctx, looked+replayed+`
+		SELECT e.source, e.type, a.chosen, e.status, count(*)
+		FROM all_events a JOIN events e ON e.id = a.id GROUP BY 1, 2, 3, 4`, spec.Filter.args()...)
 	if err != nil {
 		return nil, fmt.Errorf("plan the replay: %w", err)
 	}
 	plan := &ReplayPlan{Routes: map[string]int64{}}
 	var source, typ string
-	var chosen, idle, erased bool
+	var chosen bool
+	var status Status
 	var n int64
-	_, err = pgx.ForEachRow(rows, []any{&source, &typ, &chosen, &idle, &erased, &n}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&source, &typ, &chosen, &status, &n}, func() error {
 		sinks := spec.sinks(source, typ)
-		if idle || len(sinks) == 0 {
-			if chosen {
-				plan.Kept += n
+		kept := &plan.Unwanted
+		switch status {
+		case Malformed:
+			kept = &plan.Malformed
+		case Ignored:
+			kept = &plan.Ignored
+		case Erased:
+			kept = &plan.Erased
+		default:
+			if len(sinks) > 0 {
+				kept = nil
 			}
-			if chosen && erased {
-				plan.Erased += n
+		}
+		if kept != nil {
+			if chosen {
+				*kept += n
+				plan.Kept += n
 			}
 			return nil
 		}
@@ -86,103 +118,14 @@ func (l *Ledger) PlanReplay(ctx context.Context, spec ReplaySpec) (*ReplayPlan, 
 	return plan, nil
 }
 
-func (s ReplaySpec) sinks(source, typ string) []string {
+func (s *ReplaySpec) sinks(source, typ string) []string {
 	var list []string
 	for _, name := range s.Wants(source, typ) {
-		if s.Sink == "" || name == s.Sink {
+		if s.Filter.Sink == "" || name == s.Filter.Sink {
 			list = append(list, name)
 		}
 	}
 	return list
-}
-
-// Replay opens a new run for every event of the plan and sink that wants it
-// today, with a job each, and returns the replay's number and how many routes it
-// opened. A route that is open is replayed by itself already and is left alone.
-func (l *Ledger) Replay(ctx context.Context, spec ReplaySpec) (id, routes int64, err error) {
-	selection, err := json.Marshal(spec.Filter)
-	if err != nil {
-		return 0, 0, fmt.Errorf("replay: %w", err)
-	}
-	err = pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
-		types, err := tx.Query(ctx, replayed+`SELECT DISTINCT source, type FROM all_events`, spec.Filter.args()...)
-		if err != nil {
-			return err
-		}
-		var sources, names, sinks []string
-		var source, typ string
-		if _, err := pgx.ForEachRow(types, []any{&source, &typ}, func() error {
-			for _, s := range spec.sinks(source, typ) {
-				sources, names, sinks = append(sources, source), append(names, typ), append(sinks, s)
-			}
-			return nil
-		}); err != nil {
-			return err
-		}
-		if err := tx.QueryRow(ctx, `INSERT INTO replays (by, selection, rewrite) VALUES ($1, $2, $3) RETURNING id`, spec.By, selection, spec.Rewrite).Scan(&id); err != nil {
-			return err
-		}
-		args := append(spec.Filter.args(), sources, names, sinks, spec.Generation, id, spec.Rewrite, MaxAttempts, ReplayPriority)
-		if err := tx.QueryRow(ctx, openReplay, args...).Scan(&routes); err != nil {
-			return err
-		}
-		_, err = tx.Exec(ctx, `UPDATE replays SET routes = $2 WHERE id = $1`, id, routes)
-		return err
-	})
-	if err != nil {
-		return 0, 0, fmt.Errorf("replay: %w", err)
-	}
-	return id, routes, nil
-}
-
-const openReplay = replayed + `, wanted AS (
-	SELECT a.id, a.source, w.sink FROM all_events a
-	JOIN events e ON e.id = a.id AND e.status IN ('stored', 'unmapped')
-	JOIN unnest($13::text[], $14::text[], $15::text[]) AS w(source, type, sink) ON w.source = a.source AND w.type = a.type
-	WHERE NOT EXISTS (SELECT FROM routes o WHERE o.event_id = a.id AND o.sink = w.sink AND o.outcome IS NULL)
-	FOR KEY SHARE OF e -- an event with an open route is not removed
-), opened AS (
-	INSERT INTO routes (event_id, sink, run, source, generation, replay, rewrite)
-	SELECT w.id, w.sink, coalesce((SELECT max(r.run) + 1 FROM routes r WHERE r.event_id = w.id AND r.sink = w.sink), 0), w.source, $16, $17, $18
-	FROM wanted w RETURNING event_id, sink, source
-), counted AS (
-	INSERT INTO tally_changes (hour, source, sink, outcome, routes)
-	SELECT date_trunc('hour', now(), 'UTC'), source, sink, 'opened', count(*) FROM opened GROUP BY source, sink
-), queued AS (
-	INSERT INTO river_job (args, kind, max_attempts, priority, queue, state)
-	SELECT jsonb_build_object('event_ids', jsonb_build_array(event_id), 'sink', sink), '` + JobKind + `', $19, $20, 'sink_' || sink, 'available'
-	FROM opened ORDER BY event_id RETURNING queue
-), told AS (
-	SELECT pg_notify(current_schema() || '.river_insert', json_build_object('queue', queue)::text) FROM (SELECT DISTINCT queue FROM queued) q
-)
-SELECT (SELECT count(*) FROM opened) + 0 * (SELECT count(*) FROM told)`
-
-// CancelReplay ends the routes of a replay that are still open, as skipped, and
-// returns how many those were.
-func (l *Ledger) CancelReplay(ctx context.Context, id int64) (int64, error) {
-	var n int64
-	err := pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `UPDATE replays SET cancelled_at = now() WHERE id = $1 AND cancelled_at IS NULL`, id)
-		if err != nil {
-			return err
-		}
-		if tag.RowsAffected() == 0 {
-			return fmt.Errorf("replay %d: %w", id, ErrNotFound)
-		}
-		return tx.QueryRow(ctx, `
-			WITH closed AS (
-				UPDATE routes SET outcome = 'skipped', reason = 'the replay was cancelled', closed_at = now()
-				WHERE replay = $1 AND outcome IS NULL RETURNING opened_at, source, sink
-			), counted AS (
-				INSERT INTO tally_changes (hour, source, sink, outcome, routes)
-				SELECT date_trunc('hour', opened_at, 'UTC'), source, sink, 'skipped', count(*) FROM closed GROUP BY 1, 2, 3
-			)
-			SELECT count(*) FROM closed`, id).Scan(&n)
-	})
-	if err != nil {
-		return 0, fmt.Errorf("cancel: %w", err)
-	}
-	return n, nil
 }
 
 // ReplayLine is one entry of the audit of replays.
@@ -192,16 +135,38 @@ type ReplayLine struct {
 	By          string          `json:"by"`
 	Selection   json.RawMessage `json:"selection"`
 	Rewrite     bool            `json:"rewrite"`
-	Routes      int64           `json:"routes"`
-	Open        int64           `json:"open"`
+	State       string          `json:"state"`  // one of the Replay* constants
+	Events      int64           `json:"events"` // selected so far
+	Left        int64           `json:"left"`   // of these, those whose routes are still to be opened
+	Routes      int64           `json:"routes"` // opened so far
+	Open        int64           `json:"open"`   // of these, those that have not ended
 	CancelledAt *time.Time      `json:"cancelled_at"`
 }
+
+// The states of a replay.
+const (
+	ReplaySelecting = "selecting" // its events are being selected
+	ReplayOpening   = "opening"   // its routes are being opened
+	ReplayCut       = "cut short" // nobody does either: it can be continued or cancelled
+	ReplayWorking   = "working"   // all its routes are opened, and some have not ended
+	ReplayDone      = "done"
+	ReplayCancelled = "cancelled"
+)
+
+// A replay that has not moved for so long has nobody who works on it.
+const replaySilence = "30 seconds"
 
 // Replays lists the newest replays.
 func (l *Ledger) Replays(ctx context.Context, limit int) ([]ReplayLine, error) {
 	rows, err := l.pool.Query(ctx, `
-		SELECT p.id, p.at, p.by, p.selection, p.rewrite, p.routes, (SELECT count(*) FROM routes r WHERE r.replay = p.id AND r.outcome IS NULL), p.cancelled_at
-		FROM replays p ORDER BY p.id DESC LIMIT $1`, limit)
+		SELECT p.id, p.at, p.by, p.selection, p.rewrite,
+			CASE WHEN cancelled_at IS NOT NULL THEN '`+ReplayCancelled+`'
+				WHEN finished_at IS NOT NULL AND o.open > 0 THEN '`+ReplayWorking+`' WHEN finished_at IS NOT NULL THEN '`+ReplayDone+`'
+				WHEN moved_at < now() - interval '`+replaySilence+`' THEN '`+ReplayCut+`'
+				WHEN selected_at IS NULL THEN '`+ReplaySelecting+`' ELSE '`+ReplayOpening+`' END,
+			p.events, (SELECT count(*) FROM replay_events e WHERE e.replay = p.id), p.routes, o.open, p.cancelled_at
+		FROM replays p CROSS JOIN LATERAL (SELECT count(*) AS open FROM routes r WHERE r.replay = p.id AND r.outcome IS NULL) o
+		ORDER BY p.id DESC LIMIT $1`, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list replays: %w", err)
 	}
@@ -210,4 +175,72 @@ func (l *Ledger) Replays(ctx context.Context, limit int) ([]ReplayLine, error) {
 		return nil, fmt.Errorf("list replays: %w", err)
 	}
 	return list, nil
+}
+
+// CancelReplay ends a replay: what it has selected is left alone, and its routes that
+// are still open end as skipped. It returns how many those were. It works in steps, so
+// that one that is cut short can be called again; ErrNotFound means that nothing of
+// the replay is under way.
+func (l *Ledger) CancelReplay(ctx context.Context, id int64) (int64, error) {
+	var under bool
+	err := l.pool.QueryRow(ctx, `
+		WITH ended AS (UPDATE replays SET cancelled_at = now() WHERE id = $1 AND cancelled_at IS NULL RETURNING id)
+		SELECT EXISTS (SELECT FROM ended) OR EXISTS (SELECT FROM replay_events WHERE replay = $1)
+			OR EXISTS (SELECT FROM routes WHERE replay = $1 AND outcome IS NULL)`, id).Scan(&under)
+	if err != nil {
+		return 0, fmt.Errorf("cancel: %w", err)
+	}
+	if !under {
+		return 0, fmt.Errorf("replay %d: %w", id, ErrNotFound)
+	}
+	for n := int64(1); n > 0; {
+		tag, err := l.pool.Exec(ctx, `
+			DELETE FROM replay_events WHERE replay = $1 AND event_id = ANY(ARRAY(
+				SELECT event_id FROM replay_events WHERE replay = $1 ORDER BY event_id LIMIT $2))`, id, rowsPerStep)
+		if err != nil {
+			return 0, fmt.Errorf("cancel: %w", err)
+		}
+		n = tag.RowsAffected()
+	}
+	var closed int64
+	for more := true; more; {
+		var n int64
+		if n, more, err = l.cancelStep(ctx, id); err != nil {
+			return closed, fmt.Errorf("cancel: %w", err)
+		}
+		closed += n
+	}
+	return closed, nil
+}
+
+// cancelStep ends the next open routes of a replay. Their runs count as none from here
+// on: what those before came to holds again.
+func (l *Ledger) cancelStep(ctx context.Context, id int64) (n int64, more bool, err error) {
+	err = l.run(func() error {
+		return pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
+			rows, err := tx.Query(ctx, `SELECT event_id FROM routes WHERE replay = $1 AND outcome IS NULL LIMIT $2`, id, rowsPerStep)
+			if err != nil {
+				return err
+			}
+			events, err := pgx.CollectRows(rows, pgx.RowTo[[16]byte])
+			if err != nil {
+				return err
+			}
+			more = len(events) > 0
+			return tx.QueryRow(ctx, `
+				WITH closed AS (
+					UPDATE routes SET outcome = 'skipped', reason = 'the replay was cancelled', closed_at = now(), run = -1 - run
+					WHERE event_id = ANY($2) AND replay = $1 AND coalesce(outcome, '') = '' -- see openRoutes
+					RETURNING event_id, sink, -1 - run AS run, opened_at, source
+				), moved AS (
+					UPDATE deliveries d SET run = -1 - d.run FROM closed c
+					WHERE d.event_id = ANY($2) AND d.event_id = c.event_id AND d.sink = c.sink AND d.run = c.run
+				), counted AS (
+					INSERT INTO tally_changes (hour, source, sink, outcome, routes)
+					SELECT date_trunc('hour', opened_at, 'UTC'), source, sink, 'skipped', count(*) FROM closed GROUP BY 1, 2, 3
+				)
+				SELECT count(*) FROM closed`, id, uuids(events)).Scan(&n)
+		})
+	})
+	return n, more, err
 }

@@ -37,6 +37,7 @@ type Route struct {
 	OccurredAt time.Time // zero where the sender gave none
 	ReceivedAt time.Time
 	Version    Version
+	Trace      string // as Incoming has it
 	Body       []byte
 	Erased     bool // the body is gone
 	Rewrite    bool // also send what the CRM has acknowledged
@@ -73,7 +74,7 @@ type Closing struct {
 // when there are many. The condition on the outcome is therefore written so that the
 // index of the open routes does not fit, which leaves the primary key.
 const openRoutes = `
-SELECT e.id, r.run, r.generation, e.source, e.type, e.entity, e.occurred_at, e.received_at, e.version_at, e.rank, e.body, e.status = '` + string(Erased) + `', r.rewrite
+SELECT e.id, r.run, r.generation, e.source, e.type, e.entity, e.occurred_at, e.received_at, e.version_at, e.rank, e.trace, e.body, e.status = '` + string(Erased) + `', r.rewrite
 FROM routes r JOIN events e ON e.id = r.event_id
 WHERE r.sink = $1 AND r.event_id = ANY($2) AND coalesce(r.outcome, '') = ''
 ORDER BY e.version_at, e.rank, e.id, r.run`
@@ -108,7 +109,7 @@ func (l *Ledger) Routes(ctx context.Context, sink string, events []uuid.UUID) ([
 		r := &Route{}
 		var occurred *time.Time
 		var version time.Time
-		if err := rows.Scan((*[16]byte)(&r.Event), &r.Run, &r.Generation, &r.Source, &r.Type, &r.Entity, &occurred, &r.ReceivedAt, &version, &r.Version.Rank, &r.Body, &r.Erased, &r.Rewrite); err != nil {
+		if err := rows.Scan((*[16]byte)(&r.Event), &r.Run, &r.Generation, &r.Source, &r.Type, &r.Entity, &occurred, &r.ReceivedAt, &version, &r.Version.Rank, &r.Trace, &r.Body, &r.Erased, &r.Rewrite); err != nil {
 			return nil, fmt.Errorf("read open routes: %w", err)
 		}
 		if occurred != nil {
@@ -150,6 +151,7 @@ func (l *Ledger) Routes(ctx context.Context, sink string, events []uuid.UUID) ([
 // Report is what a worker has found out in one pass; it is written as a whole.
 type Report struct {
 	Records    []*Record // changed or new
+	Merges     []Merge
 	Deliveries []Delivery
 	Closings   []Closing
 	Erasures   []Erasure
@@ -159,14 +161,26 @@ type Report struct {
 	Settle    time.Duration // for so long
 }
 
+// Merge says that two records are one. What was wanted of the first has been laid into the
+// other, and the keys of the first name that one from now on.
+type Merge struct {
+	From, Into uuid.UUID
+	Key        RecordKey // of the first, which may not be stored yet
+}
+
+const mergeRecords = `
+WITH moved AS (UPDATE record_keys SET record_id = $2 WHERE record_id = $1), gone AS (DELETE FROM records WHERE id = $1)
+INSERT INTO record_keys (sink, account, object, property, value, record_id) VALUES ($3, $4, $5, $6, $7, $2)
+ON CONFLICT (sink, account, object, property, value) DO NOTHING`
+
 const writeRecords = `
-INSERT INTO records (id, sink, account, object, crm_id, presence, fields, links, gone_version, live_version)
-SELECT r.id, $1, $2, r.object, r.crm_id, r.presence, r.fields, r.links, r.gone_version, r.live_version
-FROM unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::jsonb[], $9::text[], $10::text[])
-	AS r(id, object, crm_id, presence, fields, links, gone_version, live_version)
+INSERT INTO records (id, sink, account, object, crm_id, presence, fields, links, gone_version, live_version, merged)
+SELECT r.id, $1, $2, r.object, r.crm_id, r.presence, r.fields, r.links, r.gone_version, r.live_version, r.merged
+FROM unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::jsonb[], $9::text[], $10::text[], $11::bool[])
+	AS r(id, object, crm_id, presence, fields, links, gone_version, live_version, merged)
 ON CONFLICT (id) DO UPDATE SET crm_id = excluded.crm_id, presence = excluded.presence,
 	fields = excluded.fields, links = excluded.links, gone_version = excluded.gone_version, live_version = excluded.live_version,
-	updated_at = now()`
+	merged = excluded.merged, updated_at = now()`
 
 const writeKeys = `
 INSERT INTO record_keys (sink, account, object, property, value, record_id)
@@ -201,6 +215,9 @@ func (l *Ledger) Write(ctx context.Context, w Ownership, account string, report 
 	batch := &pgx.Batch{}
 	queueErasures(batch, report.Erasures)
 	queueRecords(batch, sink, account, report.Records)
+	for _, m := range report.Merges {
+		batch.Queue(mergeRecords, m.From, m.Into, sink, account, m.Key.Object, m.Key.Property, m.Key.Key)
+	}
 	queueDeliveries(batch, sink, report.Deliveries)
 	queueClosings(batch, sink, report.Closings)
 	if report.Announced != uuid.Nil {
@@ -253,19 +270,19 @@ func queueRecords(batch *pgx.Batch, sink, account string, records []*Record) {
 	}
 	ids, objects, crmIDs, presences := make(uuids, n), make([]string, n), make([]string, n), make([]string, n)
 	fields, links := make([][]byte, n), make([][]byte, n)
+	gone, live, merged := make([]string, n), make([]string, n), make([]bool, n)
 	var keyIDs uuids
-	gone, live := make([]string, n), make([]string, n)
 	var keyObjects, keyProperties, keyValues []string
 	for i, r := range records {
 		ids[i], objects[i], crmIDs[i], presences[i] = r.ID, r.Object, storable(r.CRMID), string(r.Presence)
 		fields[i], links[i] = encodeFields(r.Fields), encodeLinks(r.Links)
+		gone[i], live[i], merged[i] = encodeVersion(r.GoneAt), encodeVersion(r.LiveAt), r.Merged
 		if r.New {
-		gone[i], live[i] = encodeVersion(r.GoneAt), encodeVersion(r.LiveAt)
 			keyIDs = append(keyIDs, r.ID)
 			keyObjects, keyProperties, keyValues = append(keyObjects, r.Object), append(keyProperties, r.Property), append(keyValues, r.Key)
 		}
 	}
-	batch.Queue(writeRecords, sink, account, ids, objects, crmIDs, presences, fields, links, gone, live)
+	batch.Queue(writeRecords, sink, account, ids, objects, crmIDs, presences, fields, links, gone, live, merged)
 	if len(keyIDs) > 0 {
 		batch.Queue(writeKeys, sink, account, keyIDs, keyObjects, keyProperties, keyValues)
 	}

@@ -2,11 +2,14 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/shopspring/decimal"
 )
 
 // Account of a record: what is wanted of it and why.
@@ -27,32 +30,43 @@ type DroppedDelivery struct {
 	At      time.Time `json:"at"`
 }
 
+// findRecord names the account, and walks through the properties that keys of the object
+// have, so that the whole of each index fits.
 const findRecord = `
-SELECT id FROM records WHERE sink = $1 AND object = $2 AND crm_id <> '' AND crm_id = ANY($3)
+WITH RECURSIVE properties AS (
+	(SELECT property FROM record_keys WHERE sink = $1 AND account = '' AND object = $2 ORDER BY property LIMIT 1)
+	UNION ALL
+	SELECT (SELECT k.property FROM record_keys k WHERE k.sink = $1 AND k.account = '' AND k.object = $2 AND k.property > p.property ORDER BY k.property LIMIT 1)
+	FROM properties p WHERE p.property IS NOT NULL
+)
+SELECT id FROM records WHERE sink = $1 AND account = '' AND object = $2 AND crm_id <> '' AND crm_id = ANY($3)
 UNION
-SELECT record_id FROM record_keys WHERE sink = $1 AND object = $2 AND value = ANY($3)`
+SELECT k.record_id FROM properties p
+JOIN record_keys k ON k.sink = $1 AND k.account = '' AND k.object = $2 AND k.property = p.property AND k.value = ANY($3)`
 
-// findByValue is the slow way, for values that are no keys.
+// findByValue is the slow way, for values that are no keys: it reads all records of the
+// object. An index of values would have to be kept up with each change of a record.
 const findByValue = `
-SELECT id FROM records r WHERE sink = $1 AND object = $2
-AND EXISTS (SELECT FROM jsonb_each(r.fields) f WHERE f.value ->> 'v' = ANY($3)) LIMIT 20`
+SELECT id FROM records WHERE sink = $1 AND object = $2
+AND jsonb_path_exists(fields, '$.*.v ? (@ == $names[*])', jsonb_build_object('names', $3::jsonb)) LIMIT 20`
+
+// ErrTooSlow means that a search was given up, since it would have taken too long.
+var ErrTooSlow = errors.New("the search takes too long")
 
 // Why returns the records of a sink that a text names: by our key, by the CRM's
 // id or, where neither finds one, by the value of any field. names holds the text
-// and its folded form.
-func (l *Ledger) Why(ctx context.Context, sink, object string, names []string) ([]*RecordStory, error) {
-	var ids []uuid.UUID
-	for _, query := range []string{findRecord, findByValue} {
-		rows, err := l.pool.Query(ctx, query, sink, object, names)
-		if err != nil {
-			return nil, fmt.Errorf("find the record: %w", err)
-		}
-		if ids, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID]); err != nil {
-			return nil, fmt.Errorf("find the record: %w", err)
-		}
-		if len(ids) > 0 {
-			break
-		}
+// and its folded form. The search by value is given up after patience, with ErrTooSlow.
+func (l *Ledger) Why(ctx context.Context, sink, object string, names []string, patience time.Duration) ([]*RecordStory, error) {
+	rows, err := l.pool.Query(ctx, findRecord, sink, object, names)
+	if err != nil {
+		return nil, fmt.Errorf("find the record: %w", err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err == nil && len(ids) == 0 {
+		ids, err = l.findByValue(ctx, sink, object, names, patience)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find the record: %w", err)
 	}
 	var stories []*RecordStory
 	for _, id := range ids {
@@ -63,6 +77,33 @@ func (l *Ledger) Why(ctx context.Context, sink, object string, names []string) (
 		stories = append(stories, s)
 	}
 	return stories, nil
+}
+
+func (l *Ledger) findByValue(ctx context.Context, sink, object string, names []string, patience time.Duration) (ids []uuid.UUID, err error) {
+	values := make([]any, len(names))
+	for i, name := range names {
+		values[i] = name
+	}
+	if n, err := decimal.NewFromString(names[0]); err == nil && len(names[0]) < 40 {
+		values = append(values, n)
+	}
+	list := string(appendJSON(nil, values))
+	err = pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `SELECT set_config('statement_timeout', $1, true)`, fmt.Sprint(patience.Milliseconds())); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, findByValue, sink, object, list)
+		if err != nil {
+			return err
+		}
+		ids, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+		return err
+	})
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == "57014" && ctx.Err() == nil {
+		return nil, ErrTooSlow
+	}
+	return ids, err
 }
 
 func (l *Ledger) recordStory(ctx context.Context, sink string, id uuid.UUID) (*RecordStory, error) {

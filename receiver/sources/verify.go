@@ -55,6 +55,7 @@ type signature struct {
 
 	keys []secret.String
 	hash func() hash.Hash
+	name string // in the account of an event
 }
 
 type standardHooks struct {
@@ -139,6 +140,7 @@ func loadSecrets(nodes []diag.Node, what string, d *diag.Decoding) []secret.Stri
 
 func (g *signature) load(n diag.Node, d *diag.Decoding) {
 	g.keys = loadSecrets(g.Secrets, "secret", d)
+	g.name = "hmac " + g.Header
 	if n.Get("secrets").Kind() == diag.List && len(g.Secrets) == 0 {
 		d.Errorf(n.Get("secrets"), "", "hmac needs a secret")
 	}
@@ -223,27 +225,49 @@ func (v *verification) secrets() []secret.String {
 	return all
 }
 
-// Authentic reports whether a request proves that it comes from the sender.
-// body is what was sent, remote the sender's address. The work is the same
-// whatever is wrong or missing.
-func (s *Source) Authentic(r *http.Request, body []byte, remote netip.Addr, now time.Time) bool {
-	v, ok := &s.verify, 1
+// Authentic reports whether a request proves that it comes from the sender, and by
+// what, such as "token in the query": never the secret, but which one of several.
+// body is what was sent, remote the sender's address. The work is the same whatever is
+// wrong or missing.
+func (s *Source) Authentic(r *http.Request, body []byte, remote netip.Addr, now time.Time) (by string, ok bool) {
+	v, holds := &s.verify, 1
+	if v.empty() {
+		return "nothing: verify is none", true
+	}
+	var parts [5]string
+	n := 0
+	add := func(part string, held int) {
+		holds &= held
+		parts[n] = part
+		n++
+	}
 	if len(v.tokens) > 0 {
-		ok &= tokenHolds(r, v.tokens)
+		add(tokenHolds(r, v.tokens))
 	}
 	if len(v.basics) > 0 {
-		ok &= basicHolds(r, v.basics)
+		add(basicHolds(r, v.basics))
 	}
 	if v.hmac != nil {
-		ok &= v.hmac.holds(r, body, now)
+		add(v.hmac.holds(r, body, now))
 	}
 	if v.standard != nil {
-		ok &= v.standard.holds(r, body, now)
+		add(v.standard.holds(r, body, now))
 	}
 	if len(v.ips) > 0 {
-		ok &= ipHolds(remote, v.ips)
+		add("allow_ips", ipHolds(remote, v.ips))
 	}
-	return ok == 1
+	if holds != 1 {
+		return "", false
+	}
+	return strings.Join(parts[:n], ", "), true
+}
+
+// which names the secret that held, if there are several. at is its position.
+func which(what string, at, of int) string {
+	if of == 1 {
+		return what
+	}
+	return what + ", secret " + strconv.Itoa(at+1) + " of " + strconv.Itoa(of)
 }
 
 // Sign puts on a request what Authentic asks for, with the first secret of each
@@ -286,28 +310,39 @@ func (s *Source) Sign(r *http.Request, body []byte, now time.Time) {
 	}
 }
 
-func tokenHolds(r *http.Request, tokens []secret.String) int {
+func tokenHolds(r *http.Request, tokens []secret.String) (by string, held int) {
 	bearer, _ := cutPrefixFold(r.Header.Get("Authorization"), "Bearer ")
 	_, password, _ := r.BasicAuth()
-	found := 0
-	for _, given := range []string{r.URL.Query().Get("token"), strings.TrimSpace(bearer), password} {
+	var f found
+	for _, given := range [...]string{r.URL.Query().Get("token"), strings.TrimSpace(bearer), password} {
 		for _, want := range tokens {
-			found |= same(given, want.Reveal())
+			f.note(same(given, want.Reveal()))
 		}
 	}
-	return found
+	ways := [...]string{"token in the query", "token as bearer", "token as basic password"}
+	return which(ways[f.at/len(tokens)], f.at%len(tokens), len(tokens)), f.any
 }
 
-func basicHolds(r *http.Request, pairs []basic) int {
+func basicHolds(r *http.Request, pairs []basic) (by string, held int) {
 	username, password, _ := r.BasicAuth()
-	found := 0
+	var f found
 	for _, want := range pairs {
-		found |= same(username, want.Username) & same(password, want.Password.Reveal())
+		f.note(same(username, want.Username) & same(password, want.Password.Reveal()))
 	}
-	return found
+	return which("basic", f.at, len(pairs)), f.any
 }
 
-func (g *signature) holds(r *http.Request, body []byte, now time.Time) int {
+// found remembers which of several secrets held, the last of them if more did, in a
+// time that does not tell.
+type found struct{ any, at, next int }
+
+func (f *found) note(held int) {
+	f.any |= held
+	f.at = subtle.ConstantTimeSelect(held, f.next, f.at)
+	f.next++
+}
+
+func (g *signature) holds(r *http.Request, body []byte, now time.Time) (by string, held int) {
 	timestamp := ""
 	fresh := 1
 	if g.TimestampHeader != "" {
@@ -325,11 +360,11 @@ func (g *signature) holds(r *http.Request, body []byte, now time.Time) int {
 	if err != nil || !prefixed {
 		given = nil
 	}
-	found := 0
+	var f found
 	for _, key := range g.keys {
-		found |= subtle.ConstantTimeCompare(given, g.sum(key, timestamp, body))
+		f.note(subtle.ConstantTimeCompare(given, g.sum(key, timestamp, body)))
 	}
-	return found & fresh
+	return which(g.name, f.at, len(g.keys)), f.any & fresh
 }
 
 // sum is the signature of what the template makes of timestamp and body.
@@ -351,20 +386,21 @@ func (g *signature) sum(key secret.String, timestamp string, body []byte) []byte
 	return mac.Sum(nil)
 }
 
-func (w *standardWebhooks) holds(r *http.Request, body []byte, now time.Time) int {
+func (w *standardWebhooks) holds(r *http.Request, body []byte, now time.Time) (by string, held int) {
 	id, timestamp := r.Header.Get("Webhook-Id"), r.Header.Get("Webhook-Timestamp")
 	given := strings.Fields(r.Header.Get("Webhook-Signature"))
 	if len(given) > maxSignatures {
 		given = given[:maxSignatures]
 	}
-	found := 0
+	var f found
 	for _, key := range w.keys {
-		want := "v1," + base64.StdEncoding.EncodeToString(w.sum(key, id, timestamp, body))
+		held, want := 0, "v1,"+base64.StdEncoding.EncodeToString(w.sum(key, id, timestamp, body))
 		for _, g := range given {
-			found |= same(g, want)
+			held |= same(g, want)
 		}
+		f.note(held)
 	}
-	return found & within(timestamp, now, w.tolerance)
+	return which("standard_webhooks", f.at, len(w.keys)), f.any & within(timestamp, now, w.tolerance)
 }
 
 // maxSignatures bounds what one header may make us compare.

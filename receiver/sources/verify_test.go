@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"partnersync/receiver/sources"
 )
 
 var (
@@ -107,7 +109,7 @@ func TestAuthentic(t *testing.T) {
 			s := load(t, "s", "events: {a: {}}\nverify: "+tt.verify)
 			r := httptest.NewRequest(http.MethodPost, "https://example.com/hooks/s/a", nil)
 			tt.give(r)
-			if got := s.Authentic(r, []byte(tt.body), remote, now); got != tt.want {
+			if got := authentic(s, r, []byte(tt.body), remote, now); got != tt.want {
 				t.Errorf("authentic: %v, want %v", got, tt.want)
 			}
 		})
@@ -122,12 +124,85 @@ func TestAuthenticAddresses(t *testing.T) {
 		"192.0.2.9": true, "::ffff:192.0.2.9": true, "2001:db8::1": true, "2001:db8::1%eth0": true, "198.51.100.1": true,
 		"192.0.3.9": false, "2001:db9::1": false, "198.51.100.2": false,
 	} {
-		if got := s.Authentic(r, nil, netip.MustParseAddr(addr), now); got != want {
+		if got := authentic(s, r, nil, netip.MustParseAddr(addr), now); got != want {
 			t.Errorf("%s: %v", addr, got)
 		}
 	}
-	if s.Authentic(r, nil, netip.Addr{}, now) {
+	if authentic(s, r, nil, netip.Addr{}, now) {
 		t.Error("an unknown address is taken")
+	}
+}
+
+func authentic(s *sources.Source, r *http.Request, body []byte, remote netip.Addr, now time.Time) bool {
+	by, ok := s.Authentic(r, body, remote, now)
+	return ok && by != ""
+}
+
+// It is told by what a request was verified, and by which of several secrets, never the
+// secret itself; of a request that is refused nothing is told.
+func TestVerifiedBy(t *testing.T) {
+	t.Parallel()
+	query := func(token string) func(*http.Request) {
+		return func(r *http.Request) { r.URL.RawQuery = "token=" + token }
+	}
+	bearer := func(token string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }
+	}
+	password := func(user, word string) func(*http.Request) {
+		return func(r *http.Request) { r.SetBasicAuth(user, word) }
+	}
+	signed := func(verify string) func(*http.Request) { // by its first secret
+		return func(r *http.Request) {
+			load(t, "s", "events: {a: {}}\nverify: "+verify).Sign(r, []byte("{}"), now)
+		}
+	}
+	const keys = "{standard_webhooks: {secrets: [" + standardSecret + ", whsec_AAAA]}}"
+	for _, tt := range []struct {
+		verify string
+		give   func(*http.Request)
+		want   string
+	}{
+		{"none", func(*http.Request) {}, "nothing: verify is none"},
+		{"{token: t1}", query("t1"), "token in the query"},
+		{"{token: t1}", bearer("t1"), "token as bearer"},
+		{"{token: t1}", password("anybody", "t1"), "token as basic password"},
+		{"{token: t1}", query("t2"), ""},
+		{"{token: [t1, t2]}", query("t1"), "token in the query, secret 1 of 2"},
+		{"{token: [t1, t2]}", query("t2"), "token in the query, secret 2 of 2"},
+		{"{token: [t1, t2, t3]}", bearer("t2"), "token as bearer, secret 2 of 3"},
+		{"{token: [t1, t2]}", query("t3"), ""},
+		{"{basic: {username: u, password: p}}", password("u", "p"), "basic"},
+		{"{basic: [{username: u, password: p}, {username: u, password: q}]}", password("u", "q"), "basic, secret 2 of 2"},
+		{"{hmac: {header: X-S, secrets: [a, b]}}", signed("{hmac: {header: X-S, secrets: b}}"), "hmac X-S, secret 2 of 2"},
+		{"{hmac: {header: X-S, secrets: a}}", signed("{hmac: {header: X-S, secrets: a}}"), "hmac X-S"},
+		{"{hmac: {header: X-S, secrets: a}}", signed("{hmac: {header: X-S, secrets: b}}"), ""},
+		{keys, signed("{standard_webhooks: {secrets: whsec_AAAA}}"), "standard_webhooks, secret 2 of 2"},
+		{keys, signed(keys), "standard_webhooks, secret 1 of 2"},
+		{"{allow_ips: 192.0.2.0/24}", func(*http.Request) {}, "allow_ips"},
+		{"{allow_ips: 198.51.100.0/24}", func(*http.Request) {}, ""},
+		{"{token: [t1, t2], allow_ips: 192.0.2.0/24}", query("t2"), "token in the query, secret 2 of 2, allow_ips"},
+		{"{token: t1, allow_ips: 198.51.100.0/24}", query("t1"), ""},
+	} {
+		t.Run(tt.verify+" "+tt.want, func(t *testing.T) {
+			t.Parallel()
+			s := load(t, "s", "events: {a: {}}\nverify: "+tt.verify)
+			r := httptest.NewRequest(http.MethodPost, "/", nil)
+			tt.give(r)
+			by, ok := s.Authentic(r, []byte("{}"), netip.MustParseAddr("192.0.2.7"), now)
+			if by != tt.want || ok != (tt.want != "") {
+				t.Errorf("got %q, %v; want %q", by, ok, tt.want)
+			}
+		})
+	}
+}
+
+// The common case costs nothing more.
+func TestVerifiedByAllocates(t *testing.T) {
+	s := load(t, "s", "events: {a: {}}\nverify: {token: t1}")
+	r := httptest.NewRequest(http.MethodPost, "/", nil)
+	r.Header.Set("Authorization", "Bearer t1")
+	if n := testing.AllocsPerRun(100, func() { s.Authentic(r, nil, remote, now) }); n > 1 { // the map of the query
+		t.Errorf("%v allocations", n)
 	}
 }
 
@@ -155,23 +230,23 @@ func TestSign(t *testing.T) {
 				s.Sign(r, sent, now)
 				return r
 			}
-			if r := signed(); !s.Authentic(r, sent, remote, now) || r.URL.Query().Get("x") != "y" {
+			if r := signed(); !authentic(s, r, sent, remote, now) || r.URL.Query().Get("x") != "y" {
 				t.Error("a signed request is refused")
 			}
 			if verify == "none" {
 				return
 			}
-			if s.Authentic(httptest.NewRequest(http.MethodPost, "/", nil), sent, remote, now) {
+			if authentic(s, httptest.NewRequest(http.MethodPost, "/", nil), sent, remote, now) {
 				t.Error("an unsigned request is taken")
 			}
 			if strings.Contains(verify, "hmac") || strings.Contains(verify, "standard") {
-				if s.Authentic(signed(), []byte(`{"a": 2}`), remote, now) {
+				if authentic(s, signed(), []byte(`{"a": 2}`), remote, now) {
 					t.Error("another body is taken")
 				}
 			}
 			timed := strings.Contains(verify, "{timestamp}") || strings.Contains(verify, "standard")
 			for _, later := range []time.Duration{-10 * time.Minute, 10 * time.Minute} {
-				if got := s.Authentic(signed(), sent, remote, now.Add(later)); got == timed {
+				if got := authentic(s, signed(), sent, remote, now.Add(later)); got == timed {
 					t.Errorf("%v later it is taken: %v", later, got)
 				}
 			}
@@ -188,7 +263,7 @@ func TestTolerance(t *testing.T) {
 	}{{0, true}, {time.Minute, true}, {-time.Minute, true}, {61 * time.Second, false}, {-61 * time.Second, false}} {
 		r := httptest.NewRequest(http.MethodPost, "/", nil)
 		s.Sign(r, nil, now)
-		if got := s.Authentic(r, nil, remote, now.Add(tt.shift)); got != tt.want {
+		if got := authentic(s, r, nil, remote, now.Add(tt.shift)); got != tt.want {
 			t.Errorf("after %v: %v", tt.shift, got)
 		}
 	}
@@ -196,7 +271,7 @@ func TestTolerance(t *testing.T) {
 		r := httptest.NewRequest(http.MethodPost, "/", nil)
 		s.Sign(r, nil, now)
 		r.Header.Set("X-T", timestamp)
-		if s.Authentic(r, nil, remote, now) {
+		if authentic(s, r, nil, remote, now) {
 			t.Errorf("the timestamp %q is taken", timestamp)
 		}
 	}
