@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"partnersync/internal/ledger"
+	"partnersync/sinks/sandbox"
 )
 
 // notes appends the note of each deal once per key and note.
@@ -240,5 +241,19 @@ mappings:
 	}
 	if id := fates[3].Deliveries[0].CRMID; id != theirs {
 		t.Errorf("the record in the way is %q, not %q", id, theirs)
+	}
+}
+
+// What is appended and conflicts with something that the CRM does not name would conflict for ever.
+func TestAppendInConflictIsDead(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{mappings: notes})
+	r.box.Refuse(sandbox.Refusal{Dialect: "hubspot", Object: "notes", Code: "CONFLICT", Message: "in the way"})
+	f := r.deliver(deal("d1", 1, "name", "n1", "note", "first"))[0]
+	if f.Outcome != ledger.Dead || !strings.Contains(f.Reason, "in the way") {
+		t.Errorf("%+v", f)
+	}
+	if n := len(r.writes("/notes/")); n != 1 {
+		t.Errorf("%d requests", n)
 	}
 }

@@ -67,6 +67,9 @@ type item struct {
 // shares.
 const cached = 2_000
 
+// together is how long the jobs of one fetch take to come in, at most.
+const together = 2 * time.Millisecond
+
 // settling stands for the holder of a record whose last request may still take effect.
 var settling = &cycle{}
 
@@ -221,10 +224,14 @@ func (o *owner) begin(ctx context.Context, pending []*item, running *int) ([]*it
 		if *running >= max(sink.Concurrency(), 1) {
 			return pending, nil
 		}
-		// A cycle begins at once when nothing is under way; beside another it waits
-		// until it fills a request, but no longer than the sink's batch.wait.
+		// A cycle begins when it fills a request, or after the sink's batch.wait; when nothing is
+		// under way as soon as what River has fetched together is there.
 		full := max(sink.MaxRows(sinks.Upsert), 1)
-		if rest := sink.BatchWait() - time.Since(pending[0].arrived); *running > 0 && eventsOf(pending) < full && rest > 0 {
+		wait := sink.BatchWait()
+		if *running == 0 {
+			wait = min(wait/5, together)
+		}
+		if rest := wait - time.Since(pending[0].arrived); eventsOf(pending) < full && rest > 0 {
 			return pending, time.After(rest)
 		}
 		var items []*item

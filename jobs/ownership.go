@@ -175,6 +175,20 @@ func (w *Workers) take(ctx context.Context, session *ledger.Owners, name string,
 	return nil
 }
 
+// atHand is how many jobs of a sink River hands us at a time: what its requests take while
+// as many are on their way as may be, and once more to gather meanwhile.
+func (w *Workers) atHand(sink string) int {
+	if w.options.MaxWorkers > 0 {
+		return w.options.MaxWorkers
+	}
+	const least, most = 400, 2000
+	s := w.plan.Load().Sinks[sink]
+	if s == nil {
+		return least
+	}
+	return min(max((s.Concurrency()+1)*s.MaxRows(sinks.Upsert), least), most)
+}
+
 func (w *Workers) begin(ctx context.Context, right ledger.Ownership, announced []ledger.Announcement) error {
 	g := w.newGate(right.Sink)
 	if err := g.load(ctx); err != nil {
@@ -193,7 +207,7 @@ func (w *Workers) begin(ctx context.Context, right ledger.Ownership, announced [
 	w.mu.Lock()
 	w.owned[right.Sink] = t
 	w.mu.Unlock()
-	if err := w.client.Queues().Add(ledger.Queue(right.Sink), river.QueueConfig{MaxWorkers: w.options.MaxWorkers}); err != nil {
+	if err := w.client.Queues().Add(ledger.Queue(right.Sink), river.QueueConfig{MaxWorkers: w.atHand(right.Sink)}); err != nil {
 		cut()
 		o.drain()
 		w.forget(t)

@@ -166,6 +166,9 @@ func (c *cycle) answer(ctx context.Context, p *parcel, res sinks.Result) ([]*par
 	case sinks.Rejected:
 		return c.rejected(ctx, p, res), 0
 	case sinks.Conflict:
+		if p.mode() == mappers.Append && res.Existing == "" {
+			return c.rejected(ctx, p, res), 0 // it would be in the way for ever
+		}
 		if p.retried {
 			c.failed(p, res, counts)
 			return nil, 0

@@ -54,7 +54,7 @@ type Options struct {
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 	Tracer     *tracing.Tracer // nil: no traces are exported
-	MaxWorkers int             // jobs at hand per sink; 0 means 400
+	MaxWorkers int             // jobs at hand per sink; 0: as many as fill its requests, at least 400
 	GiveUp     time.Duration   // after the first failure that counts; 0 means 72 h
 	SweepEvery time.Duration   // 0 means 1 minute
 	SweepAge   time.Duration   // how old an open route must be; 0 means 2 minutes
@@ -91,7 +91,6 @@ type Workers struct {
 
 // New returns workers. They need a plan, by Use, before Run.
 func New(o Options) (*Workers, error) {
-	o.MaxWorkers = defaulted(o.MaxWorkers, 400)
 	o.GiveUp = defaulted(o.GiveUp, 72*time.Hour)
 	o.SweepEvery = defaulted(o.SweepEvery, time.Minute)
 	o.SweepAge = defaulted(o.SweepAge, 2*time.Minute)

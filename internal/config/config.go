@@ -64,7 +64,7 @@ type Admin struct {
 // Jobs configures the workers.
 type Jobs struct {
 	EventsPerJob int           `yaml:"events_per_job"` // 1
-	MaxWorkers   int           `yaml:"max_workers"`    // jobs at hand per sink; 400
+	MaxWorkers   int           `yaml:"max_workers"`    // jobs at hand per sink; 0: as many as fill its requests, at least 400
 	GiveUp       time.Duration `yaml:"give_up"`        // from the first failure of a delivery that counts; 72h
 	Grace        time.Duration `yaml:"grace"`          // of a graceful stop; 25s
 }
@@ -157,7 +157,7 @@ func compile(root diag.Node, d *diag.Decoding) *Config {
 		Database:  Database{Dir: ".partnersync", MaxConnections: 10},
 		Receiver:  Receiver{Listen: ":8080", Flushers: 1, MaxBytes: 64 << 20, SpoolMax: 1 << 30},
 		Admin:     Admin{Listen: "127.0.0.1:8081"},
-		Jobs:      Jobs{EventsPerJob: 1, MaxWorkers: 400, GiveUp: 72 * time.Hour, Grace: 25 * time.Second},
+		Jobs:      Jobs{EventsPerJob: 1, GiveUp: 72 * time.Hour, Grace: 25 * time.Second},
 		Retention: Retention{Events: 400 * day},
 		Log:       Log{Level: "info"},
 		Tracing:   Tracing{Sample: 1, Service: "partnersync"},
@@ -209,7 +209,7 @@ func (f *file) check(root diag.Node, d *diag.Decoding) {
 		d.Errorf(n, "name a directory: `spool: .partnersync/spool`", "receiver.spool_max does nothing without receiver.spool")
 	}
 	positive("jobs", "events_per_job", f.Jobs.EventsPerJob >= 1 && f.Jobs.EventsPerJob <= 1000, "from 1 to 1000")
-	positive("jobs", "max_workers", f.Jobs.MaxWorkers >= 1 && f.Jobs.MaxWorkers <= 10000, "from 1 to 10000")
+	positive("jobs", "max_workers", f.Jobs.MaxWorkers >= 0 && f.Jobs.MaxWorkers <= 10000, "from 1 to 10000, or 0: as many as fill the requests of a sink")
 	positive("jobs", "grace", f.Jobs.Grace >= time.Second, "at least 1s")
 	positive("retention", "events", f.Retention.Events == 0 || f.Retention.Events >= 7*day, "at least 7d, since a sender may repeat an event for days; or 0, which keeps all")
 	if n := root.Get("admin").Get("listen"); n.Exists() && f.Admin.Token.Empty() && !loopback(f.Admin.Listen) {
