@@ -133,7 +133,10 @@ func (c *cycle) announce(ctx context.Context, doubtful []*ledger.Record) (time.T
 	add := func(d *delivery) {
 		if d.open() && !seen[d.key] {
 			seen[d.key] = true
-			keys = append(keys, d.key, ledger.KeyOf(d.record.ID))
+			keys = append(keys, d.key)
+			if d.record.Merged { // its other keys lead to it too
+				keys = append(keys, ledger.KeyOf(d.record.ID))
+			}
 		}
 	}
 	c.each(add)

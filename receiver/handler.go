@@ -119,7 +119,7 @@ func (r *Receiver) receive(w http.ResponseWriter, req *http.Request, v *visit) (
 
 	typ := v.gate.kind(&e)
 	waiting := r.waiting(req, v, &e, typ, stored)
-	if _, clamped := ledger.VersionTime(waiting.event.OccurredAt, waiting.event.ReceivedAt); clamped {
+	if ledger.BeyondBelief(waiting.event.OccurredAt, waiting.event.ReceivedAt) {
 		v.gate.clamps.Inc()
 	}
 	if n := len(e.Drift); n > 0 {

@@ -50,16 +50,14 @@ type Accepted struct {
 	Duplicate bool
 }
 
-// ClockSkew is how far the sender's clock may run ahead of ours.
+// ClockSkew is how far the sender's clock may run ahead of ours. What orders an event among
+// those of its entity is its own time, but no later than that: as the receiver's clock or
+// Postgres's tells it, whichever is ahead.
 const ClockSkew = 2 * time.Minute
 
-// VersionTime is the time that orders an event among those of its entity, and
-// whether the sender's time was beyond belief and has been clamped.
-func VersionTime(occurredAt, receivedAt time.Time) (time.Time, bool) {
-	if latest := receivedAt.Add(ClockSkew); occurredAt.After(latest) {
-		return latest, true
-	}
-	return occurredAt, false
+// BeyondBelief reports whether an event's time lies further ahead of its receipt than that.
+func BeyondBelief(occurredAt, receivedAt time.Time) bool {
+	return occurredAt.After(receivedAt.Add(ClockSkew))
 }
 
 // Accept stores events, opens their routes and inserts their jobs, all in one
@@ -166,12 +164,13 @@ const lockEntities = `SELECT pg_advisory_xact_lock(k) FROM (SELECT unnest($1::bi
 
 // acceptEvents writes rows in the order of their digests, so that two receivers
 // which store the same events wait for each other instead of deadlocking. Events
-// without a time are versioned in the order in which they are given all the same.
+// without a time are versioned in the order in which they are given all the same, and so are
+// those with a time beyond belief: where it is our clock that is wrong, they come in order still.
 const acceptEvents = `
 WITH given AS (
 	SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::smallint[],
 		$8::timestamptz[], $9::text[], $10::text[], $11::bytea[], $12::jsonb[], $13::bytea[], $14::int[], $21::text[], $22::text[])
-		WITH ORDINALITY AS g(id, source, type, entity, occurred_at, version_at, rank, received_at, status, reason, digest, headers, body, copies, trace, verified_by, position)
+		WITH ORDINALITY AS g(id, source, type, entity, occurred_at, latest, rank, received_at, status, reason, digest, headers, body, copies, trace, verified_by, position)
 ), known AS (
 	SELECT a.id
 	FROM unnest($20::uuid[]) AS a(id)
@@ -194,9 +193,11 @@ WITH given AS (
 ), stored AS (
 	INSERT INTO events AS e (id, source, type, entity, occurred_at, version_at, rank, received_at, status, reason, digest, headers, trace, verified_by, body, duplicates)
 	SELECT g.id, g.source, g.type, g.entity, g.occurred_at,
-		CASE WHEN g.occurred_at IS NOT NULL THEN g.version_at
-		ELSE greatest((SELECT clock_timestamp()) + g.position * interval '1 microsecond', (
-			SELECT max(p.version_at) + interval '1 microsecond' FROM events p WHERE p.source = g.source AND p.entity = g.entity AND p.entity <> ''))
+		CASE WHEN g.occurred_at <= greatest(g.latest, (SELECT clock_timestamp()) + interval '2 minutes') THEN g.occurred_at
+		ELSE greatest(
+			CASE WHEN g.occurred_at IS NULL THEN (SELECT clock_timestamp()) ELSE greatest(g.latest, (SELECT clock_timestamp()) + interval '2 minutes') END
+				+ g.position * interval '1 microsecond',
+			(SELECT max(p.version_at) + g.position * interval '1 microsecond' FROM events p WHERE p.source = g.source AND p.entity = g.entity AND p.entity <> ''))
 		END,
 		g.rank, g.received_at, g.status, g.reason, g.digest, g.headers, g.trace, g.verified_by, g.body, g.copies
 	FROM given g
@@ -229,7 +230,7 @@ UNION ALL SELECT NULL, NULL, NULL, NULL FROM (SELECT count(*) FROM told) t WHERE
 func (w *wave) queue(batch *pgx.Batch, events []Incoming, generation int64, eventsPerJob int) {
 	n := len(w.first)
 	ids, sources, types, entities := make(uuids, n), make([]string, n), make([]string, n), make([]string, n)
-	occurred, versions, received := make(pgtype.FlatArray[pgtype.Timestamptz], n), make([]time.Time, n), make([]time.Time, n)
+	occurred, latest, received := make(pgtype.FlatArray[pgtype.Timestamptz], n), make([]time.Time, n), make([]time.Time, n)
 	ranks, statuses, reasons := make([]int16, n), make([]string, n), make([]string, n)
 	headers, bodies := make([][]byte, n), make([][]byte, n)
 	traces, verifiedBy := make([]string, n), make([]string, n)
@@ -239,10 +240,9 @@ func (w *wave) queue(batch *pgx.Batch, events []Incoming, generation int64, even
 	for i, at := range w.first {
 		e := &events[at]
 		ids[i], sources[i], types[i], entities[i] = e.ID, e.Source, e.Type, e.Entity
-		versions[i] = e.ReceivedAt
+		latest[i] = e.ReceivedAt.Add(ClockSkew)
 		if !e.OccurredAt.IsZero() {
 			occurred[i] = pgtype.Timestamptz{Time: e.OccurredAt, Valid: true}
-			versions[i], _ = VersionTime(e.OccurredAt, e.ReceivedAt)
 		}
 		received[i], ranks[i], statuses[i], reasons[i] = e.ReceivedAt, e.Rank, string(e.Status), e.Reason
 		headers[i], bodies[i] = e.Headers, e.Body
@@ -254,7 +254,7 @@ func (w *wave) queue(batch *pgx.Batch, events []Incoming, generation int64, even
 			routeIDs, routeSinks = append(routeIDs, e.ID), append(routeSinks, sink)
 		}
 	}
-	batch.Queue(acceptEvents, ids, sources, types, entities, occurred, versions, ranks, received, statuses, reasons,
+	batch.Queue(acceptEvents, ids, sources, types, entities, occurred, latest, ranks, received, statuses, reasons,
 		w.digests, headers, bodies, w.copies, routeIDs, routeSinks, generation, eventsPerJob, MaxAttempts, again, traces, verifiedBy)
 }
 
