@@ -268,8 +268,16 @@ func eventsOf(items []*item) int {
 func (o *owner) claim(c *cycle, it *item, keys []ledger.RecordKey) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, k := range keys {
-		switch by := o.held[k]; by {
+	if !claim(o.held, c, it, keys) {
+		return false
+	}
+	c.claimed = append(c.claimed, keys...)
+	return true
+}
+
+func claim[K comparable](held map[K]*cycle, c *cycle, it *item, all []K) bool {
+	for _, k := range all {
+		switch by := held[k]; by {
 		case nil, c:
 		case settling:
 			it.giveBack(c.sink.Settle())
@@ -280,9 +288,8 @@ func (o *owner) claim(c *cycle, it *item, keys []ledger.RecordKey) bool {
 			return false
 		}
 	}
-	for _, k := range keys {
-		o.held[k] = c
-		c.claimed = append(c.claimed, k)
+	for _, k := range all {
+		held[k] = c
 	}
 	return true
 }
@@ -292,22 +299,10 @@ func (o *owner) claim(c *cycle, it *item, keys []ledger.RecordKey) bool {
 func (o *owner) claimRecords(c *cycle, it *item, ids []uuid.UUID) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, id := range ids {
-		switch by := o.busy[id]; by {
-		case nil, c:
-		case settling:
-			it.giveBack(c.sink.Settle())
-			return false
-		default:
-			it.waiting = true
-			by.waiters = append(by.waiters, it)
-			return false
-		}
+	if !claim(o.busy, c, it, ids) {
+		return false
 	}
-	for _, id := range ids {
-		o.busy[id] = c
-		c.busy = append(c.busy, id)
-	}
+	c.busy = append(c.busy, ids...)
 	return true
 }
 

@@ -20,6 +20,7 @@ import (
 	"partnersync/internal/diag"
 	"partnersync/internal/ledger"
 	"partnersync/internal/localpg"
+	"partnersync/internal/progress"
 	"partnersync/sinks/sandbox"
 )
 
@@ -82,9 +83,9 @@ func (c demoCmd) Run(ctx context.Context, cli *commands, s streams) (err error) 
 		err = errors.Join(err, <-done, p.close())
 	}()
 
-	bar := newProgress(s.err)
+	bar := progress.New(s.err)
 	arrivals, err := c.sendAll(ctx, p, cfg, bar)
-	bar.end()
+	bar.End()
 	if err != nil {
 		return err
 	}
@@ -155,14 +156,14 @@ func demoOptions(path string, crm net.Addr, dir string) config.Options {
 }
 
 // sendAll posts every sample over HTTP and waits until each has come to an end.
-func (c demoCmd) sendAll(ctx context.Context, p *process, cfg *config.Config, bar *progress) ([]arrival, error) {
+func (c demoCmd) sendAll(ctx context.Context, p *process, cfg *config.Config, bar *progress.Progress) ([]arrival, error) {
 	client := &http.Client{Timeout: 10 * time.Second}
 	var arrivals []arrival
 	byID := map[uuid.UUID]int{}
 	var ids []uuid.UUID
 	samples := samplesOf(cfg, "", "")
 	for i, x := range samples {
-		bar.set("events sent", int64(i), int64(len(samples)))
+		bar.Set("events sent", int64(i), int64(len(samples)))
 		a, err := x.post(ctx, client, "http://"+p.hooks.Addr().String())
 		if err != nil {
 			return nil, err
@@ -187,7 +188,7 @@ func (c demoCmd) sendAll(ctx context.Context, p *process, cfg *config.Config, ba
 				open++
 			}
 		}
-		bar.set("events arrived", int64(len(ids)-min(open, len(ids))), int64(len(ids)))
+		bar.Set("events arrived", int64(len(ids)-min(open, len(ids))), int64(len(ids)))
 		if open == 0 || deadline.Err() != nil {
 			fill(arrivals, byID, fates)
 			return arrivals, nil

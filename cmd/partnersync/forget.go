@@ -14,6 +14,7 @@ import (
 
 	"partnersync/internal/config"
 	"partnersync/internal/ledger"
+	"partnersync/internal/progress"
 )
 
 type forgetCmd struct {
@@ -32,10 +33,10 @@ func (c forgetCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		return usageError{errors.New("nothing can be brought back: look with --dry-run, then say --yes")}
 	}
 	return cli.withLedger(ctx, s, func(_ *config.Config, l *ledger.Ledger) error {
-		bar := newProgress(s.err)
+		bar := progress.New(s.err)
 		forget := func(dry bool) error {
-			found, err := l.Forget(ctx, ledger.Person{Address: address, By: operator(), DryRun: dry, Progress: bar.set})
-			bar.end()
+			found, err := l.Forget(ctx, ledger.Person{Address: address, By: operator(), DryRun: dry, Progress: bar.Set})
+			bar.End()
 			if err != nil {
 				err = fmt.Errorf("%w; what has been erased so far is told above: the same command does the rest", err)
 			}

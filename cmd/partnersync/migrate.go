@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"partnersync/internal/config"
+	"partnersync/internal/progress"
 	"partnersync/migrations"
 )
 
@@ -24,7 +25,7 @@ type (
 
 func (migrateUp) Run(ctx context.Context, cli *commands, s streams) error {
 	return cli.withDatabase(ctx, s, func(_ *config.Config, url string) error {
-		applied, err := up(ctx, newProgress(s.err), url)
+		applied, err := up(ctx, progress.New(s.err), url)
 		if err != nil {
 			return err
 		}
@@ -37,7 +38,7 @@ func (migrateUp) Run(ctx context.Context, cli *commands, s streams) error {
 }
 
 // up migrates the database and tells meanwhile how many migrations are applied.
-func up(ctx context.Context, bar *progress, url string) (applied int, err error) {
+func up(ctx context.Context, bar *progress.Progress, url string) (applied int, err error) {
 	list, err := migrations.Status(ctx, url)
 	if err != nil {
 		return 0, err
@@ -45,7 +46,7 @@ func up(ctx context.Context, bar *progress, url string) (applied int, err error)
 	before, total := countApplied(list), len(list)
 	done := make(chan error, 1)
 	go func() { done <- migrations.Up(ctx, url) }()
-	defer bar.end()
+	defer bar.End()
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for {
@@ -55,7 +56,7 @@ func up(ctx context.Context, bar *progress, url string) (applied int, err error)
 		case <-ticker.C:
 			// Only for the eye: whether it works is told by Up.
 			if list, err := migrations.Status(ctx, url); err == nil {
-				bar.set("migrations", int64(countApplied(list)-before), int64(total-before))
+				bar.Set("migrations", int64(countApplied(list)-before), int64(total-before))
 			}
 		}
 	}

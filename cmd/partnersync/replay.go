@@ -15,6 +15,7 @@ import (
 
 	"partnersync/internal/config"
 	"partnersync/internal/ledger"
+	"partnersync/internal/progress"
 )
 
 type replayCmd struct {
@@ -99,7 +100,7 @@ func (r *replaying) begin(ctx context.Context, filter ledger.Filter) error {
 		return err
 	}
 	id, routes, err := r.ledger.Replay(ctx, spec)
-	bar.end()
+	bar.End()
 	return r.told(ctx, id, routes, err)
 }
 
@@ -124,9 +125,9 @@ func (r *replaying) present(ctx context.Context, ids []uuid.UUID) error {
 	return nil
 }
 
-func (r *replaying) spec(filter ledger.Filter) (ledger.ReplaySpec, *progress) {
-	bar := newProgress(r.err)
-	return ledger.ReplaySpec{Filter: filter, Rewrite: r.Rewrite, By: operator(), Wants: r.wants(filter), Progress: bar.set}, bar
+func (r *replaying) spec(filter ledger.Filter) (ledger.ReplaySpec, *progress.Progress) {
+	bar := progress.New(r.err)
+	return ledger.ReplaySpec{Filter: filter, Rewrite: r.Rewrite, By: operator(), Wants: r.wants(filter), Progress: bar.Set}, bar
 }
 
 // wants names the sinks of a replay: those of the mapping where one is asked for, so
@@ -178,7 +179,7 @@ func (r *replaying) goOn(ctx context.Context) error {
 		return err
 	}
 	routes, err := r.ledger.ContinueReplay(ctx, id, spec)
-	bar.end()
+	bar.End()
 	return r.told(ctx, id, routes, err)
 }
 

@@ -170,21 +170,6 @@ func TestList(t *testing.T) {
 	}
 }
 
-// A line that changes tells the time left, and a line that stays stands alone.
-func TestProgress(t *testing.T) {
-	t.Parallel()
-	var out bytes.Buffer
-	p := newProgress(&out)
-	p.terminal = true
-	p.set("filling", 0, 100)
-	p.begun, p.told = p.begun.Add(-10*time.Second), p.told.Add(-10*time.Second)
-	p.set("filling", 50, 100)
-	p.line("filled")
-	if want := "\r\x1b[Kfilling: 50 of 100, 10s left\r\x1b[Kfilled\n"; out.String() != want {
-		t.Errorf("got %q, want %q", out.String(), want)
-	}
-}
-
 // Each deal of the benchmark has an event of its own for each change.
 func TestDealBodies(t *testing.T) {
 	t.Parallel()

@@ -52,7 +52,7 @@ func (b *bench) calls(ctx context.Context) error {
 			return fmt.Errorf("the CRM has %d records of %d deals", n, b.updates)
 		}
 		requests := got[writes] + got[lookups]
-		b.progress.line("calls: %s: %d for %d updates", d.name, requests, b.updates)
+		b.progress.Line("calls: %s: %d for %d updates", d.name, requests, b.updates)
 		aim := ""
 		if d.byID > 0 {
 			aim = strconv.Itoa(d.byID)
@@ -88,7 +88,7 @@ func (b *bench) distant(ctx context.Context) error {
 			return err
 		}
 		requests := box.take()[writes]
-		b.progress.line("distant: %s: %.0f rows/s", d.name, w.perSecond)
+		b.progress.Line("distant: %s: %.0f rows/s", d.name, w.perSecond)
 		most := float64(d.slots*d.batch) / latency.Seconds()
 		limit := "none"
 		if d.allowed > 0 {
@@ -140,7 +140,7 @@ func (b *bench) bisect(ctx context.Context) error {
 				counts = append(counts, n)
 			}
 			most := slices.Max(counts)
-			b.progress.line("bisect: %s: %d for 1 bad row of %d", d.name, most, size.rows)
+			b.progress.Line("bisect: %s: %d for 1 bad row of %d", d.name, most, size.rows)
 			t.row(d.name, strconv.Itoa(size.rows), strconv.Itoa(most), strconv.Itoa(slices.Min(counts)), fmt.Sprintf("≤ %d", size.aim))
 			b.report.aim(fmt.Sprintf("requests for 1 bad row of %d: %s", size.rows, d.name), fmt.Sprintf("≤ %d", size.aim), strconv.Itoa(most), most <= size.aim)
 		}

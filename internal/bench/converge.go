@@ -79,7 +79,7 @@ func (b *bench) knownWindows(ctx context.Context, t *Table, forms ...string) (ma
 				return nil, fmt.Errorf("%s: %w", form, err)
 			}
 			windows[form] = append(windows[form], w)
-			b.progress.line("%s %d/%d: %s: %.0f/s", t.Part, round+1, b.rounds, form, w.perSecond)
+			b.progress.Line("%s %d/%d: %s: %.0f/s", t.Part, round+1, b.rounds, form, w.perSecond)
 		}
 	}
 	for _, form := range forms {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"partnersync/internal/progress"
 	"syscall"
 	"time"
 )
@@ -106,7 +107,7 @@ func run(ctx context.Context, args []string, out, told io.Writer) error {
 	if *asJSON {
 		show = func(*Report, string) error { return nil }
 	}
-	report, err := measure(ctx, p, newProgress(told), show)
+	report, err := measure(ctx, p, progress.New(told), show)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"partnersync/internal/progress"
 	"runtime"
 	"slices"
 	"time"
@@ -17,20 +18,20 @@ type bench struct {
 	program  string // partnersync
 	database *database
 	crm      *crmClient
-	progress *progress
+	progress *progress.Progress
 	report   *Report
 }
 
 // measure starts what is needed, runs the parts, shows what each has found, and removes
 // everything again.
-func measure(ctx context.Context, p plan, told *progress, show func(*Report, string) error) (_ *Report, err error) {
+func measure(ctx context.Context, p plan, told *progress.Progress, show func(*Report, string) error) (_ *Report, err error) {
 	dir, err := os.MkdirTemp("", "partnersync-bench-")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	b := &bench{plan: p, dir: dir, progress: told, report: &Report{Environment: environment(), Short: p.short}}
-	told.line("building partnersync, starting Postgres ...")
+	told.Line("building partnersync, starting Postgres ...")
 	if b.program, err = build(ctx, dir, p.profiles != ""); err != nil {
 		return nil, err
 	}
@@ -59,7 +60,7 @@ func measure(ctx context.Context, p plan, told *progress, show func(*Report, str
 		if err := part.run(b, ctx); err != nil {
 			return nil, fmt.Errorf("%s: %w", part.name, err)
 		}
-		told.end()
+		told.End()
 		if err := show(b.report, part.name); err != nil {
 			return nil, err
 		}
@@ -102,7 +103,7 @@ func (b *bench) takeTurns(ctx context.Context, part string, rounds int, forms []
 				return nil, fmt.Errorf("%s: %w", form, err)
 			}
 			windows[form] = append(windows[form], w)
-			b.progress.line("%s %d/%d: %s: %.0f/s", part, round+1, rounds, form, w.perSecond)
+			b.progress.Line("%s %d/%d: %s: %.0f/s", part, round+1, rounds, form, w.perSecond)
 		}
 	}
 	out := &Part{}

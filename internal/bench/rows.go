@@ -36,7 +36,7 @@ func (b *bench) onFullTables(ctx context.Context) (err error) {
 		err = errors.Join(err, dropped)
 	}()
 	all := filling{from: 0, to: b.rows - 1, step: 1, rows: b.rows, until: until, tables: []string{"records", "events", "deliveries", "routes", "record_keys"}}
-	if err := full.database.fillBig(ctx, all, func(done, total int64) { b.progress.set("filling", done, total) }); err != nil {
+	if err := full.database.fillBig(ctx, all, func(done, total int64) { b.progress.Set("filling", done, total) }); err != nil {
 		return err
 	}
 	if err := full.database.tally(ctx); err != nil {
@@ -46,7 +46,7 @@ func (b *bench) onFullTables(ctx context.Context) (err error) {
 	if err := full.database.pool.QueryRow(ctx, `SELECT pg_database_size(current_database())`).Scan(&size); err != nil {
 		return fmt.Errorf("measure the database: %w", err)
 	}
-	b.progress.line("filled with %d rows each, %.1f GB, in %s", b.rows, float64(size)/1e9, time.Since(begun).Round(time.Second))
+	b.progress.Line("filled with %d rows each, %.1f GB, in %s", b.rows, float64(size)/1e9, time.Since(begun).Round(time.Second))
 	if err := b.ratesOnRows(ctx, &full, until, size); err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (b *bench) ratesOnRows(ctx context.Context, full *bench, until, size int64)
 					empties = append(empties, w)
 				}
 			}
-			b.progress.line("rows %d/%d: %s: full %.0f/s, empty %.0f/s", round+1, b.rounds, kind.name, fulls[round].perSecond, empties[round].perSecond)
+			b.progress.Line("rows %d/%d: %s: full %.0f/s, empty %.0f/s", round+1, b.rounds, kind.name, fulls[round].perSecond, empties[round].perSecond)
 		}
 		r := ratio("", fulls, empties)
 		t.row(kind.name, fmt.Sprintf("%.0f %s", sum("", fulls).PerSecond, kind.unit), fmt.Sprintf("%.0f %s", sum("", empties).PerSecond, kind.unit),
@@ -246,7 +246,7 @@ func (b *bench) timeCommand(ctx context.Context, t *Table, args []string) error 
 			break
 		}
 	}
-	b.progress.line("rows: %s: %s", name, took[0].Round(time.Millisecond))
+	b.progress.Line("rows: %s: %s", name, took[0].Round(time.Millisecond))
 	b.timed(t, name, took, time.Second)
 	return nil
 }

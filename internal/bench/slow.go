@@ -32,7 +32,7 @@ func (b *bench) besideSlow(ctx context.Context) error {
 			}
 			spreads[form] = append(spreads[form], spread(w.arrivals))
 			arrivals[form] = append(arrivals[form], w.arrivals...)
-			b.progress.line("slow %d/%d: %s: p99 %.1f ms", round+1, b.rounds, form, spreads[form][round].P99)
+			b.progress.Line("slow %d/%d: %s: p99 %.1f ms", round+1, b.rounds, form, spreads[form][round].P99)
 		}
 	}
 	whole := map[string]Spread{}

@@ -1,4 +1,5 @@
-package main
+// Package progress tells how far a long command has come.
+package progress
 
 import (
 	"fmt"
@@ -9,9 +10,9 @@ import (
 	"golang.org/x/term"
 )
 
-// progress tells how far a long command has come: on a terminal by one line that
-// changes, elsewhere by a line now and then. The zero total is one that nobody knows.
-type progress struct {
+// Progress tells how far things have come: on a terminal by one line that changes,
+// elsewhere by a line now and then.
+type Progress struct {
 	w        io.Writer
 	terminal bool
 	what     string
@@ -26,13 +27,21 @@ const (
 	every = 10 * time.Second
 )
 
-func newProgress(w io.Writer) *progress {
+// New returns a Progress that writes to w.
+func New(w io.Writer) *Progress {
 	f, isFile := w.(*os.File)
-	return &progress{w: w, terminal: isFile && term.IsTerminal(int(f.Fd()))}
+	return &Progress{w: w, terminal: isFile && term.IsTerminal(int(f.Fd()))}
 }
 
-// set tells how much of what is done. It may be called as often as there is news.
-func (p *progress) set(what string, done, total int64) {
+// Line tells something that stays.
+func (p *Progress) Line(format string, args ...any) {
+	p.End()
+	fmt.Fprintf(p.w, format+"\n", args...)
+}
+
+// Set tells how much of what is done, of a total that may be 0 where nobody knows it. It may
+// be called as often as there is news.
+func (p *Progress) Set(what string, done, total int64) {
 	now := time.Now()
 	if what != p.what {
 		p.what, p.begun, p.told = what, now, now
@@ -60,8 +69,8 @@ func (p *progress) set(what string, done, total int64) {
 	fmt.Fprintf(p.w, "\r\x1b[K%s", line)
 }
 
-// end wipes the line, so that what the command prints next stands alone.
-func (p *progress) end() {
+// End wipes the line, so that what the command prints next stands alone.
+func (p *Progress) End() {
 	if p.shown {
 		fmt.Fprint(p.w, "\r\x1b[K")
 		p.shown = false
