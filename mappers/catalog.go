@@ -1,6 +1,7 @@
 package mappers
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -28,6 +29,13 @@ type SinkInfo struct {
 	Modes   []Mode   // nil is all
 	Objects []string // nil is any
 	Links   bool     // whether it can connect records
+}
+
+func (s *SinkInfo) called(name string) string {
+	if s.Preset == "" {
+		return fmt.Sprintf("sink %q", name)
+	}
+	return fmt.Sprintf("sink %q (%s)", name, s.Preset)
 }
 
 // hookSchema describes the variable hook.

@@ -64,7 +64,7 @@ func (c *compilation) record(e entry, each *Expression) *record {
 		r.when = append(r.when, c.compile(e.When, WantBool))
 	}
 	sink := c.target(e, r)
-	r.mode = c.mode(e.Mode, r.sink, sink)
+	r.mode = c.mode(e, r.sink, sink)
 	r.absent = c.absent(e.Absent, r.mode)
 	r.recreate = c.choice(e.IfDeleted, "skip", "recreate") == "recreate"
 	if r.recreate && r.mode != Upsert {
@@ -91,7 +91,7 @@ func (c *compilation) record(e entry, each *Expression) *record {
 		if !at.Exists() {
 			at = e.Node.Get("unlink")
 		}
-		c.d.Errorf(at, "", "sink %q (%s) cannot connect records", r.sink, sink.Preset)
+		c.d.Errorf(at, "", "%s cannot connect records", sink.called(r.sink))
 	}
 	for code, what := range e.OnReject {
 		if what != "skip" {
@@ -116,17 +116,21 @@ func (c *compilation) target(e entry, r *record) *SinkInfo {
 		c.d.Errorf(e.Node, "it names what the CRM calls its kind of record, such as contacts", "the key %q is missing", "object")
 	} else if name, ok := c.d.Scalar(e.Object); ok {
 		if sink != nil && sink.Objects != nil && !slices.Contains(sink.Objects, name) {
-			c.d.Errorf(e.Object, diag.OneOf(name, sink.Objects), "sink %q (%s) has no object %q", r.sink, sink.Preset, name)
+			c.d.Errorf(e.Object, diag.OneOf(name, sink.Objects), "%s has no object %q", sink.called(r.sink), name)
 		}
 		r.object = name
 	}
 	return sink
 }
 
-func (c *compilation) mode(n diag.Node, name string, sink *SinkInfo) Mode {
-	mode := Mode(c.choice(n, string(Upsert), string(UpdateOnly), string(CreateOnly), string(Append), string(Archive)))
+func (c *compilation) mode(e entry, name string, sink *SinkInfo) Mode {
+	mode := Mode(c.choice(e.Mode, string(Upsert), string(UpdateOnly), string(CreateOnly), string(Append), string(Archive)))
 	if sink != nil && sink.Modes != nil && !slices.Contains(sink.Modes, mode) {
-		c.d.Errorf(n, "", "sink %q (%s) cannot do mode %s", name, sink.Preset, mode)
+		at := e.Mode
+		if !at.Exists() {
+			at = e.To
+		}
+		c.d.Errorf(at, "", "%s cannot do mode %s", sink.called(name), mode)
 	}
 	return mode
 }

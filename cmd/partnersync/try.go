@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -143,6 +144,13 @@ func trySink(cfg *config.Config, name string, ev *mappers.Event) (trialSink, err
 			if ch.Mode == mappers.Append || ch.Mode == mappers.CreateOnly {
 				op = sinks.Create
 			}
+			if _, byKey := sink.Description().CarriesLinks(op); byKey {
+				for _, l := range ch.Links {
+					if !l.Remove {
+						row.Links = append(row.Links, sinks.RowLink{Object: l.To, Property: l.Key.Property, Key: l.Key.Value, As: l.As})
+					}
+				}
+			}
 			group = string(op) + group
 			if groups[group] == nil {
 				order = append(order, group)
@@ -152,6 +160,7 @@ func trySink(cfg *config.Config, name string, ev *mappers.Event) (trialSink, err
 				return r.Object == row.Object && r.Property == row.Property && r.Key == row.Key
 			}
 			if at := slices.IndexFunc(groups[group], same); at >= 0 {
+				groups[group][at].Links = append(groups[group][at].Links, row.Links...)
 				maps.Copy(groups[group][at].Values, row.Values) // one record is written once, whatever mappings it comes from
 				continue
 			}
@@ -203,7 +212,11 @@ func (t trial) print(w io.Writer) {
 					if l.Remove {
 						verb = "unlink from"
 					}
-					fmt.Fprintf(w, "      %s %s %s\n", verb, l.To, showKey(l.Key))
+					role := ""
+					if l.As != "" {
+						role = " as " + l.As
+					}
+					fmt.Fprintf(w, "      %s %s %s%s\n", verb, l.To, showKey(l.Key), role)
 				}
 			}
 		}
@@ -229,9 +242,12 @@ func showValue(v any) string {
 		return "(blank)"
 	case string:
 		return v
-	default:
-		return fmt.Sprint(v)
+	case []any, map[string]any:
+		if text, err := json.Marshal(v); err == nil {
+			return string(text)
+		}
 	}
+	return fmt.Sprint(v)
 }
 
 func showRule(r mappers.Rule) string {

@@ -275,14 +275,17 @@ func (o Options) expand(dir string) func(string) (string, error) {
 		if value, ok := lookup(name); ok && value != "" {
 			return value, nil
 		}
-		switch {
-		case hasFallback:
+		if hasFallback {
 			return fallback, nil
-		case o.Lenient:
-			return "unset", diag.Soft{Text: fmt.Sprintf("the environment variable %s is not set here", name)}
-		default:
-			return "", fmt.Errorf("the environment variable %s is not set", name)
 		}
+		is := "not set"
+		if _, set := lookup(name); set {
+			is = "empty"
+		}
+		if o.Lenient {
+			return "unset", diag.Soft{Text: fmt.Sprintf("the environment variable %s is %s here", name, is)}
+		}
+		return "", fmt.Errorf("the environment variable %s is %s", name, is)
 	}
 }
 
