@@ -202,6 +202,8 @@ func (c *cycle) settle(d *delivery) {
 		return
 	}
 	switch {
+	case d.tally.acked > 0 && d.Run > 0 && !d.again:
+		d.end(ledger.Unchanged, "", "the CRM had it before the replay")
 	case d.tally.acked > 0:
 		d.end(ledger.Delivered, sinks.OK, "")
 	case d.tally.pending > 0:
