@@ -153,7 +153,7 @@ func merge(into, from *ledger.Record) {
 			into.Fields[name] = f
 		}
 		// Both were sent to one field of the CRM: it holds the value that both wanted, or either.
-		if !have.AckedAt.IsZero() && !f.AckedAt.IsZero() && have.Acked.Equal(f.Acked) && won.Wanted.Equal(f.Acked) {
+		if have.AckedAt == have.Version && f.AckedAt == f.Version && have.Acked.Equal(f.Acked) {
 			won.Acked, won.AckedAt = won.Wanted, won.Version
 		} else {
 			won.AckedAt = ledger.Version{}

@@ -27,6 +27,7 @@ type cycle struct {
 	records   map[ledger.RecordKey]*ledger.Record // copies, changed as we go
 	claimed   []ledger.RecordKey                  // shut for other cycles until this one has ended
 	busy      []uuid.UUID                         // records shut for other cycles, by whatever key
+	heard     []crmID                             // ids of the CRM that this cycle has heard of, until it has recorded whose they are
 	merges    []ledger.Merge                      // records that turned out to be one
 	changed   map[ledger.RecordKey]bool           // records to store
 	ambiguous map[ledger.RecordKey]time.Duration  // records whose last request may still take effect, and for how long

@@ -17,14 +17,15 @@ import (
 // crmID names a record as the CRM does.
 type crmID struct{ object, id string }
 
-// learnt is the CRM's id that an answer tells of a parcel's record, where it may be known from another.
+// learnt is the CRM's id that an answer tells of a parcel's record, where it may be known from
+// another: of one that was only just made too, since that answer may be late.
 func (p *parcel) learnt(res sinks.Result) string {
 	id := ""
 	switch {
-	case p.row.Operation == sinks.Archive:
-	case res.Class == sinks.OK && !res.Created:
+	case p.row.Operation == sinks.Archive && res.Class != sinks.Conflict:
+	case res.Class == sinks.OK && !p.deliveries[0].change.Key.Local:
 		id = res.ID
-	case res.Class == sinks.Conflict:
+	case res.Class == sinks.Conflict && p.record.CRMID == "":
 		id = res.Existing
 	}
 	if id == p.record.CRMID {
@@ -33,21 +34,30 @@ func (p *parcel) learnt(res sinks.Result) string {
 	return id
 }
 
-// met looks up which of the CRM's ids that a round has told are known from other records.
+// met looks up which of the CRM's ids that a round has told are known from other records. It
+// takes them first: what another cycle is about to record of one is in the ledger only then,
+// and until then stands here as a record without an id.
 func (c *cycle) met(ctx context.Context, chunks [][]*parcel, results [][]sinks.Result) (map[crmID]ledger.Met, error) {
 	ids := map[string][]string{}
+	met := map[crmID]ledger.Met{}
 	for i, chunk := range chunks {
 		for j, p := range chunk {
-			if id := p.learnt(results[i][j]); id != "" {
-				ids[p.record.Object] = append(ids[p.record.Object], id)
+			at := crmID{p.record.Object, p.learnt(results[i][j])}
+			if at.id == "" {
+				continue
+			}
+			switch mine, known := c.owner.claimID(c, at, results[i][j].Created); {
+			case !mine:
+				met[at] = ledger.Met{}
+			case known:
+				ids[at.object] = append(ids[at.object], at.id)
 			}
 		}
 	}
-	met := map[crmID]ledger.Met{}
 	for object, list := range ids {
 		found, err := c.owner.ledger.Met(ctx, c.owner.name, "", object, list)
 		if err != nil {
-			return nil, err
+			return met, err
 		}
 		for id, m := range found {
 			met[crmID{object, id}] = m
@@ -70,8 +80,14 @@ func (c *cycle) meets(ctx context.Context, p *parcel, res sinks.Result, met map[
 	}
 	c.owner.gate.heard(res.Class, reasonOf(res))
 	if other == nil {
-		// As if it had not been sent: the answer will be the same.
+		// As if it had not been sent: the answer will be the same, once the CRM shows what it has made.
 		doubt(p.record, p.fields)
+		for _, l := range p.links {
+			l.Made = l.Made || res.Class == sinks.OK
+		}
+		if res.Created {
+			c.ambiguous[p.key] = max(c.ambiguous[p.key], c.sink.FindLag())
+		}
 		p.putOff("another key names the same record, and that is being written", wait)
 		return true
 	}
@@ -100,8 +116,11 @@ func (c *cycle) known(ctx context.Context, at crmID, self uuid.UUID, met map[crm
 		return nil, 2 * time.Second
 	}
 	m, ok := met[at]
-	if !ok || m.ID == self {
+	switch {
+	case !ok || m.ID == self:
 		return nil, 0
+	case m.ID == uuid.Nil:
+		return nil, time.Second // of the cycle that has heard of it as well
 	}
 	for _, r := range c.records {
 		if r.ID == m.ID {
@@ -163,16 +182,24 @@ func (c *cycle) merge(p *parcel, into *ledger.Record, taken bool) {
 // follows reports whether the record of a parcel, which is gone from the CRM under its id, is
 // there under another, since somebody has merged it; and what is then to be sent.
 func (c *cycle) follows(ctx context.Context, p *parcel, res sinks.Result) ([]*parcel, bool) {
-	if p.record.CRMID == "" || p.retried || p.row.Operation == sinks.Archive || !c.findable(p) {
+	if p.record.CRMID == "" || p.followed || p.row.Operation == sinks.Archive || !c.findable(p) {
 		return nil, false
 	}
 	row := p.row
 	row.ID = ""
 	found := c.sink.Find(ctx, []sinks.Row{row})[0]
-	if found.Class != sinks.OK || found.ID == "" || found.ID == p.record.CRMID {
+	switch {
+	case found.Absent, found.Class == sinks.Rejected:
+		return nil, false
+	case found.Class != sinks.OK:
+		found.Sent = false
+		again, _ := c.answer(ctx, p, found)
+		return again, true
+	case found.ID == "" || found.ID == p.record.CRMID:
 		return nil, false
 	}
-	p.retried = true
+	p.followed = true
+	p.record.CRMID = "" // until it is clear whose the other is
 	there := sinks.Result{Class: sinks.Conflict, Status: res.Status, Existing: found.ID}
 	met, err := c.met(ctx, [][]*parcel{{p}}, [][]sinks.Result{{there}})
 	if c.meets(ctx, p, there, met, err) {

@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -43,6 +44,8 @@ type owner struct {
 	mu    sync.Mutex
 	held  map[ledger.RecordKey]*cycle // who works on what a key names; settling for what nobody may touch yet
 	busy  map[uuid.UUID]*cycle        // who works on a record, by whatever key of it
+	heard map[crmID]*cycle            // who has heard of a record by the CRM's id, which the ledger may not know yet
+	lent  map[crmID]time.Time         // ids that the CRM has named for a record which it did not make just then
 	ids   map[ledger.RecordKey]uuid.UUID
 	cache map[uuid.UUID]*kept
 }
@@ -77,7 +80,7 @@ func newOwner(right ledger.Ownership, l *ledger.Ledger, plan *atomic.Pointer[Pla
 	return &owner{
 		name: right.Sink, right: right, ledger: l, plan: plan, gate: g, metrics: m, log: log, giveUp: giveUp,
 		inbox: make(chan *item), ended: make(chan *cycle), draining: make(chan struct{}),
-		held: map[ledger.RecordKey]*cycle{}, busy: map[uuid.UUID]*cycle{},
+		held: map[ledger.RecordKey]*cycle{}, busy: map[uuid.UUID]*cycle{}, heard: map[crmID]*cycle{}, lent: map[crmID]time.Time{},
 		ids: map[ledger.RecordKey]uuid.UUID{}, cache: map[uuid.UUID]*kept{},
 	}
 }
@@ -306,6 +309,13 @@ func (o *owner) claimRecords(c *cycle, it *item, ids []uuid.UUID) bool {
 	return true
 }
 
+// claimedBy reports whether c has the record.
+func (o *owner) claimedBy(c *cycle, id uuid.UUID) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.busy[id] == c
+}
+
 // claimMet takes a record that c has come upon, unless another cycle works on it or is about to.
 func (o *owner) claimMet(c *cycle, met ledger.Met) bool {
 	o.mu.Lock()
@@ -327,6 +337,34 @@ func (o *owner) claimMet(c *cycle, met ledger.Met) bool {
 	return true
 }
 
+// lately is how long the answer to a create may be on its way while others hear of the record.
+const lately = 10 * time.Minute
+
+// claimID takes an id of the CRM's that c has heard of, until c has recorded whose it is. It
+// reports mine false where another cycle is about to record that, and known where the ledger may
+// have it from another record: not that of one which was only just made, unless its answer
+// was so late that others have met it.
+func (o *owner) claimID(c *cycle, id crmID, created bool) (mine, known bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if by := o.heard[id]; by != nil && by != c {
+		return false, true
+	}
+	o.heard[id] = c
+	c.heard = append(c.heard, id)
+	_, known = o.lent[id]
+	if !created {
+		if len(o.lent) >= cached {
+			maps.DeleteFunc(o.lent, func(_ crmID, at time.Time) bool { return time.Since(at) > lately })
+			if len(o.lent) >= cached {
+				clear(o.lent) // rather forget some than grow without end
+			}
+		}
+		o.lent[id], known = time.Now(), true
+	}
+	return true, known
+}
+
 // release opens the records of a cycle that has ended, those with an ambiguous
 // result only when the sink has settled, and returns the items that waited for it.
 func (o *owner) release(c *cycle) []*item {
@@ -338,11 +376,19 @@ func (o *owner) release(c *cycle) []*item {
 	for _, id := range c.busy {
 		delete(o.busy, id)
 	}
-	for k, shut := range c.ambiguous {
-		o.shut(k, shut)
+	for _, id := range c.heard {
+		delete(o.heard, id)
+	}
+	// Once each: what two keys name would be opened when the first of them is.
+	left := maps.Clone(c.ambiguous)
+	for k, d := range c.ambiguous {
 		if r := c.records[k]; r != nil {
-			o.shut(ledger.KeyOf(r.ID), shut)
+			whole := ledger.KeyOf(r.ID)
+			left[whole] = max(left[whole], d)
 		}
+	}
+	for k, d := range left {
+		o.shut(k, d)
 	}
 	return c.waiters
 }

@@ -17,7 +17,10 @@ type parcel struct {
 	parts      []part
 	links      []*ledger.Link // that go along with the row
 	deliveries []*delivery
-	retried    bool    // once, for a conflict, a short throttle, or a record that is gone
+	paused     bool    // once, for a short throttle
+	adopted    bool    // once, for a conflict
+	followed   bool    // looked for under another id, since it is gone under its own
+	remade     bool    // made again, since it is gone
 	moved      bool    // the CRM has put another record in the place of this one
 	next       *parcel // of the same record: to be sent after this one
 }
@@ -26,7 +29,7 @@ type parcel struct {
 // comes last: in whatever order the events came, a record stays archived.
 func (c *cycle) parcels() []*parcel {
 	type place struct {
-		key     ledger.RecordKey
+		record  *ledger.Record // several keys may name it
 		archive bool
 	}
 	byPlace := map[place]*parcel{}
@@ -35,7 +38,7 @@ func (c *cycle) parcels() []*parcel {
 		if !d.open() || d.rests {
 			return
 		}
-		at := place{d.key, d.change.Mode == mappers.Archive}
+		at := place{d.record, d.change.Mode == mappers.Archive}
 		p := byPlace[at]
 		if p == nil {
 			p = &parcel{key: d.key, record: d.record, fields: map[string]ledger.Version{}}
@@ -52,13 +55,13 @@ func (c *cycle) parcels() []*parcel {
 	for _, at := range order {
 		p := byPlace[at]
 		if at.archive {
-			if write := byPlace[place{at.key, false}]; write == nil && (c.findable(p) || c.archivable(p)) {
+			if write := byPlace[place{at.record, false}]; write == nil && (c.findable(p) || c.archivable(p)) {
 				p.fill(c.sink)
 				ready = append(ready, p)
 			}
 			continue
 		}
-		p.next = byPlace[place{at.key, true}]
+		p.next = byPlace[place{at.record, true}]
 		p.gather()
 		p.fill(c.sink)
 		if p.row.Operation == "" && p.next != nil && c.archivable(p.next) {
@@ -104,6 +107,16 @@ func (p *parcel) mode() mappers.Mode {
 	return mode
 }
 
+// later reports whether a field is sent by a parcel that comes after this one.
+func (p *parcel) later(name string) bool {
+	for q := p.next; q != nil; q = q.next {
+		if hasField(q.fields, name) {
+			return true
+		}
+	}
+	return false
+}
+
 // fill makes the row of a parcel. It leaves the operation empty where the record itself
 // needs no request, only its links.
 func (p *parcel) fill(sink *sinks.Sink) {
@@ -124,7 +137,7 @@ func (p *parcel) fill(sink *sinks.Sink) {
 	if sink.Whole() {
 		// What the target makes of a request does not depend on those before.
 		for name, f := range rec.Fields {
-			if !f.Refused {
+			if !f.Refused && !p.later(name) {
 				p.row.Values[name] = f.Wanted.Go
 			}
 		}

@@ -31,6 +31,16 @@ func resend(rec *ledger.Record, by ledger.Version) {
 	}
 }
 
+// archives reports whether the parcel, or one that comes after it, archives the record.
+func (p *parcel) archives() bool {
+	for q := p; q != nil; q = q.next {
+		if q.mode() == mappers.Archive {
+			return true
+		}
+	}
+	return false
+}
+
 // doubtAll notes that nobody knows whether the record is there: a newer event that wants it must
 // find out.
 func doubtAll(rec *ledger.Record) {
@@ -84,10 +94,15 @@ func (c *cycle) unmade(d *delivery) bool {
 	})
 }
 
-// rest ends the deliveries that only waited for what their links lead to.
+const unnamed = "the CRM has not told the id of the record, which a link of it needs"
+
+// rest ends the deliveries that only waited for what their links lead to, and sees to it that
+// none stays open without anything to come.
 func (c *cycle) rest() {
 	c.each(func(d *delivery) {
 		switch {
+		case !d.rests && d.open() && d.wait == 0 && !d.counted:
+			d.postponeTo("link", unnamed, time.Minute)
 		case !d.rests:
 		case c.unmade(d):
 			d.postponeTo("link", "what the record is to be linked to could not be made yet", time.Second)
@@ -116,13 +131,20 @@ func (c *cycle) findArchived(ctx context.Context, parcels []*parcel) []*parcel {
 		p := unknown[i]
 		switch {
 		case res.Class == sinks.OK && res.ID != "":
+			there := sinks.Result{Class: sinks.Conflict, Status: res.Status, Existing: res.ID}
+			met, err := c.met(ctx, [][]*parcel{{p}}, [][]sinks.Result{{there}})
+			if c.meets(ctx, p, there, met, err) {
+				break // it is known by another key, and comes again as that
+			}
 			p.record.CRMID, p.record.Presence = res.ID, ledger.Present
 			p.fill(c.sink)
 			continue
 		case res.Class == sinks.OK || res.Absent:
 			c.nothingToArchive(p)
 		default:
-			_, _ = c.answer(ctx, p, res)
+			if again, _ := c.answer(ctx, p, res); len(again) > 0 {
+				c.postpone(p, res) // there is time for a short throttle
+			}
 		}
 		ended[p] = true
 	}

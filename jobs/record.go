@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"partnersync/internal/ledger"
+
+	"github.com/google/uuid"
 )
 
 // record stores what has become of everything, closes routes, and tells metrics and log.
@@ -38,10 +41,18 @@ func (c *cycle) record(ctx context.Context) error {
 	err := c.owner.ledger.Write(ctx, c.owner.right, "", report)
 	if ledger.Refused(err) {
 		c.owner.log.Error("Postgres refuses what became of some events", "sink", c.owner.name, "err", err)
-		err = c.recordEach(ctx)
+		var refused map[*ledger.Record]bool
+		refused, err = c.recordEach(ctx)
+		maps.DeleteFunc(keep, func(_ ledger.RecordKey, r *ledger.Record) bool { return refused[r] })
+		for r := range refused {
+			c.owner.forget(nil, []uuid.UUID{r.ID})
+		}
 	}
 	if err != nil {
 		return err
+	}
+	for _, m := range c.merges {
+		c.owner.forget(nil, []uuid.UUID{m.From}) // by whatever other keys
 	}
 	for _, r := range keep {
 		r.New = false
@@ -74,7 +85,8 @@ func outlive(ctx context.Context, rest time.Duration) (context.Context, context.
 // recordEach stores what has become of the routes one by one, after Postgres has
 // refused them together. The one that it will not have is dead: it would
 // otherwise keep all others from ever being recorded.
-func (c *cycle) recordEach(ctx context.Context) error {
+func (c *cycle) recordEach(ctx context.Context) (refused map[*ledger.Record]bool, _ error) {
+	refused = map[*ledger.Record]bool{}
 	for _, w := range c.work {
 		for _, r := range w.routes {
 			report := c.report()
@@ -88,20 +100,24 @@ func (c *cycle) recordEach(ctx context.Context) error {
 			}
 			err := c.owner.ledger.Write(ctx, c.owner.right, "", report)
 			if ledger.Refused(err) {
+				for _, rec := range report.Records {
+					refused[rec] = rec.New
+				}
 				r.deliveries, r.ended, r.reason = nil, ledger.Dead, "Postgres refuses to store what became of it"
 				report = &ledger.Report{}
 				r.report(report)
 				err = c.owner.ledger.Write(ctx, c.owner.right, "", report)
 			}
 			if err != nil {
-				return err
+				return refused, err
 			}
 			for _, rec := range report.Records {
 				rec.New = false
+				delete(refused, rec)
 			}
 		}
 	}
-	return nil
+	return refused, nil
 }
 
 // report adds what is to be stored of a route.

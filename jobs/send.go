@@ -74,25 +74,27 @@ func (c *cycle) send(ctx context.Context) error {
 func (c *cycle) doubtful(parcels []*parcel) []*ledger.Record {
 	var records []*ledger.Record
 	for _, p := range parcels {
-		for _, l := range p.links {
-			if end := c.end(l); end != nil && end.New && !c.doubted[end] {
-				c.doubted[end] = true
-				records = append(records, end)
-			}
-		}
 		if p.record.New && len(p.links) == 0 || c.doubted[p.record] {
 			continue
 		}
 		c.doubted[p.record] = true
 		r := p.record.Clone()
 		doubt(r, p.fields)
-		if p.row.Operation == sinks.Archive {
+		if p.archives() {
 			doubtAll(r)
 		}
 		for _, l := range r.Links {
 			l.Made = l.Made || l.Pending() && !l.Remove
 		}
 		records = append(records, r)
+	}
+	for _, p := range parcels {
+		for _, l := range p.links {
+			if end := c.end(l); end != nil && end.New && !c.doubted[end] {
+				c.doubted[end] = true
+				records = append(records, end)
+			}
+		}
 	}
 	return records
 }
@@ -166,30 +168,10 @@ func (c *cycle) answer(ctx context.Context, p *parcel, res sinks.Result) ([]*par
 	case sinks.Rejected:
 		return c.rejected(ctx, p, res), 0
 	case sinks.Conflict:
-		if p.mode() == mappers.Append && res.Existing == "" {
-			return c.rejected(ctx, p, res), 0 // it would be in the way for ever
-		}
-		if p.retried {
-			c.failed(p, res, counts)
-			return nil, 0
-		}
-		p.retried = true
-		if p.deliveries[0].change.Mode == mappers.CreateOnly {
-			p.record.CRMID, p.record.Presence = res.Existing, ledger.Present
-			for _, d := range p.deliveries {
-				refuseAll(p.record, d.route.Version)
-				d.end(ledger.Skipped, res.Class, "the record is there already")
-			}
-			return nil, 0
-		}
-		if res.Existing != "" {
-			p.record.CRMID = res.Existing
-		}
-		p.fill(c.sink)
-		return []*parcel{p}, 0
+		return c.conflict(ctx, p, res, counts), 0
 	case sinks.Throttled:
-		if !p.retried && res.RetryAfter <= short && ctx.Err() == nil {
-			p.retried = true
+		if !p.paused && res.RetryAfter <= short && ctx.Err() == nil {
+			p.paused = true
 			return []*parcel{p}, max(res.RetryAfter, 50*time.Millisecond)
 		}
 		c.owner.gate.stop(res)
@@ -204,6 +186,37 @@ func (c *cycle) answer(ctx context.Context, p *parcel, res sinks.Result) ([]*par
 		c.failed(p, res, counts)
 	}
 	return nil, 0
+}
+
+// conflict deals with a row that another record of the CRM is in the way of. That is adopted, if
+// ours is not known to be one of its own. It returns what is to be sent instead.
+func (c *cycle) conflict(ctx context.Context, p *parcel, res sinks.Result, counts bool) []*parcel {
+	rec := p.record
+	switch {
+	case p.mode() == mappers.Append && res.Existing == "", // it would be in the way for ever
+		rec.CRMID != "" && res.Existing != "" && res.Existing != rec.CRMID: // two records there, and we are not to make them one
+		return c.rejected(ctx, p, res)
+	case p.adopted:
+		c.failed(p, res, counts)
+		return nil
+	}
+	p.adopted = true
+	for _, d := range p.deliveries {
+		if d.open() && d.change.Mode == mappers.CreateOnly {
+			refuseAll(d)
+			d.end(ledger.Skipped, res.Class, "the record is there already")
+		}
+	}
+	if res.Existing != "" {
+		rec.CRMID = res.Existing
+	}
+	if !slices.ContainsFunc(p.deliveries, (*delivery).open) {
+		rec.Presence = ledger.Present
+		return nil
+	}
+	p.gather()
+	p.fill(c.sink)
+	return []*parcel{p}
 }
 
 // accepted notes what the CRM has taken. It returns what is to be sent on top, where the
@@ -265,8 +278,8 @@ func (c *cycle) rejected(ctx context.Context, p *parcel, res sinks.Result) []*pa
 		if again, handled := c.follows(ctx, p, res); handled {
 			return again
 		}
-		if by := p.recreator(); by != nil && rec.CRMID != "" && !p.retried {
-			p.retried = true
+		if by := p.recreator(); by != nil && rec.CRMID != "" && !p.remade {
+			p.remade = true
 			again(rec, by.route.Version)
 			p.gather()
 			p.fill(c.sink)
@@ -322,7 +335,7 @@ func (c *cycle) absent(p *parcel, res sinks.Result) {
 		case d.change.Absent == "dead":
 			d.end(ledger.Dead, res.Class, "the record is not in the CRM")
 		case d.change.Absent == "skip":
-			refuseAll(p.record, d.route.Version)
+			refuseAll(d)
 			d.end(ledger.Skipped, res.Class, "the record is not in the CRM")
 		default:
 			d.end(ledger.Skipped, res.Class, "the record is not in the CRM yet; what is wanted is kept for it")
@@ -355,12 +368,14 @@ func (c *cycle) turn(p *parcel, before sinks.Result) []*parcel {
 	return nil
 }
 
-// postpone leaves the deliveries open, uncounted: the sink has stopped.
+// postpone leaves the deliveries, and those of what comes after them, open, uncounted: the sink has stopped.
 func (c *cycle) postpone(p *parcel, res sinks.Result) {
 	wait, _ := c.owner.gate.stopped()
-	for _, d := range p.deliveries {
-		if d.open() {
-			d.Status, d.Class, d.Reason, d.wait = int32(res.Status), string(res.Class), reasonOf(res), max(wait, time.Second)
+	for q := p; q != nil; q = q.next {
+		for _, d := range q.deliveries {
+			if d.open() {
+				d.Status, d.Class, d.Reason, d.wait = int32(res.Status), string(res.Class), reasonOf(res), max(wait, time.Second)
+			}
 		}
 	}
 }

@@ -2,7 +2,6 @@ package jobs
 
 import (
 	"context"
-	"maps"
 
 	"github.com/google/uuid"
 
@@ -128,50 +127,67 @@ func (c *cycle) read(ctx context.Context, keys []ledger.RecordKey) (map[ledger.R
 }
 
 // claimRecords hands on the items whose records others work on under another key. What
-// may have changed under another key before it was ours is read again.
+// may have changed under another key before it was ours is read again, and may be
+// another record by then.
 func (c *cycle) claimRecords(ctx context.Context) error {
-	mine := c.work[:0]
-	for _, w := range c.work {
-		var ids []uuid.UUID
-		add := func(k ledger.RecordKey) {
-			if r := c.records[k]; r != nil {
-				ids = append(ids, r.ID)
+	for {
+		mine := c.work[:0]
+		for _, w := range c.work {
+			if c.owner.claimRecords(c, w.item, c.recordsOf(w)) {
+				mine = append(mine, w)
 			}
 		}
-		for _, r := range w.routes {
-			for _, d := range r.deliveries {
-				if d.open() {
-					add(d.key)
-					for _, k := range c.toMake(d) {
-						add(k)
-					}
+		clear(c.work[len(mine):])
+		c.work = mine
+		var merged []ledger.RecordKey
+		before := map[ledger.RecordKey]uuid.UUID{}
+		for k, r := range c.records {
+			switch {
+			case !c.owner.claimedBy(c, r.ID):
+				delete(c.records, k) // of an item that was handed on
+			case r.Merged:
+				merged = append(merged, k)
+				before[k] = r.ID
+				delete(c.records, k)
+			}
+		}
+		if len(merged) == 0 {
+			return nil
+		}
+		again, err := c.read(ctx, merged)
+		if err != nil {
+			return err
+		}
+		stable := true
+		for k, r := range again {
+			c.records[k] = r
+			stable = stable && (r.ID == before[k] || c.owner.claimedBy(c, r.ID))
+		}
+		if stable {
+			return nil
+		}
+	}
+}
+
+// recordsOf are the stored records that a job's deliveries are about, or are to be linked to.
+func (c *cycle) recordsOf(w *work) []uuid.UUID {
+	var ids []uuid.UUID
+	add := func(k ledger.RecordKey) {
+		if r := c.records[k]; r != nil {
+			ids = append(ids, r.ID)
+		}
+	}
+	for _, r := range w.routes {
+		for _, d := range r.deliveries {
+			if d.open() {
+				add(d.key)
+				for _, k := range c.toMake(d) {
+					add(k)
 				}
 			}
 		}
-		if c.owner.claimRecords(c, w.item, ids) {
-			mine = append(mine, w)
-		}
 	}
-	clear(c.work[len(mine):])
-	c.work = mine
-	var merged []ledger.RecordKey
-	for k, r := range c.records {
-		if r.Merged {
-			merged = append(merged, k)
-		}
-	}
-	if len(merged) == 0 {
-		return nil
-	}
-	for _, k := range merged {
-		delete(c.records, k)
-	}
-	again, err := c.read(ctx, merged)
-	if err != nil {
-		return err
-	}
-	maps.Copy(c.records, again)
-	return nil
+	return ids
 }
 
 // settle ends the deliveries that need no request.
@@ -189,13 +205,13 @@ func (c *cycle) settle(d *delivery) {
 		}
 		return
 	case (mode == mappers.CreateOnly || mode == mappers.Append) && rec.Presence == ledger.Present && d.tally.acked == 0:
-		refuseAll(rec, d.route.Version)
+		refuseAll(d)
 		d.end(ledger.Skipped, "", "the record is there already")
 		return
 	case rec.Presence == ledger.Gone:
 		c.settleGone(d)
 		return
-	case rec.Presence == ledger.Unknown && d.tally.stale == 0:
+	case rec.Presence == ledger.Unknown && (d.tally.stale == 0 || d.change.Recreate):
 		return // the record itself is what the CRM lacks
 	}
 	if contributes(rec, d.route.Version) {
@@ -217,15 +233,15 @@ func (c *cycle) settle(d *delivery) {
 	}
 }
 
-// refuseAll keeps what an event wants from ever being sent.
-func refuseAll(rec *ledger.Record, version ledger.Version) {
-	for _, f := range rec.Fields {
-		if f.Version == version {
+// refuseAll keeps what a delivery wants from ever being sent.
+func refuseAll(d *delivery) {
+	for _, f := range d.record.Fields {
+		if f.Version == d.route.Version && f.Mapping == d.Mapping {
 			f.Refused = true
 		}
 	}
-	for _, l := range rec.Links {
-		if l.Version == version && l.Pending() {
+	for _, l := range d.record.Links {
+		if l.Version == d.route.Version && l.Mapping == d.Mapping && l.Pending() {
 			l.Refused = true
 		}
 	}

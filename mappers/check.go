@@ -17,6 +17,7 @@ import (
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/parser"
 	"github.com/expr-lang/expr/types"
+	"golang.org/x/text/currency"
 
 	"partnersync/internal/diag"
 )
@@ -286,25 +287,52 @@ func (c *check) call(n *ast.CallNode) {
 		c.unknownFunction(callee.Location(), callee.Value)
 		return
 	}
-	if f.Name == "lookup" && len(n.Arguments) == 2 {
-		c.table(n.Arguments[1])
+	if len(n.Arguments) != 2 {
+		return
+	}
+	switch f.Name {
+	case "lookup":
+		n.Arguments[1] = c.table(n.Arguments[1])
+	case "date":
+		c.fixed(n.Arguments[1], "time zone", "write a name of the tz database, such as America/Toronto or UTC", func(name string) bool {
+			_, err := time.LoadLocation(name)
+			return err == nil
+		})
+	case "cents":
+		c.fixed(n.Arguments[1], "currency", "write its three letters, such as USD", func(name string) bool {
+			_, err := currency.ParseISO(strings.TrimSpace(name))
+			return err == nil
+		})
 	}
 }
 
-func (c *check) table(n ast.Node) {
+// fixed checks an argument that is written out: it will not be right later.
+func (c *check) fixed(n ast.Node, what, hint string, known func(string) bool) {
+	if text, ok := n.(*ast.StringNode); ok && text.Value != "" && !known(text.Value) {
+		c.errorf(n.Location(), hint, "unknown %s %q", what, text.Value)
+	}
+}
+
+// table checks the name of a table. It returns the name for what stands there without quotes.
+func (c *check) table(n ast.Node) ast.Node {
+	if bare, ok := n.(*ast.IdentifierNode); ok && c.scope.Tables[bare.Value] != nil {
+		c.errorf(n.Location(), fmt.Sprintf("write it in quotes: %q", bare.Value), "lookup() takes the name of a table")
+		return &ast.StringNode{Value: bare.Value}
+	}
 	name, ok := n.(*ast.StringNode)
 	if !ok {
 		c.errorf(n.Location(), `write it in quotes: lookup(event.stage, "deal_stages")`, "lookup() takes the name of a table")
-		return
+		return n
 	}
 	if c.scope.Tables[name.Value] != nil {
-		return
+		return n
 	}
 	hint := diag.OneOf(name.Value, keys(c.scope.Tables))
 	if len(c.scope.Tables) == 0 {
 		hint = "the config has no tables: yet"
 	}
 	c.errorf(n.Location(), hint, "unknown table %q", name.Value)
+	return n
 }
 
 func (c *check) unknownFunction(at file.Location, name string) {

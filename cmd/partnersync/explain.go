@@ -22,8 +22,9 @@ type explainCmd struct {
 // told is a story with the body as people may see it.
 type told struct {
 	*ledger.Story
-	Trace   string         `json:"trace"` // the id of the trace to which the event belongs
-	Payload map[string]any `json:"body,omitempty"`
+	Trace   string            `json:"trace"`           // the id of the trace to which the event belongs
+	Waits   map[string]string `json:"waits,omitempty"` // by sink: what an open route waits for, where the sink is stopped
+	Payload map[string]any    `json:"body,omitempty"`
 }
 
 func (c explainCmd) Run(ctx context.Context, cli *commands, s streams) error {
@@ -40,6 +41,9 @@ func (c explainCmd) Run(ctx context.Context, cli *commands, s streams) error {
 			return err
 		}
 		t := told{Story: story, Trace: tracing.PlaceOf(story.ID, story.Trace).TraceID()}
+		if t.Waits, err = waits(ctx, l, story); err != nil {
+			return err
+		}
 		if source := cfg.Sources[story.Source]; c.Body && source != nil {
 			if body, _, err := source.Shape(story.Type, story.Body); err == nil {
 				t.Payload = source.Redact(story.Type, body)
@@ -51,6 +55,33 @@ func (c explainCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		t.print(s.out)
 		return nil
 	})
+}
+
+// waits tells what the open routes of an event wait for, where that is more than their turn.
+func waits(ctx context.Context, l *ledger.Ledger, story *ledger.Story) (map[string]string, error) {
+	var open []string
+	for _, r := range story.Routes {
+		if r.ClosedAt == nil {
+			open = append(open, r.Sink)
+		}
+	}
+	if len(open) == 0 {
+		return nil, nil
+	}
+	lines, err := l.Sinks(ctx, open)
+	if err != nil {
+		return nil, err
+	}
+	why := map[string]string{}
+	for name, line := range lines {
+		switch {
+		case line.State != "ready":
+			why[name] = fmt.Sprintf("%s is %s: %s", name, line.State, line.Reason)
+		case !line.Owned:
+			why[name] = "no worker runs"
+		}
+	}
+	return why, nil
 }
 
 func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000Z") }
@@ -107,7 +138,11 @@ func (t told) print(w io.Writer) {
 		}
 		switch {
 		case r.ClosedAt == nil:
-			fmt.Fprintf(w, "%26s  still open\n", "")
+			fmt.Fprintf(w, "%26s  still open", "")
+			if why := t.Waits[r.Sink]; why != "" {
+				fmt.Fprintf(w, ": %s", why)
+			}
+			fmt.Fprintln(w)
 		default:
 			fmt.Fprintf(w, "%s  route to %s closed: %s", clock(*r.ClosedAt), r.Sink, r.Outcome)
 			if len(r.Deliveries) == 0 && r.Reason != "" {

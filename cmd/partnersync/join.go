@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"partnersync/internal/config"
 )
 
 const (
@@ -35,13 +37,15 @@ func (p *process) join(ctx context.Context) error {
 	if err == nil {
 		err = p.enforce(ctx)
 	}
-	if err == nil || ctx.Err() != nil {
+	return p.sortOut(ctx, err)
+}
+
+// sortOut makes an error that is due to Postgres, and passes, an awayError.
+func (p *process) sortOut(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil || !transient(err) && p.ping(ctx) == nil {
 		return err
 	}
-	if transient(err) || p.ping(ctx) != nil {
-		return awayError{err}
-	}
-	return err
+	return awayError{err}
 }
 
 func (p *process) ping(ctx context.Context) error {
@@ -75,13 +79,58 @@ func (p *process) await(ctx context.Context) error {
 	return nil
 }
 
+// catchUp puts in force what a reload could not while Postgres was away: nobody asks for it a
+// second time, and routes that others open under it are left to those who have it too.
+func (p *process) catchUp(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.late:
+		}
+		for pause := firstTry; !p.caughtUp(ctx); pause = min(2*pause, lastTry) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
+			}
+		}
+	}
+}
+
+// caughtUp tries once, and reports whether nothing is pending any more.
+func (p *process) caughtUp(ctx context.Context) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pending == nil {
+		return true
+	}
+	err := p.install(ctx, p.pending)
+	if isAway(err) || ctx.Err() != nil {
+		return false
+	}
+	p.pending = nil
+	if err != nil {
+		p.log.Error("the config was not reloaded; the former one stays in force", "err", err)
+	} else if p.last {
+		p.reloaded.Set(1)
+	}
+	return true
+}
+
+// number has the database number a config. The error is an awayError where that has to wait.
+func (p *process) number(ctx context.Context, cfg *config.Config) (int64, error) {
+	numbering, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	generation, err := p.ledger.Generation(numbering, cfg.Hash, hostName())
+	return generation, p.sortOut(ctx, err)
+}
+
 // enforce puts the config in force under its number in the database.
 func (p *process) enforce(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
-	defer cancel()
-	generation, err := p.ledger.Generation(ctx, p.config.Hash, hostName())
+	generation, err := p.number(ctx, p.config)
 	if err != nil {
 		return err
 	}

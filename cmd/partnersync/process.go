@@ -60,7 +60,10 @@ type process struct {
 
 	mu         sync.Mutex // a reload at a time
 	config     *config.Config
-	plan       *jobs.Plan // nil without work
+	pending    *config.Config // what a reload asked for while Postgres was away, which has to number it; nil mostly
+	last       bool           // nothing has been asked for since
+	late       chan struct{}  // tells that there is something pending
+	plan       *jobs.Plan     // nil without work
 	sinks      []*sinks.Sink
 	reloaded   prometheus.Gauge
 	loadedAt   prometheus.Gauge
@@ -70,7 +73,7 @@ type process struct {
 // newProcess connects everything; it listens, but serves only in run. reread
 // reads the config again for a reload.
 func newProcess(ctx context.Context, cfg *config.Config, reread func() (*config.Config, diag.Problems), what parts, log *slog.Logger) (_ *process, err error) {
-	p := &process{parts: what, log: log, reread: reread, config: cfg, grace: cfg.Jobs.Grace, registry: prometheus.NewRegistry(), joined: make(chan struct{})}
+	p := &process{parts: what, log: log, reread: reread, config: cfg, grace: cfg.Jobs.Grace, registry: prometheus.NewRegistry(), joined: make(chan struct{}), late: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -227,6 +230,7 @@ func (p *process) reload(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	err := p.reloadLocked(ctx)
+	p.last = isAway(err)
 	if err != nil {
 		p.reloaded.Set(0)
 		p.log.Error("the config was not reloaded; the former one stays in force", "err", strings.ReplaceAll(err.Error(), "\n", "; "))
@@ -241,15 +245,32 @@ func (p *process) reloadLocked(ctx context.Context) error {
 	if cfg == nil {
 		return problems
 	}
-	if cfg.Receiver != p.config.Receiver || cfg.Admin != p.config.Admin || cfg.Database != p.config.Database || cfg.Jobs != p.config.Jobs || !reflect.DeepEqual(cfg.Tracing, p.config.Tracing) {
-		p.log.Warn("changes of database, receiver, admin, jobs and tracing take effect at the next start only")
+	err := p.install(ctx, cfg)
+	switch {
+	case isAway(err):
+		p.pending = cfg
+		select {
+		case p.late <- struct{}{}:
+		default:
+		}
+		return awayError{fmt.Errorf("it takes effect once Postgres answers: %w", err)}
+	case err == nil:
+		p.pending = nil
 	}
+	return err
+}
+
+// install puts a config in force. The error is an awayError where that has to wait for Postgres.
+func (p *process) install(ctx context.Context, cfg *config.Config) error {
 	var generation int64 // 0 until join has it
 	if p.hasJoined() {
 		var err error
-		if generation, err = p.ledger.Generation(ctx, cfg.Hash, hostName()); err != nil {
+		if generation, err = p.number(ctx, cfg); err != nil {
 			return err
 		}
+	}
+	if cfg.Receiver != p.config.Receiver || cfg.Admin != p.config.Admin || cfg.Database != p.config.Database || cfg.Jobs != p.config.Jobs || !reflect.DeepEqual(cfg.Tracing, p.config.Tracing) {
+		p.log.Warn("changes of database, receiver, admin, jobs and tracing take effect at the next start only")
 	}
 	if p.workers != nil {
 		former := p.sinks
@@ -305,6 +326,7 @@ func (p *process) run(ctx context.Context) error {
 		if err := p.await(working); err != nil {
 			failed <- err
 		}
+		p.catchUp(working)
 	})
 	if p.receiver != nil {
 		received.Go(func() {

@@ -19,7 +19,7 @@ import (
 )
 
 type replayCmd struct {
-	IDs []string `arg:"" optional:"" help:"Ids of events."`
+	IDs []string `arg:"" optional:"" name:"id" help:"Ids of events."`
 	filterFlags
 	DryRun   bool  `help:"Count what would be done, and how long it would take; change nothing."`
 	Rewrite  bool  `help:"Also send what the CRM has acknowledged."`

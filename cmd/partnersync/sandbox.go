@@ -25,6 +25,8 @@ func (c sandboxCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	if cfg, _ := config.Load(cli.Config, config.Options{Lenient: true}); cfg != nil {
 		furnish(box, cfg)
 		fmt.Fprintf(s.out, "the properties that %s writes are defined\n", cli.Config)
+	} else {
+		fmt.Fprintf(s.out, "no config %s can be read: only what each CRM has of its own is defined; --config FILE adds what that one writes\n", cli.Config)
 	}
 	l, err := listen(c.Listen, "--listen")
 	if err != nil {

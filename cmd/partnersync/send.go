@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"slices"
@@ -22,7 +24,7 @@ import (
 
 type sendCmd struct {
 	File   string `arg:"" optional:"" help:"A body to send instead of the samples." type:"existingfile"`
-	To     string `help:"Base URL of the receiver." default:"http://127.0.0.1:8080" name:"to" placeholder:"URL"`
+	To     string `help:"Base URL of the receiver; without it, this machine at receiver.listen." name:"to" placeholder:"URL"`
 	Source string `help:"Send the events of this source only."`
 	Event  string `help:"Send this event only."`
 }
@@ -55,6 +57,9 @@ func (c sendCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	if err != nil {
 		return err
 	}
+	if c.To == "" {
+		c.To = local(cfg.Receiver.Listen)
+	}
 	client := &http.Client{Timeout: 30 * time.Second}
 	var answers []answer
 	bad := 0
@@ -81,6 +86,15 @@ func (c sendCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		err = fmt.Errorf("%d of %d were not accepted", bad, len(answers))
 	}
 	return err
+}
+
+// local is the base URL of a receiver of this machine.
+func local(address string) string {
+	host, port, _ := net.SplitHostPort(address)
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
 }
 
 func (c sendCmd) choose(cfg *config.Config) ([]sending, error) {

@@ -137,6 +137,8 @@ func reasonsOf(s *ledger.RecordStory) reasons {
 		switch {
 		case k.Done && k.Remove:
 			out.CRM = "removed"
+		case k.Done && !k.Made:
+			out.CRM = "skipped" // missing: skip
 		case k.Done:
 			out.CRM = "acknowledged"
 		case k.Refused:

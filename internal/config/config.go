@@ -95,6 +95,9 @@ type file struct {
 	Mappings  diag.Node            `yaml:"mappings"`
 }
 
+// Unset stands for a secret that is not there, where the config was read all the same.
+const Unset = "unset"
+
 // Options say how to read a config.
 type Options struct {
 	// Getenv resolves ${NAME}; nil means os.LookupEnv.
@@ -265,7 +268,7 @@ func (o Options) expand(dir string) func(string) (string, error) {
 			data, err := os.ReadFile(path)
 			if err != nil {
 				if o.Lenient {
-					return "unset", diag.Soft{Text: fmt.Sprintf("the file %q cannot be read here", path)}
+					return Unset, diag.Soft{Text: fmt.Sprintf("the file %q cannot be read here", path)}
 				}
 				return "", fmt.Errorf("the file %q cannot be read", path)
 			}
@@ -283,7 +286,7 @@ func (o Options) expand(dir string) func(string) (string, error) {
 			is = "empty"
 		}
 		if o.Lenient {
-			return "unset", diag.Soft{Text: fmt.Sprintf("the environment variable %s is %s here", name, is)}
+			return Unset, diag.Soft{Text: fmt.Sprintf("the environment variable %s is %s here", name, is)}
 		}
 		return "", fmt.Errorf("the environment variable %s is %s", name, is)
 	}

@@ -21,7 +21,7 @@ type Tracing struct {
 // check looks at the section as it is written, n.
 func (t *Tracing) check(n diag.Node, d *diag.Decoding) {
 	const hint = "write http://host:4318; `/v1/traces` follows by itself"
-	if at := n.Get("endpoint"); t.Endpoint != "" && t.Endpoint != "unset" {
+	if at := n.Get("endpoint"); t.Endpoint != "" && t.Endpoint != Unset {
 		switch u, err := url.Parse(t.Endpoint); {
 		case err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"):
 			d.Errorf(at, hint, "tracing.endpoint is not an http or https URL")

@@ -229,7 +229,7 @@ func TestNearest(t *testing.T) {
 	for _, tt := range []struct {
 		word, want string
 	}{
-		{"emial", "email"}, {"firstname", "first_name"}, {"Email", "email"}, {"zzz", ""}, {"emai", "email"},
+		{"emial", "email"}, {"firstname", "first_name"}, {"Email", "email"}, {"zzz", ""}, {"emai", "email"}, {"am", ""}, {"amo", "amount"},
 	} {
 		if got := diag.Nearest(tt.word, []string{"email", "first_name", "amount"}); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.word, got, tt.want)

@@ -19,6 +19,13 @@ func DidYouMean(word string, candidates []string) string {
 func Nearest(word string, candidates []string) string {
 	sorted := append([]string(nil), candidates...)
 	sort.Strings(sorted)
+	if short := fold(word); len(short) >= 3 {
+		for _, c := range sorted {
+			if strings.HasPrefix(fold(c), short) { // obj is object, not on
+				return c
+			}
+		}
+	}
 	best, least := "", max(2, len(word)/3)+1
 	for _, c := range sorted {
 		if d := distance(fold(word), fold(c)); d < least {

@@ -1,0 +1,98 @@
+package jobs
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+
+	"partnersync/internal/ledger"
+)
+
+// The CRM makes a contact, and its answer is late: until that has come, another key of the
+// contact is refused, for the contact that is there, and written. Both are one record all the same.
+func TestKeysThatMeetBeforeTheFirstIsKnown(t *testing.T) {
+	t.Parallel()
+	s := peopleSetup()
+	s.idle = true
+	r := newRig(t, s)
+	made, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		body, err := io.ReadAll(q.Body)
+		if err != nil {
+			return
+		}
+		q.Body = io.NopCloser(bytes.NewReader(body))
+		rec := httptest.NewRecorder()
+		r.box.ServeHTTP(rec, q)
+		if q.Method == http.MethodPost && bytes.Contains(body, []byte(`"p1"`)) {
+			once.Do(func() {
+				close(made)
+				<-release
+			})
+		}
+		for name, values := range rec.Header() {
+			w.Header()[name] = values
+		}
+		w.WriteHeader(rec.Code)
+		_, _ = rec.Body.WriteTo(w)
+	}))
+	t.Cleanup(front.Close)
+	free := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(free)
+	r.load(strings.ReplaceAll(r.text, r.crm.URL, front.URL))
+	r.start()
+
+	first := r.accept(person("p1", 5, "name", "Ann", "partner", "second"))
+	<-made
+	second := r.accept(person("p2", 3, "name", "Anna", "description", "Doe", "partner", "first"))
+	r.until("the second key has been answered", func() bool {
+		return r.count(`routes WHERE outcome IS NOT NULL`) == 1
+	})
+	free()
+	for id, f := range r.ended(append(first, second...)...) {
+		if f.Outcome != ledger.Delivered && f.Outcome != ledger.Stale {
+			t.Errorf("%s: %+v", id, f)
+		}
+	}
+	list := r.box.Records("hubspot", "contacts")
+	if len(list) != 1 || list[0].Properties["firstname"] != "Ann" || list[0].Properties["lastname"] != "Doe" || list[0].Properties["jobtitle"] != "first" {
+		t.Errorf("%+v", list)
+	}
+	if n := r.count("records WHERE sink = 'crm'"); n != 1 {
+		t.Errorf("%d records", n)
+	}
+}
+
+// Of a record that two keys name, both with a request that may still take effect, the
+// later of the two counts.
+func TestRecordStaysShutForTheLongerOfTwo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOwner(ledger.Ownership{Sink: "crm"}, nil, nil, nil, nil, nil, 0)
+		one, other := ledger.RecordKey{Object: "contacts", Key: "1"}, ledger.RecordKey{Object: "contacts", Key: "2"}
+		rec := &ledger.Record{ID: uuid.UUID{15: 1}}
+		for range 20 { // in whatever order
+			o.release(&cycle{
+				records:   map[ledger.RecordKey]*ledger.Record{one: rec, other: rec},
+				ambiguous: map[ledger.RecordKey]time.Duration{one: time.Second, other: 3 * time.Second},
+			})
+			time.Sleep(2 * time.Second)
+			if o.busy[rec.ID] != settling || o.held[one] != nil || o.held[other] != settling {
+				t.Fatalf("after two seconds of three: %v, %v", o.busy, o.held)
+			}
+			time.Sleep(2 * time.Second)
+			if len(o.busy)+len(o.held) > 0 {
+				t.Fatalf("never opened: %v, %v", o.busy, o.held)
+			}
+		}
+	})
+}
