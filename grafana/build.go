@@ -163,6 +163,12 @@ func number(title, description, unit string, w int, steps []Threshold, expr stri
 	return p
 }
 
+// said makes a number that is 0 or 1 say what that means.
+func said(p Panel, zero, one string) Panel {
+	p.FieldConfig.Defaults.Mappings = []Mapping{inTurn([]Word{{Text: zero, Color: "red"}, {Text: one, Color: "green"}})}
+	return p
+}
+
 // bars compares the present values of several.
 func bars(title, description, unit string, w int, steps []Threshold, qs ...q) Panel {
 	p := number(title, description, unit, w, steps, "")
@@ -263,21 +269,29 @@ var colours = map[string]string{
 	"unauthorized": "red", "unavailable": "dark-red", "refused": "dark-orange",
 	"ok": "green", "rejected": "red", "split": "light-blue", "conflict": "orange", "throttled": "yellow", "parked": "dark-yellow", "held": "dark-red",
 	"timeout": "dark-orange", "network": "purple",
+	"the CRM had it": "blue", "overtaken": "purple", "not wanted": "text", "needs somebody": "red",
 }
 
-// coloured gives the series that are named by a label of outcomes their colours.
+// ofAll are the legends of series that are named by any of the colours' names.
+var ofAll = []string{"{{outcome}}", "{{result}}", "{{class}}"}
+
+// coloured gives the series whose name has a colour that colour.
 func coloured(qs []q) []Override {
+	out, named := []Override{}, map[string]bool{}
 	for _, one := range qs {
-		switch one.legend {
-		case "{{outcome}}", "{{result}}", "{{class}}":
-			var out []Override
-			for _, name := range slices.Sorted(maps.Keys(colours)) {
-				out = append(out, Override{Matcher{"byName", name}, []Property{{"color", map[string]any{"mode": "fixed", "fixedColor": colours[name]}}}})
+		if slices.Contains(ofAll, one.legend) {
+			for name := range colours {
+				named[name] = true
 			}
-			return out
+		}
+		named[one.legend] = colours[one.legend] != ""
+	}
+	for _, name := range slices.Sorted(maps.Keys(colours)) {
+		if named[name] {
+			out = append(out, Override{Matcher{"byName", name}, []Property{{"color", map[string]any{"mode": "fixed", "fixedColor": colours[name]}}}})
 		}
 	}
-	return []Override{}
+	return out
 }
 
 // limited draws the series whose name matches as a dashed line, without a fill.

@@ -20,7 +20,13 @@ func (c *canvas) panel(p *Panel, box rect, curves []curve) {
 	switch p.Type {
 	case "stat":
 		v := curves[0].last()
-		c.text(box.x+box.w/2, box.y+box.h/2+22, 28, p.colour(v), "middle", measure(v, p.FieldConfig.Defaults.Unit))
+		text := measure(v, p.FieldConfig.Defaults.Unit)
+		for _, m := range p.FieldConfig.Defaults.Mappings {
+			if w, ok := m.Options[fmt.Sprint(v)]; ok {
+				text = w.Text
+			}
+		}
+		c.text(box.x+box.w/2, box.y+box.h/2+22, 28, p.colour(v), "middle", text)
 	case "bargauge":
 		c.bars(p, inner, curves)
 	case "state-timeline":
@@ -81,8 +87,8 @@ func (c *canvas) states(p *Panel, box rect, curves []curve) {
 		}
 	}
 	x := box.x
-	for i := range words {
-		if key := fmt.Sprint(words[i].Index); seen[key] {
+	for i := range len(words) {
+		if key := fmt.Sprint(i); seen[key] {
 			x = c.key(x, box.y+box.h, inks[words[key].Color], words[key].Text, box.x+box.w)
 		}
 	}
@@ -159,7 +165,7 @@ func (p *Panel) worded(title, value string) string {
 // curves draws lines, or areas that add up.
 func (c *canvas) curves(p *Panel, box rect, curves []curve) {
 	stacking := p.FieldConfig.Defaults.Custom["stacking"].(map[string]any)["mode"] == "normal"
-	box = rect{box.x + 52, box.y, box.w - 56, box.h - 32}
+	box = rect{box.x + margin, box.y, box.w - margin - 4, box.h - 32}
 	n := len(curves[0].values)
 	base := make([]float64, n)
 	most := 0.0
@@ -180,49 +186,52 @@ func (c *canvas) curves(p *Panel, box rect, curves []curve) {
 			}
 		}
 	}
-	if most == 0 {
-		most = 1
-	}
-	most *= 1.05
-	for i := range 4 {
-		y := box.y + box.h - i*box.h/3
+	step, steps := scale(most, p.FieldConfig.Defaults.Unit)
+	most = step * float64(steps)
+	for i := range steps + 1 {
+		y := box.y + box.h - i*box.h/steps
 		c.printf(`<path d="M%d %dH%d" stroke="#e8eaec"/>`+"\n", box.x, y, box.x+box.w)
-		c.text(box.x-6, y+4, 10, "#6b7280", "end", measure(most*float64(i)/3, p.FieldConfig.Defaults.Unit))
+		c.text(box.x-6, y+4, 10, "#6b7280", "end", measure(step*float64(i), p.FieldConfig.Defaults.Unit))
 	}
 	x := func(j int) int { return box.x + j*box.w/max(n-1, 1) }
 	y := func(v float64) int { return box.y + box.h - int(v/most*float64(box.h)) }
 	// The topmost first, so that the areas below are drawn over it.
 	for i, top := range slices.Backward(tops) {
 		ink := p.ink(curves[i].name, i)
-		path, drawing := strings.Builder{}, false
-		for j, v := range top {
-			if math.IsNaN(v) {
-				drawing = false
-				continue
+		apart := p.apart(curves[i].name)
+		area := stacking && !apart
+		path, from := strings.Builder{}, -1 // from: where the present piece begins
+		for j := range n + 1 {
+			switch {
+			case j == n || math.IsNaN(top[j]):
+				if area && from >= 0 {
+					fmt.Fprintf(&path, "L%d %dL%d %dZ", x(j-1), y(0), x(from), y(0))
+				}
+				from = -1
+			case from < 0:
+				fmt.Fprintf(&path, "M%d %d", x(j), y(top[j]))
+				from = j
+			default:
+				fmt.Fprintf(&path, "L%d %d", x(j), y(top[j]))
 			}
-			if drawing {
-				fmt.Fprintf(&path, "L%d %d", x(j), y(v))
-			} else {
-				fmt.Fprintf(&path, "M%d %d", x(j), y(v))
-			}
-			drawing = true
 		}
 		switch {
-		case p.apart(curves[i].name):
-			c.printf(`<path d="%s" fill="none" stroke="#8e9297" stroke-dasharray="6 6"/>`+"\n", &path)
-		case stacking:
-			c.printf(`<path d="%sL%d %dL%d %dZ" fill="%s" fill-opacity="0.85"/>`+"\n", &path, x(n-1), y(0), x(0), y(0), ink)
+		case apart:
+			c.printf(`<path d="%s" fill="none" stroke="%s" stroke-dasharray="6 6"/>`+"\n", &path, ink)
+		case area:
+			c.printf(`<path d="%s" fill="%s" fill-opacity="0.85"/>`+"\n", &path, ink)
 		default:
 			c.printf(`<path d="%s" fill="none" stroke="%s" stroke-width="1.5"/>`+"\n", &path, ink)
 		}
 	}
-	at, row := box.x-50, 0
+	left := box.x - margin + 2
+	at, row := left, 0
 	for i, one := range curves {
 		if math.IsNaN(one.last()) && len(curves) > 6 {
 			continue
 		}
-		if at > box.x-50 && at+24+len([]rune(one.name))*6 > box.x+box.w {
-			at, row = box.x-50, row+1
+		if at > left && at+24+len([]rune(one.name))*6 > box.x+box.w {
+			at, row = left, row+1
 		}
 		if row > 1 {
 			break
@@ -231,8 +240,42 @@ func (c *canvas) curves(p *Panel, box rect, curves []curve) {
 	}
 }
 
+// margin is the room for the values on the left of a panel with curves.
+const margin = 64
+
+// scale divides an axis up to at least the given value into a few steps that are easy
+// to read in the unit.
+func scale(most float64, unit string) (step float64, steps int) {
+	if most <= 0 {
+		return 1, 1
+	}
+	least := most / 5
+	step = math.Pow(10, math.Floor(math.Log10(least)))
+	for _, by := range []float64{1, 2, 5, 10} {
+		if step*by >= least {
+			step *= by
+			break
+		}
+	}
+	switch {
+	case unit == "bytes":
+		step = math.Exp2(math.Ceil(math.Log2(least)))
+	case unit == "s" && least > 10:
+		for _, seconds := range []float64{15, 30, 60, 120, 300, 600, 900, 1800, 3600} {
+			if seconds >= least {
+				step = seconds
+				break
+			}
+		}
+	}
+	return step, int(math.Ceil(most/step - 1e-9))
+}
+
 // ink is the colour of the i-th series.
 func (p *Panel) ink(name string, i int) string {
+	if p.apart(name) {
+		return inks["text"]
+	}
 	for _, o := range p.FieldConfig.Overrides {
 		if o.Matcher.ID != "byName" || o.Matcher.Options != name {
 			continue

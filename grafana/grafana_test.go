@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -146,5 +147,32 @@ func TestVariablesAndLinks(t *testing.T) {
 				t.Errorf("%s links to %s", d.UID, l.URL)
 			}
 		}
+	}
+}
+
+func TestScale(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		most  float64
+		unit  string
+		step  float64
+		steps int
+	}{
+		{"nothing", 0, "short", 1, 1},
+		{"all of it", 1, "percentunit", 0.2, 5},
+		{"a power of ten", 100, "short", 20, 5},
+		{"rates", 0.0553, "reqps", 0.02, 3},
+		{"minutes", 267, "s", 60, 5},
+		{"milliseconds", 1.24, "s", 0.5, 3},
+		{"bytes", 17.5 * (1 << 20), "bytes", 4 << 20, 5},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			step, steps := scale(tt.most, tt.unit)
+			if math.Abs(step-tt.step) > tt.step/1e6 || steps != tt.steps {
+				t.Errorf("%d steps of %g, want %d of %g", steps, step, tt.steps, tt.step)
+			}
+		})
 	}
 }

@@ -29,8 +29,8 @@ func mappings() Dashboard {
 				q{`sum by (source) (rate(partnersync_version_clamps_total{source}[rate]))`, "{{source}}"}),
 		}},
 		row{"The config in force", []Panel{
-			number("Last reload", "1 when the last reload took effect in every process; 0 where one refused it and keeps the former config.", "short", 6,
-				steps("red", 1.0, "green"), `min(partnersync_config_last_reload_successful{self})`),
+			said(number("Last reload", "Whether the last reload took effect in every process; one that refuses it keeps the former config.", "short", 6,
+				steps("red", 1.0, "green"), `min(partnersync_config_last_reload_successful{self})`), "refused", "took effect"),
 			number("Configs in force", "More than one means that some process runs another config than the others.", "short", 6,
 				steps("green", 2.0, "orange"), `count(count by (hash) (partnersync_config_info{self}))`),
 			number("Loaded", "How long ago the config in force was loaded by the last process.", "s", 6, steps("text"), `time() - max(partnersync_config_last_reload_success_timestamp_seconds{self})`),

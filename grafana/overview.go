@@ -15,6 +15,9 @@ var (
 	whyMapping = map[string]string{
 		"null_key": "the event does not name the record", "lookup_missed": "a value is missing in a table", "expression": "a value does not fit",
 	}
+	whatBecame = []struct{ outcome, words string }{
+		{"delivered", "delivered"}, {"unchanged", "the CRM had it"}, {"stale", "overtaken"}, {"skipped", "not wanted"}, {"dead", "needs somebody"},
+	}
 	stateWords = []Word{
 		{Text: "working", Color: "green"}, {Text: "slowed down by the CRM", Color: "yellow"}, {Text: "paused: the CRM does not answer or its daily limit is reached", Color: "orange"},
 		{Text: "on hold: the CRM refuses our access", Color: "red"}, {Text: "stopped by us", Color: "purple"},
@@ -33,6 +36,10 @@ const onTime = `sum by (sink) (rate(partnersync_delivery_latency_seconds_bucket{
 
 func overview() Dashboard {
 	good := steps("green")
+	var became []q
+	for _, b := range whatBecame {
+		became = append(became, q{`60 * sum(rate(partnersync_deliveries_total{sink,outcome="` + b.outcome + `"}[rate]))`, b.words})
+	}
 	return dashboard("partnersync-overview", nil,
 		row{"In this time", []Panel{
 			number("Events accepted", "Events of partner programs that were taken in and stored. Repeated ones count once.", "short", 4, good,
@@ -43,11 +50,11 @@ func overview() Dashboard {
 				steps("red", 0.97, "orange", 0.995, "green"),
 				`sum(increase(partnersync_delivery_latency_seconds_bucket{sink,le=~"60|60.0"}[range]))
 / (sum(increase(partnersync_delivery_latency_seconds_count{sink}[range])) + sum(increase(partnersync_deliveries_total{sink,outcome="dead"}[range])))`),
-			number("Waiting", "Updates that are on their way at this moment. They are stored and none is lost.", "short", 4, steps("green", 1000.0, "orange", 10000.0, "red"),
+			number("Waiting", "Updates that are on their way at this moment. They are stored and none is lost. Counted up to 10,000 of each kind.", "short", 4, steps("green", 1000.0, "orange", 10000.0, "red"),
 				`sum(max by (job, sink, state) (partnersync_queue_jobs{sink}))`),
-			to(number("Need somebody", "Updates that ended without success, all told: the CRM refused them, or the mapping does not fit. `partnersync dead` lists them with the reasons.", "short", 4,
+			to(number("Need somebody", "Updates that ended without success, all told: the CRM refused them, or the mapping does not fit. `partnersync dead` lists them with the reasons. Counted up to 10,000 for each CRM.", "short", 4,
 				steps("green", 1.0, "red"), `sum(max by (job, sink) (partnersync_dead_deliveries{sink}))`), "partnersync-mappings"),
-			to(number("CRMs that do not take updates", "CRMs that are paused, on hold or stopped at this moment. Their updates wait.", "short", 4,
+			to(number("CRMs paused or stopped", "How many CRMs are paused, on hold or stopped at this moment. Their updates wait, and none is lost.", "short", 4,
 				steps("green", 1.0, "red"), `sum(max by (job, sink) (partnersync_sink_state{sink,state=~"parked|held|stopped"}))`), "partnersync-sinks"),
 		}},
 		row{"Each CRM", []Panel{
@@ -63,8 +70,7 @@ func overview() Dashboard {
 		row{"What has come in, and what became of it", []Panel{
 			lines("Events of each program", "Events that were taken in, per minute.", "suffix: /min", 8,
 				q{`60 * sum by (source) (rate(partnersync_events_received_total{self,result=~"stored|unmapped|ignored"}[rate]))`, "{{source}}"}),
-			stacked("What became of the updates", "Per minute: delivered; unchanged (the CRM had it already); stale (a newer event had decided); skipped (the mapping wants nothing of it); dead (needs somebody).", "suffix: /min", 8,
-				q{`60 * sum by (outcome) (rate(partnersync_deliveries_total{sink}[rate]))`, "{{outcome}}"}),
+			stacked("What became of the updates", "Updates that have come to an end, per minute. Overtaken: a newer event had decided. Not wanted: the mapping leaves such events out. Only what needs somebody is left to do.", "suffix: /min", 8, became...),
 			bars("Last event of each program", "How long ago each program has last sent something.", "s", 8, steps("green", 21600.0, "orange", 86400.0, "red"),
 				q{`time() - max by (source) (partnersync_last_event_timestamp_seconds{self} > 0)`, "{{source}}"}),
 		}},

@@ -17,8 +17,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 )
 
 var (
@@ -86,7 +84,7 @@ func TestWatchedByPrometheus(t *testing.T) {
 		eventually(t, "the alert ends when the CRM takes us again", func() (bool, string) {
 			return len(prom.firing("PartnersyncSinkHeld", "crm")) == 0, "it fires"
 		})
-		for _, name := range []string{"PartnersyncPostgresDown", "PartnersyncReloadFailed", "PartnersyncSinkWithoutOwner", "PartnersyncRoutesUnaccounted", "PartnersyncMetricsMissing"} {
+		for _, name := range []string{"PartnersyncPostgresDown", "PartnersyncReloadFailed", "PartnersyncSinkWithoutOwner", "PartnersyncRoutesUnaccounted", "PartnersyncReceiverMissing", "PartnersyncMetricsMissing"} {
 			for _, sink := range []string{"", "crm", "archive"} {
 				if a := prom.firing(name, sink); len(a) > 0 {
 					t.Errorf("%s fires and nothing of the kind has happened: %v", name, a)
@@ -117,6 +115,14 @@ func TestWatchedByPrometheus(t *testing.T) {
 	})
 
 	t.Run("metrics", func(t *testing.T) { compareMetrics(t, w) })
+	t.Run("series", func(t *testing.T) {
+		for _, one := range slices.Sorted(maps.Keys(w.series())) {
+			// The age of a vacuum begins with the first one.
+			if !w.first[one] && !strings.HasPrefix(one, "partnersync_postgres_table_vacuum_age_seconds ") {
+				t.Errorf("%s was not there from the start", one)
+			}
+		}
+	})
 
 	if *pictures != "" {
 		span := time.Since(began)
@@ -156,14 +162,8 @@ func awaitAlert(t *testing.T, prom *server, name, sink string) alert {
 func compareMetrics(t *testing.T, w *world) {
 	exported := map[string]*dto.MetricFamily{}
 	for _, admin := range w.admins {
-		text := w.metrics(admin)
-		parser := expfmt.NewTextParser(model.UTF8Validation)
-		families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		maps.Copy(exported, families)
-		problems, err := promlint.New(bytes.NewReader(text)).Lint()
+		maps.Copy(exported, w.families(admin))
+		problems, err := promlint.New(bytes.NewReader(w.metrics(admin))).Lint()
 		if err != nil {
 			t.Fatal(err)
 		}

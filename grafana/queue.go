@@ -7,8 +7,8 @@ func queue() Dashboard {
 				steps("green", 1.0, "red"), `max(partnersync_unaccounted_routes{self})`),
 			number("Found by the sweeper", "Routes of this time that had lost their job and got a new one. After a crash this is to be expected.", "short", 6,
 				steps("green", 1.0, "orange"), `sum(increase(partnersync_swept_routes_total{sink}[range]))`),
-			number("Postgres answers", "1 when Postgres answered the last scrape of every process.", "short", 6, steps("red", 1.0, "green"), `min(partnersync_postgres_up{self})`),
-			number("River has a leader", "1 when a worker leads: without one no job that waits for its time becomes due.", "short", 6, steps("red", 1.0, "green"), `max(partnersync_queue_leader{self})`),
+			said(number("Postgres answers", "Whether Postgres answered the last scrape of every process.", "short", 6, steps("red", 1.0, "green"), `min(partnersync_postgres_up{self})`), "no", "yes"),
+			said(number("River has a leader", "Whether a worker leads: without one no job that waits for its time becomes due.", "short", 6, steps("red", 1.0, "green"), `max(partnersync_queue_leader{self})`), "no", "yes"),
 		}},
 		row{"The queue", []Panel{
 			stacked("Jobs by state", "available: could be worked; running; retryable: failed, to be tried again; scheduled: waits for its time. Each counted up to 10,000.", "short", 8,

@@ -16,6 +16,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 
 	"partnersync/internal/pgtest"
 )
@@ -24,10 +27,11 @@ import (
 // senders and a sandbox of the CRMs that can be told to fail.
 type world struct {
 	t       *testing.T
-	hooks   string   // URL
-	admins  []string // addresses
-	sandbox string   // URL
-	url     string   // of the database
+	hooks   string          // URL
+	admins  []string        // addresses
+	sandbox string          // URL
+	url     string          // of the database
+	first   map[string]bool // series before anything has been sent
 	sent    atomic.Int64
 }
 
@@ -67,6 +71,7 @@ func newWorld(t *testing.T) *world {
 		w.hooks = "http://" + found[0] + "/hooks/"
 		w.admins = append(w.admins, found[1])
 	}
+	w.first = w.series()
 	return w
 }
 
@@ -228,6 +233,38 @@ func (w *world) metrics(admin string) []byte {
 		w.t.Fatalf("scrape: %s %v", resp.Status, err)
 	}
 	return out.Bytes()
+}
+
+// families are what a process exports.
+func (w *world) families(admin string) map[string]*dto.MetricFamily {
+	w.t.Helper()
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(w.metrics(admin)))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return families
+}
+
+// series are the names of our own series with their labels, of all processes.
+func (w *world) series() map[string]bool {
+	w.t.Helper()
+	all := map[string]bool{}
+	for _, admin := range w.admins {
+		for name, family := range w.families(admin) {
+			if !strings.HasPrefix(name, "partnersync_") {
+				continue
+			}
+			for _, m := range family.GetMetric() {
+				one := name
+				for _, l := range m.GetLabel() {
+					one += fmt.Sprintf(" %s=%q", l.GetName(), l.GetValue())
+				}
+				all[one] = true
+			}
+		}
+	}
+	return all
 }
 
 // rhythm is how many webhooks come in a second: always the same, or as on a day with

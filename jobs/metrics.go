@@ -52,7 +52,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		closed:        counter("routes_closed_total", "Routes that have ended, by outcome.", "sink", "outcome"),
 		deadLetters:   counter("dead_letters_total", "Deliveries that ended dead, by what refused them.", "sink", "mapping", "class"),
 		last: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "partnersync", Name: "last_delivery_timestamp_seconds",
-			Help: "When a CRM last acknowledged a delivery."}, []string{"sink"}),
+			Help: "When a CRM last acknowledged a delivery; 0 before the first."}, []string{"sink"}),
 		unaccounted: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "partnersync", Name: "unaccounted_routes",
 			Help: "Open routes without a job that the last sweep found."}),
 	}
@@ -63,13 +63,14 @@ func newMetrics(r prometheus.Registerer) *metrics {
 // declare makes the series of a plan, so that each exists from the start.
 func (m *metrics) declare(plan *Plan) {
 	for name, sink := range plan.Sinks {
-		for _, op := range append(operations(sink), sinks.Token) {
-			for _, class := range sinks.Classes() {
+		for _, op := range operations(sink) {
+			for _, class := range append(sinks.Classes(), sinks.Split) { // a request may be split, a row never stays so
 				m.requests.WithLabelValues(name, string(op), string(class))
 			}
 			m.duration.WithLabelValues(name, string(op))
 		}
 		m.latency.WithLabelValues(name)
+		m.last.WithLabelValues(name)
 		m.batchRows.WithLabelValues(name)
 		for _, reason := range []string{"rate", "concurrency"} {
 			m.waits.WithLabelValues(name, reason)
@@ -95,11 +96,11 @@ func (m *metrics) declare(plan *Plan) {
 	}
 }
 
-// operations are those that a sink has.
+// operations are those that a sink has. Probes of one without whoami count as that.
 func operations(s *sinks.Sink) []sinks.Operation {
-	var list []sinks.Operation
+	list := []sinks.Operation{sinks.Token, sinks.WhoAmI}
 	for _, op := range []sinks.Operation{
-		sinks.Upsert, sinks.Update, sinks.Create, sinks.Find, sinks.Link, sinks.Unlink, sinks.Archive, sinks.Describe, sinks.WhoAmI,
+		sinks.Upsert, sinks.Update, sinks.Create, sinks.Find, sinks.Link, sinks.Unlink, sinks.Archive, sinks.Describe,
 	} {
 		if s.Supports(op) {
 			list = append(list, op)

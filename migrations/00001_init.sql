@@ -44,6 +44,8 @@ CREATE TABLE routes (
 CREATE INDEX routes_open ON routes (sink, opened_at, event_id) WHERE outcome IS NULL;
 CREATE INDEX routes_replay ON routes (replay) WHERE replay IS NOT NULL AND outcome IS NULL;
 CREATE INDEX routes_dead ON routes (sink, closed_at) WHERE outcome = 'dead';
+-- Runs after the first, which are few: whether a dead route was replayed since.
+CREATE INDEX routes_again ON routes (event_id, sink, run) WHERE run > 0;
 
 -- How many routes were opened and how many ended, by the hour in which they were
 -- opened. Each transaction appends to tally_changes what it has changed, which are

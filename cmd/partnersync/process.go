@@ -57,6 +57,7 @@ type process struct {
 	admin    net.Listener
 	grace    time.Duration
 	ready    atomic.Bool
+	names    atomic.Pointer[[]string] // of the sinks in the config in force
 
 	mu         sync.Mutex // a reload at a time
 	config     *config.Config
@@ -209,17 +210,20 @@ func (p *process) register() {
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "partnersync_build_info", Help: "The version that runs."}, []string{"version"})
 	build.WithLabelValues(versionText()).Set(1)
 	p.reloaded.Set(1)
-	names := func() []string {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return sortedKeys(p.config.Sinks)
-	}
+	p.noteSinks(p.config)
+	names := func() []string { return *p.names.Load() } // a reload that waits for Postgres holds up no scrape
 	p.registry.MustRegister(p.reloaded, p.loadedAt, p.configInfo, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		jobs.NewCollector(p.ledger, names), pgstats.New(pgstats.Options{Pool: p.pool, Sinks: names}))
 }
 
+func (p *process) noteSinks(cfg *config.Config) {
+	names := sortedKeys(cfg.Sinks)
+	p.names.Store(&names)
+}
+
 func (p *process) noteConfig(cfg *config.Config) {
+	p.noteSinks(cfg)
 	p.configInfo.Reset()
 	p.configInfo.WithLabelValues(cfg.Hash).Set(1)
 	p.loadedAt.SetToCurrentTime()

@@ -181,24 +181,33 @@ func (l *Ledger) Sinks(ctx context.Context, names []string) (map[string]SinkLine
 	return lines, nil
 }
 
+// countJobs counts in the order of the index: without it Postgres scans the whole table where
+// most jobs are of one sink.
+const countJobs = `
+	SELECT s.state, (SELECT count(*) FROM (
+		SELECT FROM river_job j WHERE j.state = s.state::river_job_state AND j.queue = $1
+		ORDER BY j.priority, j.scheduled_at, j.id LIMIT $3) c)
+	FROM unnest($2::text[]) AS s(state)`
+
+// countDead is as careful. Of later runs it looks at those after the first, which are few and have an index of their own.
+const countDead = `
+	SELECT coalesce(extract(epoch FROM now() - (SELECT min(opened_at) FROM routes WHERE sink = $1 AND outcome IS NULL)), 0)::float8,
+		(SELECT count(*) FROM (SELECT event_id, sink, run FROM routes WHERE sink = $1 AND outcome = 'dead' ORDER BY closed_at LIMIT $2) r
+		WHERE NOT EXISTS (SELECT FROM routes n WHERE n.event_id = r.event_id AND n.sink = r.sink AND n.run > r.run AND n.run > 0))`
+
 // Queues describes the queues of sinks.
 func (l *Ledger) Queues(ctx context.Context, sinks []string) ([]QueueStats, error) {
 	batch := &pgx.Batch{}
 	stats := make([]QueueStats, len(sinks))
 	for i, sink := range sinks {
 		stats[i] = QueueStats{Sink: sink, Jobs: map[string]int{}}
-		batch.Queue(`
-			SELECT s.state, (SELECT count(*) FROM (SELECT FROM river_job j WHERE j.state = s.state::river_job_state AND j.queue = $1 LIMIT $3) c)
-			FROM unnest($2::text[]) AS s(state)`, Queue(sink), JobStates, CountLimit).Query(func(rows pgx.Rows) error {
+		batch.Queue(countJobs, Queue(sink), JobStates, CountLimit).Query(func(rows pgx.Rows) error {
 			var state string
 			var n int
 			_, err := pgx.ForEachRow(rows, []any{&state, &n}, func() error { stats[i].Jobs[state] = n; return nil })
 			return err
 		})
-		batch.Queue(`
-			SELECT coalesce(extract(epoch FROM now() - (SELECT min(opened_at) FROM routes WHERE sink = $1 AND outcome IS NULL)), 0)::float8,
-				(SELECT count(*) FROM (SELECT event_id, sink, run FROM routes WHERE sink = $1 AND outcome = 'dead' LIMIT $2) r
-				WHERE NOT EXISTS (SELECT FROM routes n WHERE n.event_id = r.event_id AND n.sink = r.sink AND n.run > r.run))`, sink, CountLimit).QueryRow(func(row pgx.Row) error {
+		batch.Queue(countDead, sink, CountLimit).QueryRow(func(row pgx.Row) error {
 			var seconds float64
 			err := row.Scan(&seconds, &stats[i].Dead)
 			stats[i].Oldest = time.Duration(seconds * float64(time.Second))
