@@ -31,6 +31,7 @@ type cycle struct {
 	merges    []ledger.Merge                      // records that turned out to be one
 	changed   map[ledger.RecordKey]bool           // records to store
 	ambiguous map[ledger.RecordKey]time.Duration  // records whose last request may still take effect, and for how long
+	sifted    bool                                // for records that Postgres refuses
 	doubted   map[*ledger.Record]bool             // the ledger knows that requests for them are under way
 	ends      map[ledger.RecordKey]*ledger.Record // what links lead to, of records that this cycle does not work on
 	bare      map[ledger.RecordKey]*delivery      // records made only to be linked to
@@ -132,7 +133,8 @@ func (c *cycle) announce(ctx context.Context, doubtful []*ledger.Record) (time.T
 	var keys []ledger.RecordKey
 	seen := map[ledger.RecordKey]bool{}
 	add := func(d *delivery) {
-		if d.open() && !seen[d.key] {
+		// Of those that have arrived links may still be made.
+		if d.record != nil && (d.open() || d.Outcome == ledger.Delivered) && !seen[d.key] {
 			seen[d.key] = true
 			keys = append(keys, d.key)
 			if d.record.Merged { // its other keys lead to it too

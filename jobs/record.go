@@ -98,10 +98,14 @@ func (c *cycle) recordEach(ctx context.Context) (refused map[*ledger.Record]bool
 					}
 				}
 			}
+			// A key is only led to a record that is stored with it.
+			report.Merges = slices.DeleteFunc(slices.Clone(c.merges), func(m ledger.Merge) bool {
+				return !slices.ContainsFunc(report.Records, func(rec *ledger.Record) bool { return rec.ID == m.Into })
+			})
 			err := c.owner.ledger.Write(ctx, c.owner.right, "", report)
 			if ledger.Refused(err) {
 				for _, rec := range report.Records {
-					refused[rec] = rec.New
+					refused[rec] = true
 				}
 				r.deliveries, r.ended, r.reason = nil, ledger.Dead, "Postgres refuses to store what became of it"
 				report = &ledger.Report{}

@@ -11,6 +11,8 @@ import (
 	"partnersync/internal/ledger"
 	"partnersync/mappers"
 	"partnersync/sinks"
+
+	"github.com/google/uuid"
 )
 
 // short is how long a worker waits for a throttled sink before it gives its jobs back.
@@ -31,8 +33,14 @@ func (c *cycle) send(ctx context.Context) error {
 	}
 	parcels = c.findArchived(ctx, parcels)
 	for first := true; len(parcels) > 0; {
-		if err := c.seeEnds(ctx, parcels); err != nil && first {
-			return err
+		if err := c.seeEnds(ctx, parcels); err != nil {
+			if first {
+				return err
+			}
+			for _, p := range parcels {
+				c.postpone(p, sinks.Result{Class: sinks.Network, Message: "the ledger cannot be reached"})
+			}
+			return nil
 		}
 		due, rest := c.due(parcels)
 		due = slices.DeleteFunc(due, func(p *parcel) bool {
@@ -49,6 +57,11 @@ func (c *cycle) send(ctx context.Context) error {
 			continue
 		}
 		over, err := c.announce(ctx, c.doubtful(due))
+		if ledger.Refused(err) && !c.sifted {
+			c.sifted = true
+			parcels = append(c.sift(ctx, due), rest...)
+			continue
+		}
 		if err != nil {
 			if first {
 				return err
@@ -66,6 +79,33 @@ func (c *cycle) send(ctx context.Context) error {
 		parcels = append(c.round(ctx, over, due), rest...)
 	}
 	return nil
+}
+
+// sift finds the parcels whose records Postgres refuses to store, and ends their deliveries:
+// they would otherwise keep the others from ever being sent. It returns the others.
+func (c *cycle) sift(ctx context.Context, parcels []*parcel) []*parcel {
+	for _, p := range parcels {
+		delete(c.doubted, p.record)
+	}
+	return slices.DeleteFunc(parcels, func(p *parcel) bool {
+		if _, err := c.announce(ctx, c.doubtful([]*parcel{p})); !ledger.Refused(err) {
+			return false
+		}
+		for q := p; q != nil; q = q.next {
+			for _, d := range q.deliveries {
+				if d.open() {
+					d.end(ledger.Dead, "", "Postgres refuses to store what is wanted")
+				}
+			}
+		}
+		for k, r := range c.records {
+			if r == p.record {
+				delete(c.changed, k)
+			}
+		}
+		c.owner.forget(nil, []uuid.UUID{p.record.ID})
+		return true
+	})
 }
 
 // doubtful are the records of parcels with all that they may change in doubt. One that is
