@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"partnersync/internal/ledger"
+	"partnersync/sinks/sandbox"
 )
 
 // The CRM makes a contact, and its answer is late: until that has come, another key of the
@@ -95,4 +96,39 @@ func TestRecordStaysShutForTheLongerOfTwo(t *testing.T) {
 			}
 		}
 	})
+}
+
+// An archive whose answer was lost may have taken place: nothing is linked to the record
+// until that is known, since the CRM's refusal would end the delivery.
+func TestNoLinksOfWhatMayBeArchived(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{idle: true, mappings: `
+mappings:
+  - name: deals
+    on: shop.deal.updated
+    to: crm
+    object: orders
+    key: {order_key: event.key}
+    if_deleted: recreate
+    set: {title: event.name}
+    links: [{to: firms, key: {firm_key: event.company}, only: one, missing: create}]
+  - name: endings
+    on: shop.company.deleted
+    to: crm
+    object: orders
+    mode: archive
+    key: {order_key: event.key}
+`})
+	r.box.Fault(sandbox.Fault{Path: "/archive", Count: 1, Effect: sandbox.EffectReset, Apply: true})
+	wish, end := r.accept(deal("o1", 1, "name", "x", "company", "f1"))[0], r.accept(shopEvent("company.deleted", "o1", 2))[0]
+	r.oneJob(wish.String(), end.String())
+	r.start()
+	for id, f := range r.ended(wish, end) {
+		if f.Outcome == ledger.Dead {
+			t.Errorf("%s: %+v", id, f)
+		}
+	}
+	if n := len(r.box.Records("hubspot", "orders")); n != 0 {
+		t.Errorf("%d orders", n)
+	}
 }

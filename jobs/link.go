@@ -45,6 +45,10 @@ func (c *cycle) link(ctx context.Context) {
 	var rows []sinks.LinkRow
 	var sent []*tie
 	for _, t := range ties {
+		if c.unsettled(t.record) {
+			t.reopen(sinks.Network, "what was sent of the record before may still take effect", c.sink.Settle())
+			continue
+		}
 		row := c.linkRow(t)
 		if row.To.ID == "" && !(t.link.Remove && c.sink.Replaces(row)) {
 			c.missing(t, "")
@@ -86,6 +90,17 @@ func (c *cycle) link(ctx context.Context) {
 	for i, res := range c.sink.Link(c.serving(linking, served...), rows) {
 		c.linked(linking, sent[i], res)
 	}
+}
+
+// unsettled reports whether a request of this cycle for the record has had no answer: it may
+// have archived it.
+func (c *cycle) unsettled(rec *ledger.Record) bool {
+	for k := range c.ambiguous {
+		if c.records[k] == rec {
+			return true
+		}
+	}
+	return false
 }
 
 // ties are the links that the CRM lacks, of records that it has.

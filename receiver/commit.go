@@ -169,7 +169,7 @@ func (r *Receiver) storeAlone(ctx context.Context, w *waiting, refusal error, tr
 // traceOf is the id of the trace to which an event belongs, for the log.
 func traceOf(w *waiting) string { return tracing.PlaceOf(w.event.ID, w.event.Trace).TraceID() }
 
-var errNotAsked = errors.New("Postgres has not answered since the start")
+var errNotAsked = errors.New("no answer from Postgres since the start")
 
 // accept calls the ledger. It logs when storing stops working and when it works
 // again, and a panic costs the batch, not the process.

@@ -178,7 +178,7 @@ func refused(err error) error {
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		if !hopeless(pg) {
-			return awayError{fmt.Errorf("Postgres%s does not let us in now: %s (SQLSTATE %s)", at, pg.Message, pg.Code)}
+			return awayError{fmt.Errorf("not yet: Postgres%s does not let us in: %s (SQLSTATE %s)", at, pg.Message, pg.Code)}
 		}
 		return usageError{fmt.Errorf("database.url: Postgres%s does not let us in: %s (SQLSTATE %s)", at, pg.Message, pg.Code)}
 	}

@@ -27,10 +27,10 @@ func (c runCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	if err != nil {
 		return err
 	}
-	// From here on a SIGHUP, whose default is to end the process, waits to be heard.
+	// From here on a SIGHUP, whose default is to end the process, waits to be heard; one that
+	// comes while a drained process exits must not turn that into a failure.
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	log := newLogger(s.err, cfg.Log)
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(200) // memory is small here; collecting it takes a fifth of the time otherwise

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -21,9 +20,6 @@ const (
 	leastRows = 1_000
 	mostRows  = 80_000_000
 )
-
-// filled is how long ago the first of the filled events was received.
-const filled = 90 * 24 * time.Hour
 
 // fillFunctions give the parts of row i of n, of which the last was received at `until`, in
 // milliseconds since 1970. Ids are UUIDs of version 7, as in life.

@@ -29,6 +29,9 @@ func TestShortRun(t *testing.T) {
 	}
 	r.print(&out)
 	t.Log(out.String())
+	if r.replayedRoutes == 0 {
+		t.Error("nothing was replayed")
+	}
 	if r.stored < 100 || r.outcomes["delivered"] < 100 || r.outcomes["stale"] == 0 || r.outcomes["dead"] == 0 || r.duplicates == 0 {
 		t.Errorf("there was not much of a load: %+v", r)
 	}
@@ -58,6 +61,7 @@ func TestPlanIsRepeatable(t *testing.T) {
 		}
 		for _, d := range []deed{
 			killReceiver, killWorker, killWorkers, freezeWorker, join, joinBriefly, reload, reloadBad, killPostgres, freezePostgres,
+			replay, replayKilled, replayUndone,
 			throttle, unavailable, slow, hang, cut, lose, truncate, late,
 		} {
 			if !strings.Contains(one, string(d)) {
@@ -87,7 +91,7 @@ func TestOracle(t *testing.T) {
 	received := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	timed := func(n byte, typ string, at time.Time, text string) event {
 		e := event{id: id(n), typ: typ, occurredAt: &at, versionAt: at, receivedAt: received, body: []byte(text)}
-		if typ == dealUpdated {
+		if typ == dealUpdated || typ == seatEnded {
 			e.rank = 1
 		}
 		return e
@@ -105,6 +109,13 @@ func TestOracle(t *testing.T) {
 		timed(7, firmSaved, first, `{"key":"x","at":1000,"name":"Y"}`), // of higher id
 		timed(8, dealCreated, first, `{"at":1000,"name":"no key"}`),
 		future,
+		timed(10, seatSaved, first, `{"key":"s","at":1000,"name":"a","partner":"p1","firm":"z"}`),
+		timed(11, seatSaved, second, `{"key":"s","at":2000,"name":"b","partner":"p2","firm":"y"}`),
+		timed(12, seatEnded, first, `{"key":"s","at":1000}`), // and made again, but in the mirror
+		timed(13, seatSaved, second, `{"key":"t","at":2000,"name":"c","firm":"z"}`),
+		timed(14, seatEnded, second, `{"key":"t","at":2000}`), // of higher rank
+		timed(15, memberSaved, second, `{"key":"m","at":2000,"email":"a@acme.test","name":"Ann","partner":"p2"}`),
+		timed(16, memberSaved, first, `{"key":"n","at":1000,"email":"a@acme.test","name":"Anna","partner":"p1"}`),
 	}
 	got, err := oracle(events)
 	if err != nil {
@@ -121,19 +132,35 @@ func TestOracle(t *testing.T) {
 		"crm orders d": {
 			"order_key": "d", "title": "b", "tier": "gold", "description": "", "first_partner": "p1", "paid": "0", "note": "n", "touched": noteAdded,
 		},
-		"crm firms x":      {"firm_key": "x", "name": "Y", "last_order": "d"},
-		"crm firms y":      {"firm_key": "y", "last_order": "d"},
-		"mirror orders d":  {"order_key": "d", "title": "b", "tier": "gold", "note": "n"},
-		"pipeline deals d": {orderProperty: "d", "title": "b", "origin_id": "gold"},
-		"crm orders f":     {"order_key": "f", "title": "late", "touched": dealCreated},
-		"mirror orders f":  {"order_key": "f", "title": "late"},
-		"pipeline deals f": {orderProperty: "f", "title": "late"},
+		"crm firms x":              {"firm_key": "x", "name": "Y", "last_order": "d"},
+		"crm firms y":              {"firm_key": "y", "last_order": "d", "last_seat": "s"},
+		"crm firms z":              {"firm_key": "z", "last_seat": "t"},
+		"crm seats s":              {"seat_key": "s", "title": "b", "first_partner": "p1"},
+		"crm contacts a@acme.test": {"email": "a@acme.test", "firstname": "Ann", "jobtitle": "p1"},
+		"office orders d":          {"order_key": "d", "title": "b", "tier": "gold", "first_partner": "p1"},
+		"office orders f":          {"order_key": "f", "title": "late"},
+		"office firms x":           {"firm_key": "x", "title": "Y", "last_order": "d"},
+		"office firms y":           {"firm_key": "y", "last_order": "d", "last_seat": "s"},
+		"office firms z":           {"firm_key": "z", "last_seat": "t"},
+		"office seats s":           {"seat_key": "s", "title": "b", "first_partner": "p1"},
+		"mirror orders d":          {"order_key": "d", "title": "b", "tier": "gold", "note": "n"},
+		"pipeline deals d":         {orderProperty: "d", "title": "b", "origin_id": "gold"},
+		"crm orders f":             {"order_key": "f", "title": "late", "touched": dealCreated},
+		"mirror orders f":          {"order_key": "f", "title": "late"},
+		"pipeline deals f":         {orderProperty: "f", "title": "late"},
 	}
 	if diff := cmp.Diff(want, values); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if firm := got.firms[place{"crm", "orders", "d"}]; firm.value != "x" {
-		t.Errorf("linked to %+v", firm)
+	firms := map[string]string{}
+	for p, cell := range got.firms {
+		firms[p.String()] = cell.value
+	}
+	if diff := cmp.Diff(map[string]string{"crm orders d": "x", "office orders d": "x", "crm seats s": "y", "office seats s": "y"}, firms); diff != "" {
+		t.Errorf("links (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string]map[string]bool{"a@acme.test": {"m": true, "n": true}}, got.members); diff != "" {
+		t.Errorf("members (-want +got):\n%s", diff)
 	}
 	wrong := timed(1, dealUpdated, second, `{"key":"d","at":2000,"name":"b"}`)
 	wrong.versionAt = first
@@ -147,47 +174,72 @@ func TestJudgeFindsWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	want := state{
 		records: map[place]map[string]cell{
-			{"crm", "orders", "a"}: {"order_key": {value: "a"}, "title": {value: "x"}},
-			{"crm", "orders", "b"}: {"order_key": {value: "b"}, "title": {value: ""}},
-			{"crm", "firms", "f"}:  {"firm_key": {value: "f"}},
+			{"crm", "orders", "a"}:       {"order_key": {value: "a"}, "title": {value: "x"}},
+			{"crm", "orders", "b"}:       {"order_key": {value: "b"}, "title": {value: ""}},
+			{"crm", "firms", "f"}:        {"firm_key": {value: "f"}},
+			{"crm", "contacts", "e@a.b"}: {"email": {value: "e@a.b"}, "firstname": {value: "Ann"}},
+			{"office", "seats", "s"}:     {"seat_key": {value: "s"}},
+			{"office", "firms", "f"}:     {"firm_key": {value: "f"}},
 		},
-		firms: map[place]cell{{"crm", "orders", "a"}: {value: "f"}},
+		firms:   map[place]cell{{"crm", "orders", "a"}: {value: "f"}, {"office", "seats", "s"}: {value: "f"}},
+		members: map[string]map[string]bool{"e@a.b": {"m": true, "n": true}},
+		ended:   map[place]version{{"office", "seats", "t"}: {rank: 1}},
 	}
+	id := func(c *crm, object, property, key string) string { return c.records(object, property)[key][0].ID }
 	for _, tt := range []struct {
 		name string
+		sink string
 		give func(c *crm)
 		want []string
 	}{
-		{"all is well", func(*crm) {}, nil},
-		{"another value", func(c *crm) {
-			c.box.Edit(c.dialect, "orders", c.records("orders", "order_key")["a"][0].ID, map[string]any{"title": "y"})
+		{"all is well", "crm", func(*crm) {}, nil},
+		{"all is well", "office", func(*crm) {}, nil},
+		{"another value", "crm", func(c *crm) {
+			c.box.Edit(c.dialect, "orders", id(c, "orders", "order_key", "a"), map[string]any{"title": "y"})
 		}, []string{`crm orders a: title is "y", want "x"`}},
-		{"a value that was to be blank", func(c *crm) {
-			c.box.Edit(c.dialect, "orders", c.records("orders", "order_key")["b"][0].ID, map[string]any{"title": "y"})
+		{"a value that was to be blank", "crm", func(c *crm) {
+			c.box.Edit(c.dialect, "orders", id(c, "orders", "order_key", "b"), map[string]any{"title": "y"})
 		}, []string{`crm orders b: title is "y", want ""`}},
-		{"a value that nobody wants", func(c *crm) {
-			c.box.Edit(c.dialect, "orders", c.records("orders", "order_key")["b"][0].ID, map[string]any{"paid": "1"})
+		{"a value that nobody wants", "crm", func(c *crm) {
+			c.box.Edit(c.dialect, "orders", id(c, "orders", "order_key", "b"), map[string]any{"paid": "1"})
 		}, []string{`crm orders b: paid is "1", and nothing wants it`}},
-		{"a record too many", func(c *crm) { c.box.Put(c.dialect, "orders", map[string]any{"order_key": "c"}) },
+		{"a record too many", "crm", func(c *crm) { c.box.Put(c.dialect, "orders", map[string]any{"order_key": "c"}) },
 			[]string{"crm orders c: 1 records, and nothing wants them"}},
-		{"a record twice", func(c *crm) { c.box.Put(c.dialect, "orders", map[string]any{"order_key": "b"}) },
+		{"a record twice", "crm", func(c *crm) { c.box.Put(c.dialect, "orders", map[string]any{"order_key": "b"}) },
 			[]string{"crm orders b: 2 records"}},
-		{"no link", func(c *crm) {
-			c.box.Archive(c.dialect, "firms", c.records("firms", "firm_key")["f"][0].ID)
+		{"no link", "crm", func(c *crm) {
+			c.box.Archive(c.dialect, "firms", id(c, "firms", "firm_key", "f"))
 			c.box.Put(c.dialect, "firms", map[string]any{"firm_key": "f"})
 		}, []string{"crm orders a: linked to [], want f"}},
+		{"a stranger's key", "crm", func(c *crm) {
+			c.box.Edit(c.dialect, "contacts", id(c, "contacts", "email", "e@a.b"), map[string]any{"member_key": "o"})
+		}, []string{`crm contacts e@a.b: member_key is "o", want one of [m n]`}},
+		{"a person twice", "crm", func(c *crm) { c.box.Put(c.dialect, "contacts", map[string]any{"email": "e@a.b", "member_key": "n"}) },
+			[]string{"crm contacts e@a.b: 2 records"}},
+		{"a seat that has ended", "office", func(c *crm) { c.box.Put(c.dialect, "seats", map[string]any{"seat_key": "t"}) },
+			[]string{"office seats t: 1 records, and nothing wants them"}},
+		{"a seat that is gone", "office", func(c *crm) { c.box.Archive(c.dialect, "seats", id(c, "seats", "seat_key", "s")) },
+			[]string{"office seats s: 0 records", "office seats s: linked to [], want f"}},
+		{"a link too many", "office", func(c *crm) {
+			c.box.Put(c.dialect, "orders", map[string]any{"order_key": "o", firmField: id(c, "firms", "firm_key", "f")})
+		}, []string{"office orders o: 1 records, and nothing wants them", "office orders o: linked to [f], and nothing wants it"}},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
+		t.Run(tt.name+" in "+tt.sink, func(t *testing.T) {
 			t.Parallel()
-			c, err := newCRM("crm", "hubspot")
+			c, err := newCRM(tt.sink, map[string]string{"crm": "hubspot", "office": "salesforce"}[tt.sink])
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer c.close()
-			c.box.Put(c.dialect, "orders", map[string]any{"order_key": "a", "title": "x"})
-			c.box.Put(c.dialect, "orders", map[string]any{"order_key": "b"})
 			c.box.Put(c.dialect, "firms", map[string]any{"firm_key": "f"})
-			c.tie(t, "a", "f")
+			if tt.sink == "crm" {
+				c.box.Put(c.dialect, "orders", map[string]any{"order_key": "a", "title": "x"})
+				c.box.Put(c.dialect, "orders", map[string]any{"order_key": "b"})
+				c.box.Put(c.dialect, "contacts", map[string]any{"email": "e@a.b", "firstname": "Ann", "member_key": "n"})
+				c.tie(t, "a", "f")
+			} else {
+				c.box.Put(c.dialect, "seats", map[string]any{"seat_key": "s", firmField: id(c, "firms", "firm_key", "f")})
+			}
 			tt.give(c)
 			v := &verdict{}
 			c.judge(v, want)

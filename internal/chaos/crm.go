@@ -30,6 +30,9 @@ const crmToken = "token-of-the-crm"
 // orderProperty is the property of our key where the CRM calls properties by forty characters.
 const orderProperty = "0123456789abcdef0123456789abcdef01234567"
 
+// firmField is the field that links a record with its firm where the CRM keeps links so.
+const firmField = "firm__c"
+
 // crm is one CRM, with what has been asked of it.
 type crm struct {
 	sink    string // that writes to it
@@ -63,9 +66,16 @@ func newCRM(sink, dialect string) (*crm, error) {
 		sandbox.Property{Name: "order_key", Unique: true}, sandbox.Property{Name: "amount", Type: "number"},
 		sandbox.Property{Name: "tier", Type: "enumeration", Options: tiers()})
 	c.box = sandbox.New(sandbox.Options{Token: crmToken, Lag: findLag * 2 / 3, Custom: map[string][]sandbox.Property{
-		"hubspot/orders":  orders,
-		"hubspot/firms":   append(text("name", "last_order"), sandbox.Property{Name: "firm_key", Unique: true}),
-		"pipedrive/deals": text(orderProperty),
+		"hubspot/orders":   orders,
+		"hubspot/firms":    append(text("name", "last_order", "last_seat"), sandbox.Property{Name: "firm_key", Unique: true}),
+		"hubspot/seats":    append(text("title", "first_partner"), sandbox.Property{Name: "seat_key", Unique: true}),
+		"hubspot/contacts": {{Name: "member_key", Unique: true}},
+		"pipedrive/deals":  text(orderProperty),
+		"salesforce/orders": append(text("title", "tier", "first_partner"), sandbox.Property{Name: "order_key", Unique: true},
+			sandbox.Property{Name: firmField, Type: "lookup", Target: "firms"}),
+		"salesforce/firms": append(text("title", "last_order", "last_seat"), sandbox.Property{Name: "firm_key", Unique: true}),
+		"salesforce/seats": append(text("title", "first_partner"), sandbox.Property{Name: "seat_key", Unique: true},
+			sandbox.Property{Name: firmField, Type: "lookup", Target: "firms"}),
 	}})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -129,7 +139,8 @@ func (c *crm) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return // the sender is gone
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	writes := r.Method != http.MethodGet && !strings.HasSuffix(r.URL.Path, "/read") && !strings.HasSuffix(r.URL.Path, "/search")
+	writes := r.Method != http.MethodGet && !strings.HasSuffix(r.URL.Path, "/read") && !strings.HasSuffix(r.URL.Path, "/search") &&
+		!strings.HasSuffix(r.URL.Path, "/token")
 	rows := rowsOf(body)
 	a := &answered{ResponseWriter: w}
 	c.mu.Lock()
@@ -248,26 +259,38 @@ func (c *crm) records(object, property string) map[string][]sandbox.Record {
 	return out
 }
 
-// links are those between two objects, as pairs of keys, from then to.
-func (c *crm) links(from, fromKey, to, toKey string) [][2]string {
-	names := map[string]string{}
-	for object, property := range map[string]string{from: fromKey, to: toKey} {
-		for _, r := range c.box.Records(c.dialect, object) {
-			names[object+"\x00"+r.ID] = textOf(r.Properties[property])
-		}
-	}
-	var pairs [][2]string
-	for _, l := range c.box.Links(c.dialect) {
-		a, b := l, l
-		a.FromObject, a.FromID, a.ToObject, a.ToID = b.ToObject, b.ToID, b.FromObject, b.FromID
-		for _, l := range []sandbox.Link{a, b} {
-			if l.FromObject == from && l.ToObject == to {
-				pairs = append(pairs, [2]string{names[from+"\x00"+l.FromID], names[to+"\x00"+l.ToID]})
+// links are those of an object's records with firms, by their keys.
+func (c *crm) links(object, property string) map[string][]string {
+	name := func(object, property string) map[string]string {
+		names := map[string]string{}
+		for key, list := range c.records(object, property) {
+			for _, r := range list {
+				names[r.ID] = key
 			}
 		}
+		return names
 	}
-	slices.SortFunc(pairs, func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
-	return slices.Compact(pairs)
+	keys, firms := name(object, property), name("firms", "firm_key")
+	out := map[string][]string{}
+	tie := func(id, firm string) {
+		if key, ok := keys[id]; ok && !slices.Contains(out[key], firms[firm]) {
+			out[key] = append(out[key], firms[firm])
+		}
+	}
+	for _, r := range c.box.Records(c.dialect, object) {
+		if id := textOf(r.Properties[firmField]); id != "" {
+			tie(r.ID, id)
+		}
+	}
+	for _, l := range c.box.Links(c.dialect) {
+		switch {
+		case l.FromObject == object && l.ToObject == "firms":
+			tie(l.FromID, l.ToID)
+		case l.ToObject == object && l.FromObject == "firms":
+			tie(l.ToID, l.FromID)
+		}
+	}
+	return out
 }
 
 func textOf(v any) string {

@@ -27,6 +27,10 @@ const (
 	future     = 6               // of the first order, one event in so many has a time that cannot be
 	keyless    = 60              // one event in so many has no key, and so ends dead
 	duplicated = 8               // one event in so many is sent again later
+	ending     = 4               // one event in so many of a seat ends it
+	members    = 12              // keys
+	persons    = 4               // that they are
+	seatLife   = 8               // seconds of the events' times: then others come
 )
 
 func tiers() []string { return []string{"bronze", "silver", "gold"} }
@@ -109,7 +113,7 @@ func (l *load) draw(random *rand.Rand, me int) post {
 	order := fmt.Sprintf("o-%02d", random.IntN(orders))
 	b := body{At: l.at(random)}
 	typ := ""
-	switch n := random.IntN(20); {
+	switch n := random.IntN(26); {
 	case n < 11:
 		typ = pick(dealCreated, dealUpdated, dealUpdated)
 		b.Key, b.Name = order, pick("north", "south", "east")
@@ -144,6 +148,25 @@ func (l *load) draw(random *rand.Rand, me int) post {
 	case n < 17 && me < loyal:
 		typ = noteAdded
 		b = body{Deal: fmt.Sprintf("o-%02d", random.IntN(orders/loyal)*loyal+me), Text: pick("call", "mail", "wait")}
+	case n < 21:
+		typ = seatSaved
+		b.Key, b.Name = fmt.Sprintf("s-%03d", (b.At-l.base.Unix()+5)/seatLife+random.Int64N(2)), pick("north", "south", "east")
+		if one(2) {
+			b.Partner = fmt.Sprintf("p-%d", random.IntN(5))
+		}
+		if one(2) {
+			b.Firm = fmt.Sprintf("f-%d", random.IntN(firms))
+		}
+		if one(ending) {
+			typ, b = seatEnded, body{Key: b.Key, At: b.At}
+		}
+	case n < 23:
+		typ = memberSaved
+		m := random.IntN(members)
+		b.Key, b.Name, b.Email = fmt.Sprintf("m-%02d", m), pick("Ann", "Anna", "Annabel"), fmt.Sprintf("person-%d@acme.test", m%persons)
+		if one(2) {
+			b.Partner = fmt.Sprintf("p-%d", random.IntN(5))
+		}
 	default:
 		typ = firmSaved
 		b.Key, b.Name = fmt.Sprintf("f-%d", random.IntN(firms)), pick("Acme", "Initech", "Hooli")

@@ -30,6 +30,7 @@ func main() {
 type options struct {
 	length time.Duration // of the load
 	seed   uint64
+	race   bool // partnersync is built with the race detector
 	keep   bool // the directory with logs and database also where all went well
 }
 
@@ -41,11 +42,12 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.SetOutput(out)
 	seconds := flags.Int("seconds", 180, "how long the load runs")
 	seed := flags.Uint64("seed", 0, "what the plan and the events are drawn from; 0: a new one")
+	race := flags.Bool("race", false, "build partnersync with the race detector")
 	keep := flags.Bool("keep", false, "keep the directory with the logs and the database")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	o := options{length: time.Duration(*seconds) * time.Second, seed: *seed, keep: *keep}
+	o := options{length: time.Duration(*seconds) * time.Second, seed: *seed, race: *race, keep: *keep}
 	if o.length < leastLength {
 		return fmt.Errorf("--seconds %d is too short: %.0f are the least", *seconds, leastLength.Seconds())
 	}
@@ -67,7 +69,7 @@ func wreak(ctx context.Context, o options, out io.Writer) (_ *report, err error)
 	for _, s := range plan {
 		fmt.Fprintf(out, "  %s\n", s)
 	}
-	w, err := newWorld(ctx, out)
+	w, err := newWorld(ctx, o, out)
 	if err != nil {
 		return nil, err
 	}

@@ -39,6 +39,7 @@ type body struct {
 	Deal        string  `json:"deal,omitzero"`
 	Paid        *int64  `json:"paid,omitzero"`
 	Text        string  `json:"text,omitzero"`
+	Email       string  `json:"email,omitzero"`
 }
 
 // The types of the shop's events.
@@ -48,16 +49,23 @@ const (
 	paymentMade = "payment.made"
 	noteAdded   = "note.added"
 	firmSaved   = "firm.saved"
+	seatSaved   = "seat.saved"
+	seatEnded   = "seat.ended"
+	memberSaved = "member.saved"
 )
 
 // sinksOf are the sinks that an event goes to.
 func sinksOf(typ string) []string {
 	switch typ {
 	case dealCreated, dealUpdated:
-		return []string{"crm", "mirror", "pipeline"}
+		return []string{"crm", "mirror", "office", "pipeline"}
+	case seatSaved, seatEnded:
+		return []string{"crm", "mirror", "office"}
 	case noteAdded:
 		return []string{"crm", "mirror"}
-	case paymentMade, firmSaved:
+	case firmSaved:
+		return []string{"crm", "office"}
+	case paymentMade, memberSaved:
 		return []string{"crm"}
 	}
 	return nil
@@ -78,10 +86,11 @@ func (v version) compare(o version) int {
 const skew = 2 * time.Minute
 
 // versionOf works the version out from what was sent. For an event without a time it is the
-// moment of its arrival, which the table alone knows.
+// moment of its arrival, which the table alone knows, and for one whose time cannot be that
+// moment and the skew.
 func versionOf(e *event, b *body) (version, error) {
 	v := version{at: e.versionAt, id: e.id}
-	if e.typ == dealUpdated {
+	if e.typ == dealUpdated || e.typ == seatEnded {
 		v.rank = 1
 	}
 	if b.At == 0 {
@@ -90,11 +99,11 @@ func versionOf(e *event, b *body) (version, error) {
 		}
 		return v, nil
 	}
-	v.at = time.Unix(b.At, 0)
-	if latest := e.receivedAt.Add(skew); v.at.After(latest) {
-		v.at = latest
+	if at, latest := time.Unix(b.At, 0), e.receivedAt.Add(skew); !at.After(latest) {
+		v.at = at
+	} else if v.at.Before(latest) || !v.at.Before(at) {
+		return v, fmt.Errorf("event %s has the version %s in the table, want one between %s and %s", e.id, e.versionAt, latest, at)
 	}
-	v.at = v.at.Truncate(time.Microsecond)
 	if !v.at.Equal(e.versionAt) || v.rank != e.rank {
 		return v, fmt.Errorf("event %s has the version %s rank %d in the table, want %s rank %d", e.id, e.versionAt, e.rank, v.at, v.rank)
 	}
@@ -109,7 +118,9 @@ func (p place) String() string { return p.sink + " " + p.object + " " + p.key }
 // state is what the CRMs have to hold.
 type state struct {
 	records map[place]map[string]cell
-	firms   map[place]cell // of orders: the firm that they are linked to
+	firms   map[place]cell             // of orders and seats: the firm that they are linked to
+	members map[string]map[string]bool // of contacts, by e-mail: the keys that are this one person
+	ended   map[place]version          // of seats: the newest event that has ended them
 }
 
 // cell is a value and who decides it.
@@ -121,7 +132,9 @@ type cell struct {
 // oracle works out what the CRMs have to hold after all these events, in whatever order they
 // came. It knows the config's mappings by heart, and none of the code that carries them out.
 func oracle(events []event) (state, error) {
-	s := state{records: map[place]map[string]cell{}, firms: map[place]cell{}}
+	s := state{
+		records: map[place]map[string]cell{}, firms: map[place]cell{}, members: map[string]map[string]bool{}, ended: map[place]version{},
+	}
 	for i := range events {
 		e := &events[i]
 		var b body
@@ -134,12 +147,18 @@ func oracle(events []event) (state, error) {
 		}
 		s.add(e.typ, &b, v)
 	}
+	for p, end := range s.ended {
+		// The key comes with every event that wants the seat, so the newest of them decides it.
+		if p.sink == "mirror" || end.compare(s.records[p]["seat_key"].by) > 0 {
+			delete(s.records, p)
+			delete(s.firms, p)
+		}
+	}
 	return s, nil
 }
 
 func (s *state) add(typ string, b *body, v version) {
 	order := place{"crm", "orders", cmp.Or(b.Key, b.Deal)}
-	firm := place{"crm", "firms", cmp.Or(b.Firm, b.Key)}
 	mirrored := place{"mirror", "orders", order.key}
 	switch typ {
 	case dealCreated, dealUpdated:
@@ -155,13 +174,7 @@ func (s *state) add(typ string, b *body, v version) {
 			s.put(order, "description", *b.Description, v) // blank clears
 		}
 		s.first(order, "first_partner", b.Partner, v)
-		if b.Firm != "" {
-			s.set(firm, "firm_key", b.Firm, v)
-			s.set(firm, "last_order", b.Key, v)
-			if have, ok := s.firms[order]; !ok || v.compare(have.by) > 0 {
-				s.firms[order] = cell{b.Firm, v}
-			}
-		}
+		s.link(order, b.Firm, "last_order", v)
 		s.set(mirrored, "order_key", b.Key, v)
 		s.set(mirrored, "title", b.Name, v)
 		s.set(mirrored, "tier", b.Stage, v)
@@ -169,6 +182,12 @@ func (s *state) add(typ string, b *body, v version) {
 		s.set(deal, orderProperty, b.Key, v)
 		s.set(deal, "title", b.Name, v)
 		s.set(deal, "origin_id", b.Stage, v)
+		office := place{"office", "orders", b.Key}
+		s.set(office, "order_key", b.Key, v)
+		s.set(office, "title", b.Name, v)
+		s.set(office, "tier", b.Stage, v)
+		s.first(office, "first_partner", b.Partner, v)
+		s.link(office, b.Firm, "last_order", v)
 	case paymentMade:
 		s.set(order, "order_key", b.Deal, v)
 		s.set(order, "paid", number(b.Paid), v)
@@ -180,9 +199,55 @@ func (s *state) add(typ string, b *body, v version) {
 		s.set(mirrored, "order_key", b.Deal, v)
 		s.set(mirrored, "note", b.Text, v)
 	case firmSaved:
-		s.set(firm, "firm_key", b.Key, v)
-		s.set(firm, "name", b.Name, v)
+		for sink, field := range map[string]string{"crm": "name", "office": "title"} {
+			firm := place{sink, "firms", b.Key}
+			s.set(firm, "firm_key", b.Key, v)
+			s.set(firm, field, b.Name, v)
+		}
+	case seatSaved, seatEnded:
+		for _, sink := range sinksOf(typ) {
+			s.seat(place{sink, "seats", b.Key}, typ, b, v)
+		}
+	case memberSaved:
+		person := place{"crm", "contacts", b.Email}
+		s.set(person, "email", b.Email, v)
+		s.set(person, "firstname", b.Name, v)
+		s.first(person, "jobtitle", b.Partner, v)
+		if s.members[b.Email] == nil {
+			s.members[b.Email] = map[string]bool{}
+		}
+		s.members[b.Email][b.Key] = true
 	}
+}
+
+func (s *state) seat(p place, typ string, b *body, v version) {
+	if typ == seatEnded {
+		if v.compare(s.ended[p]) > 0 {
+			s.ended[p] = v
+		}
+		return
+	}
+	s.set(p, "seat_key", b.Key, v)
+	s.set(p, "title", b.Name, v)
+	if p.sink == "mirror" {
+		return
+	}
+	s.first(p, "first_partner", b.Partner, v)
+	s.link(p, b.Firm, "last_seat", v)
+}
+
+// link is the one firm of a record, by the newest event that names one. The firm has the
+// record's key in one of its fields.
+func (s *state) link(p place, key, field string, v version) {
+	if key == "" {
+		return
+	}
+	if have, ok := s.firms[p]; !ok || v.compare(have.by) > 0 {
+		s.firms[p] = cell{key, v}
+	}
+	firm := place{p.sink, "firms", key}
+	s.set(firm, "firm_key", key, v)
+	s.set(firm, field, p.key, v)
 }
 
 // set is a value that the newest event decides; an event without one decides nothing.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -22,6 +23,13 @@ const (
 	reloadBad      deed = "reload a config that is wrong"
 	killPostgres   deed = "kill -9 Postgres"
 	freezePostgres deed = "freeze Postgres"
+)
+
+// What an operator does.
+const (
+	replay       deed = "replay"
+	replayKilled deed = "replay, killed under way and continued"
+	replayUndone deed = "replay, cancelled under way"
 )
 
 // What a CRM does to requests.
@@ -58,6 +66,8 @@ func (s step) String() string {
 		text += ")"
 	case s.do == killReceiver || s.do == killWorker || s.do == freezeWorker:
 		text += fmt.Sprintf("%s: %d", s.do, s.on)
+	case s.do == replay || s.do == replayKilled || s.do == replayUndone:
+		text += fmt.Sprintf("%s: %s", s.do, strings.Join(selections()[s.on], " "))
 	default:
 		text += string(s.do)
 	}
@@ -81,8 +91,22 @@ const (
 	receivers = 2
 	workers   = 3 // that are there from the beginning
 	joiners   = 2
-	crms      = 3
+	crms      = 4
 )
+
+// selections are what is replayed, in the words of the command.
+func selections() [][]string {
+	return [][]string{
+		{"--since", "10s"},
+		{"--since", "5s", "--rewrite"},
+		{"--type", "shop." + seatSaved, "--since", "20s"},
+		{"--type", "shop." + seatEnded, "--rewrite"},
+		{"--type", "shop." + memberSaved, "--rewrite"},
+		{"--sink", "office", "--since", "20s"},
+		{"--outcome", "stale", "--type", "shop." + noteAdded},
+		{"--outcome", "dead"},
+	}
+}
 
 // draw makes the plan of a run: each deed at least once, and others as long as there is time.
 func draw(seed uint64, length time.Duration) []step {
@@ -90,10 +114,10 @@ func draw(seed uint64, length time.Duration) []step {
 	span := func(least, most time.Duration) time.Duration {
 		return least + time.Duration(random.Int64N(int64(most-least)))
 	}
-	deeds := []deed{killReceiver, killWorker, killWorkers, join, joinBriefly, reload, reloadBad, killPostgres, freezePostgres}
+	deeds := []deed{killReceiver, killWorker, killWorkers, join, joinBriefly, reload, reloadBad, killPostgres, freezePostgres, replay, replayKilled, replayUndone}
 	random.Shuffle(len(deeds), func(i, j int) { deeds[i], deeds[j] = deeds[j], deeds[i] })
 	const pause = 4 * time.Second // between two deeds of a long run
-	again := []deed{killReceiver, killWorker, killWorker, killWorkers, join, joinBriefly, reload, killPostgres, freezePostgres}
+	again := []deed{killReceiver, killWorker, killWorker, killWorkers, join, joinBriefly, reload, killPostgres, freezePostgres, replay, replayKilled, replayUndone}
 	for len(deeds) < int(length/pause) {
 		deeds = append(deeds, again[random.IntN(len(again))])
 	}
@@ -114,6 +138,10 @@ func draw(seed uint64, length time.Duration) []step {
 			s.lasts = span(50*time.Millisecond, 1500*time.Millisecond)
 		case freezePostgres:
 			s.lasts = span(500*time.Millisecond, 4*time.Second)
+		case replay:
+			s.on = random.IntN(len(selections()))
+		case replayKilled, replayUndone:
+			s.on, s.lasts = random.IntN(len(selections())), span(50*time.Millisecond, 500*time.Millisecond)
 		}
 		plan = append(plan, s)
 	}

@@ -16,6 +16,7 @@ import (
 type postgres struct {
 	dir    string
 	server *localpg.Server // nil while it is down
+	url    string          // what everybody has been told
 	paused []int           // processes that are frozen
 }
 
@@ -32,6 +33,10 @@ func (p *postgres) start(ctx context.Context) error {
 		return err
 	}
 	p.server = s
+	if p.url != "" && s.URL() != p.url {
+		return errors.New("this machine has given the port of Postgres to somebody else meanwhile, so that nobody finds it: run it again")
+	}
+	p.url = s.URL()
 	return nil
 }
 
@@ -43,6 +48,7 @@ func (p *postgres) kill() error {
 	if err := syscall.Kill(p.server.PID(), syscall.SIGKILL); err != nil {
 		return fmt.Errorf("kill Postgres: %w", err)
 	}
+	p.resume() // those of its processes that are frozen would never notice
 	<-p.server.Done()
 	_ = p.server.Stop() // complains that it has ended by itself
 	p.server = nil

@@ -65,16 +65,18 @@ func (w *world) measure(what string, aim time.Duration, since time.Time, which [
 
 // report is what a run has come to.
 type report struct {
-	load         time.Duration
-	stored       int
-	answered     int // with a 2xx
-	duplicates   int
-	retries      map[string]int
-	outcomes     map[string]int
-	crms         []crmFigures
-	repeats      int
-	repeatsBound int
-	spans        []span
+	load           time.Duration
+	stored         int
+	answered       int // with a 2xx
+	duplicates     int
+	retries        map[string]int
+	outcomes       map[string]int
+	replays        map[string]int // by how they have ended
+	replayedRoutes int
+	crms           []crmFigures
+	repeats        int
+	repeatsBound   int
+	spans          []span
 }
 
 type crmFigures struct {
@@ -83,17 +85,19 @@ type crmFigures struct {
 }
 
 func (w *world) report(l *load, events []event) *report {
-	r := &report{load: time.Since(w.begun), stored: len(events), answered: len(l.accepted), duplicates: l.again, retries: l.retries, outcomes: map[string]int{}, spans: w.spans}
+	r := &report{load: time.Since(w.begun), stored: len(events), answered: len(l.accepted), duplicates: l.again, retries: l.retries, outcomes: map[string]int{}, replays: map[string]int{}, spans: w.spans}
 	for _, c := range w.crms {
 		f := crmFigures{sink: c.sink, requests: c.requests, failed: c.failed, rows: c.rows, repeats: c.repeats()}
-		for _, object := range []string{"orders", "firms", "deals"} {
+		for _, object := range []string{"orders", "firms", "seats", "contacts", "deals"} {
 			f.records += len(c.box.Records(c.dialect, object))
 		}
 		r.crms = append(r.crms, f)
 		r.repeats += f.repeats
 		// A row may come again when its answer was lost, or when who sent it was: no more than
 		// the requests that run side by side can hold.
-		r.repeatsBound += c.lost + w.losses*4*(orders+firms)
+		if c.rows > 0 { // else they are not told apart
+			r.repeatsBound += c.lost + w.losses*4*(orders+firms+members)
+		}
 	}
 	return r
 }
@@ -103,6 +107,7 @@ func (r *report) print(out io.Writer) {
 	fmt.Fprintf(w, "\nevents\t%d answered with 2xx, %d stored, %d told as duplicates, in %.0f s\n", r.answered, r.stored, r.duplicates, r.load.Seconds())
 	fmt.Fprintf(w, "sent again\t%s\n", counts(r.retries))
 	fmt.Fprintf(w, "routes\t%s\n", counts(r.outcomes))
+	fmt.Fprintf(w, "replays\t%s, with %d of the routes\n", counts(r.replays), r.replayedRoutes)
 	for _, c := range r.crms {
 		fmt.Fprintf(w, "%s\t%d records; %d writing requests, %d without a 2xx", c.sink, c.records, c.requests, c.failed)
 		if c.rows > 0 { // in batches, which tell their rows apart

@@ -57,6 +57,9 @@ func (w *world) suffer(ctx context.Context, plan []step, length time.Duration, l
 			err = fmt.Errorf("the senders are not rid of their last events: %v", l.retries)
 		}
 	}
+	if err == nil {
+		err = w.settleReplays(ctx)
+	}
 	if err != nil {
 		cancel()
 		return err
@@ -133,6 +136,8 @@ func (w *world) do(ctx context.Context, s step) (undo func(context.Context) erro
 		return nil, w.reload(w.nextConfig())
 	case reloadBad:
 		return nil, w.reloadBad()
+	case replay, replayKilled, replayUndone:
+		return w.replay(ctx, s), nil
 	case killPostgres:
 		w.lose()
 		return func(ctx context.Context) error {

@@ -40,10 +40,11 @@ type world struct {
 	losses  int // how often somebody may have lost what he knew of requests under way
 	spans   []span
 	looks   sync.WaitGroup
+	replays sync.WaitGroup
 }
 
 // newWorld builds the program and brings everything up. Its owner calls close.
-func newWorld(ctx context.Context, out io.Writer) (_ *world, err error) {
+func newWorld(ctx context.Context, o options, out io.Writer) (_ *world, err error) {
 	w := &world{out: out}
 	if w.dir, err = os.MkdirTemp("", "partnersync-chaos-"); err != nil {
 		return nil, err
@@ -57,7 +58,11 @@ func newWorld(ctx context.Context, out io.Writer) (_ *world, err error) {
 		return nil, err
 	}
 	w.program = filepath.Join(w.dir, "partnersync")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", w.program, "partnersync/cmd/partnersync").CombinedOutput(); err != nil {
+	build := []string{"build", "-o", w.program}
+	if o.race {
+		build = append(build, "-race")
+	}
+	if out, err := exec.CommandContext(ctx, "go", append(build, "partnersync/cmd/partnersync")...).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build partnersync: %w\n%s", err, out)
 	}
 	w.pg = &postgres{dir: filepath.Join(w.dir, "postgres")}
@@ -65,7 +70,7 @@ func newWorld(ctx context.Context, out io.Writer) (_ *world, err error) {
 		return nil, err
 	}
 	w.env = []string{"DATABASE_URL=" + w.pg.server.URL(), "HOOK_TOKEN=" + hookToken, "CRM_TOKEN=" + crmToken, "SPOOL_DIR=" + filepath.Join(w.dir, "spool-of-nobody")}
-	for _, c := range []struct{ sink, dialect string }{{"crm", "hubspot"}, {"mirror", "hubspot"}, {"pipeline", "pipedrive"}} {
+	for _, c := range []struct{ sink, dialect string }{{"crm", "hubspot"}, {"mirror", "hubspot"}, {"pipeline", "pipedrive"}, {"office", "salesforce"}} {
 		made, err := newCRM(c.sink, c.dialect)
 		if err != nil {
 			return nil, err
@@ -138,6 +143,7 @@ func (w *world) close(keep bool) error {
 		s.kill()
 	}
 	w.looks.Wait()
+	w.replays.Wait()
 	if w.pool != nil {
 		w.pool.Close()
 	}

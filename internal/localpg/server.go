@@ -181,11 +181,14 @@ func (s *Server) launch(ctx context.Context, b binaries, as account, settings ma
 		}
 		// Processes of a server that was killed end by themselves; the port of a moment ago
 		// may be somebody else's.
-		busy := strings.Contains(err.Error(), "shared memory block") || strings.Contains(err.Error(), "TCP/IP socket")
-		if !busy || time.Now().After(deadline) {
+		dying, taken := strings.Contains(err.Error(), "shared memory block"), strings.Contains(err.Error(), "TCP/IP socket")
+		if !dying && !taken || time.Now().After(deadline) {
 			return err
 		}
-		port = 0
+		port = s.port
+		if taken {
+			port = 0
+		}
 		if !pause(ctx) {
 			return ctx.Err()
 		}
