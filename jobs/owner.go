@@ -71,7 +71,7 @@ type item struct {
 const cached = 2_000
 
 // together is how long the jobs of one fetch take to come in, at most.
-const together = 2 * time.Millisecond
+const together = 500 * time.Microsecond
 
 // settling stands for the holder of a record whose last request may still take effect.
 var settling = &cycle{}

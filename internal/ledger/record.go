@@ -171,9 +171,10 @@ type Met struct {
 	Keys []RecordKey
 }
 
+// The index leaves out records without an id, which an id that is compared does not tell by itself.
 const readMet = `
 SELECT r.crm_id, r.id, k.property, k.value FROM unnest($4::text[]) AS q(crm_id)
-CROSS JOIN LATERAL (SELECT * FROM records r WHERE r.sink = $1 AND r.account = $2 AND r.object = $3 AND r.crm_id = q.crm_id ORDER BY r.id LIMIT 1) r
+CROSS JOIN LATERAL (SELECT * FROM records r WHERE r.sink = $1 AND r.account = $2 AND r.object = $3 AND r.crm_id = q.crm_id AND r.crm_id <> '' LIMIT 1) r
 JOIN record_keys k ON k.record_id = r.id`
 
 // Met returns the records of an object that the CRM knows by the given ids, by these.
