@@ -102,7 +102,12 @@ func (c *cycle) rest() {
 	c.each(func(d *delivery) {
 		switch {
 		case !d.rests && d.open() && d.wait == 0 && !d.counted:
-			d.postponeTo("link", unnamed, time.Minute)
+			if d.record != nil && d.record.Presence == ledger.Gone && d.change.Mode != mappers.Archive {
+				c.settleGone(d) // its links are not needed any more
+			}
+			if d.open() {
+				d.postponeTo("link", unnamed, min(max(time.Since(d.route.ReceivedAt)/4, 2*time.Second), 5*time.Minute))
+			}
 		case !d.rests:
 		case c.unmade(d):
 			d.postponeTo("link", "what the record is to be linked to could not be made yet", time.Second)
