@@ -1,15 +1,13 @@
 package jobs
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
 	"partnersync/internal/ledger"
+	"partnersync/records"
 	"partnersync/sinks"
 	"partnersync/sinks/sandbox"
 )
@@ -29,7 +27,7 @@ func TestCornerMeetsWhatAnotherCycleWorksOn(t *testing.T) {
 	a := s.begin(one)
 	b := s.sent(s.begin(two, three))
 	for _, m := range b.merges {
-		if by := s.owner.busy[m.Into]; by != b {
+		if !s.owner.locks.holds(b, m.Into) {
 			t.Errorf("merged into a record that another cycle works on")
 		}
 	}
@@ -43,33 +41,24 @@ func TestCornerConflictBeforeCreate(t *testing.T) {
 	s := newSolo(t, peopleSetup(), "crm")
 	ids := s.accept(person("p1", 1, "name", "Ann"), person("p2", 2, "name", "Anna"))
 	// HubSpot takes the rows in whatever order: p2 first.
-	c := s.begin(ids...)
-	p := c.parcels()
-	if len(p) != 2 {
-		t.Fatal(len(p))
+	b := s.begin(ids...)
+	steps := b.plan()
+	if len(steps) != 2 {
+		t.Fatal(len(steps))
 	}
-	over, err := c.announce(s.context(), c.doubtful(p))
-	if err != nil {
+	if _, err := b.announce(s.context(), steps); err != nil {
 		t.Fatal(err)
 	}
-	// As two chunks side by side may end: the second makes the record, the first meets it.
-	made := s.sink.Write(s.context(), p[1].row.Operation, []sinks.Row{p[1].row})
-	met := s.sink.Write(s.context(), p[0].row.Operation, []sinks.Row{p[0].row})
-	results := [][]sinks.Result{met, made}
-	chunks := [][]*parcel{{p[0]}, {p[1]}}
-	known, err := c.met(s.context(), chunks, results)
-	var again []*parcel
-	for i := range chunks {
-		if c.meets(s.context(), chunks[i][0], results[i][0], known, err) {
-			continue
-		}
-		next, _ := c.answer(s.context(), chunks[i][0], results[i][0])
-		again = append(again, next...)
+	b.sent = true
+	// As two requests side by side may end: the second makes the record, the first meets it.
+	write := func(step *records.Step) sinks.Result {
+		row := target{s.sink}.row(step)
+		return s.sink.Write(s.context(), row.Operation, []sinks.Row{row})[0]
 	}
-	for len(again) > 0 {
-		again = c.round(s.context(), over, again)
-	}
-	s.finish(c)
+	made := write(steps[1])
+	met := write(steps[0])
+	b.apply(s.context(), steps, []sinks.Result{met, made})
+	s.finish(s.sent(b))
 	for range 5 {
 		s.run(ids...)
 	}
@@ -219,9 +208,7 @@ func threefold(t *testing.T) (*solo, carrier, map[string]string) {
 	if n := s.count("records"); n != 2 {
 		t.Fatalf("%d records", n)
 	}
-	for id := range s.owner.cache {
-		s.owner.forget(nil, []uuid.UUID{id})
-	}
+	s.owner.cache = newCache()
 	return s, c, ids
 }
 
@@ -242,15 +229,15 @@ func TestCornerLinksOfWhatMeets(t *testing.T) {
 	t.Parallel()
 	s := newSolo(t, peopleSetup(), "crm")
 	id := s.accept(person("p1", 1, "name", "Ann"))[0]
-	c := s.begin(id)
-	p := c.parcels()[0]
-	l := &ledger.Link{To: "firms", Property: "firm_key", Key: "f"}
-	p.record.Links["x"] = l
-	p.links = []*ledger.Link{l}
-	if !c.meets(s.context(), p, sinks.Result{Class: sinks.OK, ID: "7"}, nil, errors.New("lost")) {
+	b := s.begin(id)
+	step := b.plan()[0]
+	l := &records.Link{To: "firms", Property: "firm_key", Key: "f"}
+	step.Work.Record.Links["x"] = l
+	step.Carried = []records.Tie{{Link: l}}
+	if !b.resolve(s.context(), step, records.Answer{Kind: records.Taken, ID: "7"}, meeting{lost: true}) {
 		t.Fatal("not put off")
 	}
-	if !l.Made {
+	if l.Have == records.Absent {
 		t.Error("nobody knows that the CRM may have the link")
 	}
 }
@@ -342,11 +329,11 @@ func TestCornerIDsInMemory(t *testing.T) {
 	t.Parallel()
 	s := newSolo(t, setup{}, "crm")
 	for i := range 3 * cached {
-		c := s.cycle()
-		s.owner.claimID(c, crmID{"orders", fmt.Sprint(i)}, false)
-		s.owner.release(c)
+		b := s.batch()
+		s.owner.locks.claimID(b, crmID{"orders", fmt.Sprint(i)}, false)
+		s.owner.locks.release(b)
 	}
-	if n := len(s.owner.heard) + len(s.owner.lent); n > 2*cached {
+	if n := len(s.owner.locks.ids) + len(s.owner.locks.named); n > 2*cached {
 		t.Errorf("%d ids", n)
 	}
 }

@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/riverqueue/river"
 
 	"partnersync/internal/ledger"
+	"partnersync/records"
 	"partnersync/sinks/sandbox"
 )
 
@@ -167,9 +167,7 @@ func TestCornerLinkWithoutAnID(t *testing.T) {
 	if _, err := s.pool.Exec(s.context(), `UPDATE records SET crm_id = ''`); err != nil {
 		t.Fatal(err)
 	}
-	for id := range s.owner.cache {
-		s.owner.forget(nil, []uuid.UUID{id})
-	}
+	s.owner.cache = newCache()
 	err := s.run(s.accept(deal("d1", 2, "name", "n", "company", "c1"))[0])[0]
 	var snooze *river.JobSnoozeError
 	if errors.As(err, &snooze) && snooze.Duration == 0 {
@@ -203,18 +201,19 @@ func TestCornerRefusedByPostgres(t *testing.T) {
 func TestCornerDoubtfulEnds(t *testing.T) {
 	t.Parallel()
 	s := newSolo(t, peopleSetup(), "crm")
-	c := s.begin(s.accept(person("p1", 1, "name", "Ann"), person("p2", 2, "name", "Bob"))...)
-	parcels := c.parcels()
-	for i, p := range parcels {
-		other := parcels[1-i].key
-		l := &ledger.Link{To: other.Object, Property: other.Property, Key: other.Key}
-		p.record.Links["x"] = l
-		p.links = []*ledger.Link{l}
+	b := s.begin(s.accept(person("p1", 1, "name", "Ann"), person("p2", 2, "name", "Bob"))...)
+	steps := b.plan()
+	for i, step := range steps {
+		other := steps[1-i].Work.Deliveries[0].Key
+		l := &records.Link{To: other.Object, Property: other.Property, Key: other.Key}
+		step.Work.Record.Links["x"] = l
+		step.Carried = []records.Tie{{Link: l}}
 	}
-	for _, r := range c.doubtful(parcels) {
-		if !r.Links["x"].Made {
-			t.Errorf("%s: nobody would know that the CRM may have its link", r.Key)
-		}
+	if _, err := b.announce(s.context(), steps); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.count(`records WHERE links->'x'->'c' IS NOT NULL`); n != 2 {
+		t.Errorf("of %d records somebody would know that the CRM may have their link", n)
 	}
 }
 
@@ -245,9 +244,9 @@ mappings:
 `}, "crm")
 	s.do(deal("d1", 1, "name", "x"))
 	ids := s.accept(shopEvent("company.updated", "d1", 2, "name", "y"), shopEvent("company.deleted", "d1", 3))
-	c := s.sent(s.begin(ids...))
-	c.forget() // as a process that begins anew
-	s.owner.release(c)
+	b := s.sent(s.begin(ids...))
+	b.forget() // as a process that begins anew
+	s.owner.locks.release(b)
 	if n := len(s.box.Records("hubspot", "orders")); n != 0 {
 		t.Fatalf("%d orders", n)
 	}
@@ -298,13 +297,13 @@ func TestCornerMergedTwice(t *testing.T) {
 func TestCornerClaimAfterMerge(t *testing.T) {
 	t.Parallel()
 	s, c, ids := threefold(t)
-	b := s.cycle(s.accept(deal("d2", 7, "name", "last"))[0])
+	b := s.batch(s.accept(deal("d2", 7, "name", "last"))[0])
 	if err := b.load(s.context()); err != nil {
 		t.Fatal(err)
 	}
-	b.apply()
+	b.mapEvents()
 	var err error
-	if b.records, err = b.read(s.context(), b.claimed); err != nil {
+	if b.records, err = b.read(s.context(), b.claimedKeys); err != nil {
 		t.Fatal(err)
 	}
 	s.meetThird(c, ids)
@@ -312,7 +311,7 @@ func TestCornerClaimAfterMerge(t *testing.T) {
 		t.Fatal(err)
 	}
 	for k, rec := range b.records {
-		if s.owner.busy[rec.ID] != b {
+		if !s.owner.locks.holds(b, rec.ID) {
 			t.Errorf("%v: worked on without being claimed", k)
 		}
 	}

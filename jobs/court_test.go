@@ -28,7 +28,7 @@ import (
 )
 
 // court is what histories are played in: the real ledger on a real Postgres, the sandbox, and
-// owners whose cycles are taken apart. Time is the history's: what settles does so when it says.
+// owners whose batches are taken apart. Time is the history's: what settles does so when it says.
 type court struct {
 	*rig
 	kind
@@ -159,7 +159,7 @@ type history struct {
 	session *ledger.Owners
 	owner   *owner
 	plan    atomic.Pointer[Plan]
-	frozen  []*cycle
+	frozen  []*batch
 }
 
 // play carries out a history and compares what the CRM holds in the end.
@@ -229,8 +229,8 @@ func (h *history) act(ctx context.Context, a act) error {
 	case handOver:
 		return h.take(ctx)
 	case wake:
-		for _, c := range h.frozen {
-			if err := c.record(ctx); err == nil && c.announced != uuid.Nil {
+		for _, b := range h.frozen {
+			if err := b.commit(ctx); err == nil && b.intent != uuid.Nil {
 				return errors.New("a frozen owner may still record, though another has the sink")
 			}
 		}
@@ -246,53 +246,53 @@ func (h *history) act(ctx context.Context, a act) error {
 			return err
 		}
 	}
-	var items []*item
+	var list []uuid.UUID
 	for _, i := range a.Events {
-		it := &item{events: []uuid.UUID{open[len(open)-1-i%len(open)]}, done: make(chan error, 1)}
-		it.taken.Store(true)
-		items = append(items, it)
+		list = append(list, open[len(open)-1-i%len(open)])
 	}
-	if len(items) == 0 {
+	if len(list) == 0 {
 		return nil
 	}
 	h.court.listen(a.Answers)
 	defer h.court.listen(nil)
-	return h.cycle(ctx, a.Do, newCycle(h.owner, h.court.plan, h.court.sink, items))
+	return h.batch(ctx, a.Do, newBatch(h.owner, h.court.plan, h.court.sink, jobsOf(list...)))
 }
 
-// cycle lets a cycle go as far as it is to come.
-func (h *history) cycle(ctx context.Context, do deed, c *cycle) error {
+// batch lets a batch go as far as it is to come.
+func (h *history) batch(ctx context.Context, do deed, b *batch) error {
 	o := h.owner
 	if do == workOff {
-		c.run(ctx)
-		o.release(c)
+		b.run(ctx)
+		o.locks.release(b)
 		return nil
 	}
-	if err := c.load(ctx); err != nil || do == dieLoaded {
+	if err := b.load(ctx); err != nil || do == dieLoaded {
 		return h.dies(err)
 	}
-	if c.apply(); do == dieApplied {
+	if b.mapEvents(); do == dieApplied {
 		return h.dies(nil)
 	}
-	if err := c.converge(ctx); err != nil || do == dieFolded {
+	if err := b.fold(ctx); err != nil || do == dieFolded {
 		return h.dies(err)
 	}
-	if err := c.send(ctx); err != nil || do == dieSent {
+	if do == dieSent { // after the first round
+		_, err := b.round(ctx)
 		return h.dies(err)
 	}
-	c.link(ctx)
-	c.rest()
+	if err := b.loop(ctx); err != nil {
+		return h.dies(err)
+	}
 	switch do {
 	case freeze:
-		h.frozen = append(h.frozen, c)
+		h.frozen = append(h.frozen, b)
 		return h.take(ctx)
 	case unrecorded:
 		o.ledger = h.court.broken
-		if err := c.record(ctx); err != nil { // none where there was nothing to record
-			c.later(ctx, err)
+		if err := b.commit(ctx); err != nil { // none where there was nothing to record
+			b.putBack(ctx, err)
 		}
 		o.ledger = h.court.ledger
-		o.release(c)
+		o.locks.release(b)
 		return nil
 	}
 	return h.dies(nil)
@@ -328,7 +328,7 @@ func (h *history) take(ctx context.Context) error {
 		}
 		metrics := newMetrics(prometheus.NewRegistry())
 		log := slog.New(slog.DiscardHandler)
-		h.owner = newOwner(*right, h.court.ledger, &h.plan, newGate("crm", h.court.ledger, metrics, log), metrics, log, time.Hour)
+		h.owner = newOwner(*right, h.court.ledger, &h.plan, newBreaker("crm", h.court.ledger, metrics, log), metrics, log, time.Hour)
 		h.owner.keepOff(announced)
 		return nil
 	}
@@ -337,18 +337,9 @@ func (h *history) take(ctx context.Context) error {
 func (h *history) timePasses(ctx context.Context) error {
 	h.court.catchUp()
 	if h.owner != nil {
-		h.owner.mu.Lock()
-		for k, by := range h.owner.held {
-			if by == settling {
-				delete(h.owner.held, k)
-			}
-		}
-		for id, by := range h.owner.busy {
-			if by == settling {
-				delete(h.owner.busy, id)
-			}
-		}
-		h.owner.mu.Unlock()
+		h.owner.locks.mu.Lock()
+		clear(h.owner.locks.blocked)
+		h.owner.locks.mu.Unlock()
 	}
 	_, err := h.court.pool.Exec(ctx, `UPDATE announcements SET until = now()`)
 	return err
@@ -476,32 +467,32 @@ func (h *history) wanted(ctx context.Context) (map[string]*holding, error) {
 			return nil, err
 		}
 		if typ == "company.deleted" {
-			if v.Compare(gone[b.Key]) > 0 {
+			if before(gone[b.Key], v) {
 				gone[b.Key] = v
 			}
 			continue
 		}
-		if v.Compare(wanted[b.Key]) > 0 {
+		if before(wanted[b.Key], v) {
 			wanted[b.Key] = v
 		}
-		c := change()
+		e := happening{set: map[string]any{}, first: map[string]any{}, version: v}
 		if b.Name != "" {
-			c.Fields = append(c.Fields, set("title", b.Name))
+			e.set["title"] = b.Name
 		}
 		if b.Description != "" && typ != "company.updated" {
-			c.Fields = append(c.Fields, set("description", b.Description))
+			e.set["description"] = b.Description
 		}
 		if b.Partner != "" && typ != "company.updated" {
-			c.Fields = append(c.Fields, setFirst("first_partner", b.Partner))
+			e.first["first_partner"] = b.Partner
 		}
-		byKey[b.Key] = append(byKey[b.Key], happening{c, v})
-		if b.Company != "" && v.Compare(newest[b.Key]) > 0 {
+		byKey[b.Key] = append(byKey[b.Key], e)
+		if b.Company != "" && before(newest[b.Key], v) {
 			newest[b.Key], firm[b.Key] = v, b.Company
 		}
 	}
 	want := map[string]*holding{}
 	for key, events := range byKey {
-		if at, is := gone[key]; is && (!h.court.recreate || at.Compare(wanted[key]) > 0) {
+		if at, is := gone[key]; is && (!h.court.recreate || before(wanted[key], at)) {
 			continue
 		}
 		want[key] = &holding{Fields: oracle(events)}

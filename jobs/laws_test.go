@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"context"
 	"errors"
 	"sync/atomic"
 	"testing"
@@ -246,22 +247,26 @@ func TestWhatIsOverIsNotSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h.session.Close(ctx)
-	it := &item{events: h.ids, done: make(chan error, 1)}
-	cy := newCycle(h.owner, c.plan, c.sink, []*item{it})
-	if err := cy.load(ctx); err != nil {
+	b := newBatch(h.owner, c.plan, c.sink, jobsOf(h.ids...))
+	if err := b.load(ctx); err != nil {
 		t.Fatal(err)
 	}
-	cy.apply()
-	if err := cy.converge(ctx); err != nil {
+	b.mapEvents()
+	if err := b.fold(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if again := cy.round(ctx, time.Now().Add(-time.Millisecond), cy.parcels()); len(again) > 0 {
-		t.Errorf("%d parcels are to be sent again", len(again))
+	over, cancel := context.WithDeadline(ctx, time.Now().Add(-time.Millisecond))
+	defer cancel()
+	steps := b.plan()
+	b.apply(over, steps, b.send(over, steps))
+	if again := b.plan(); len(again) > 0 {
+		t.Errorf("%d steps follow", len(again))
 	}
 	if n := len(c.writes("/orders/")); n > 0 {
 		t.Errorf("%d requests", n)
 	}
-	if d := cy.work[0].routes[0].deliveries[0]; !d.open() || d.Attempts != 0 || len(cy.ambiguous) != 0 {
-		t.Errorf("%+v, %v", d.Delivery, cy.ambiguous)
+	doubted, _ := b.inDoubt()
+	if d := b.jobs[0].routes[0].deliveries[0]; !d.Open() || d.Attempts != 0 || len(doubted) != 0 {
+		t.Errorf("%+v, %v", d.Progress, doubted)
 	}
 }

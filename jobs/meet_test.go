@@ -3,15 +3,11 @@ package jobs
 import (
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
-	"pgregory.net/rapid"
-
 	"partnersync/internal/ledger"
-	"partnersync/mappers"
 	"partnersync/sinks/sandbox"
 )
 
@@ -100,7 +96,9 @@ func TestKeysThatMeetUnderLoad(t *testing.T) {
 		for i := range 12 {
 			name, partner := fmt.Sprintf("n%d", i), fmt.Sprintf("p%d", i)
 			events = append(events, deal(fmt.Sprintf("h%d-%d", history, rand.IntN(3)), int64(i), "note", mail, "name", name, "partner", partner))
-			happened = append(happened, happening{change(set("email", mail), set("firstname", name), setFirst("jobtitle", partner)), at(int64(i))})
+			happened = append(happened, happening{
+				set: map[string]any{"email": mail, "firstname": name}, first: map[string]any{"jobtitle": partner}, version: ledger.Version{At: int64(i)},
+			})
 		}
 		rand.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
 		var ids []uuid.UUID
@@ -152,44 +150,4 @@ func TestMergedThere(t *testing.T) {
 	if len(list) != 1 || list[0].Properties[c.field] != "both" || list[0].Properties[c.title] != "n" {
 		t.Errorf("%+v", list)
 	}
-}
-
-// Merging two wanted states gives what folding all events into one gives.
-func TestMergeLaw(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		whole, one, two := empty(), empty(), empty()
-		for i := range rapid.IntRange(1, 8).Draw(t, "events") {
-			c := change()
-			for _, name := range []string{"a", "b"} {
-				if v := rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, name); v != "" {
-					c.Fields = append(c.Fields, set(name, v), setFirst("first_"+name, v))
-				}
-			}
-			if firm := rapid.SampledFrom([]string{"", "1", "2"}).Draw(t, "firm"); firm != "" {
-				c.Links = append(c.Links, mappers.Link{To: "firms", Key: mappers.Key{Property: "firm_key", Value: firm}, Only: true})
-			}
-			v := at(int64(rapid.IntRange(1, 50).Draw(t, "at")*10 + i))
-			fold(whole, c, v)
-			fold(rapid.SampledFrom([]*ledger.Record{one, two}).Draw(t, "record"), c, v)
-		}
-		merge(one, two)
-		if diff := cmp.Diff(wantedOf(whole), wantedOf(one)); diff != "" {
-			t.Fatal(diff)
-		}
-	})
-}
-
-// wantedOf is what is wanted of a record; a link that was taken back is as good as none.
-func wantedOf(rec *ledger.Record) map[string]string {
-	out := map[string]string{}
-	for name, f := range rec.Fields {
-		out[name] = fmt.Sprint(f.Wanted.Go, f.Version)
-	}
-	for name, l := range rec.Links {
-		if !l.Remove {
-			out[strings.ReplaceAll(name, "\x1f", ".")] = fmt.Sprint(l.Version)
-		}
-	}
-	return out
 }

@@ -60,7 +60,7 @@ func TestAppendInDoubtIsDead(t *testing.T) {
 	r := newRig(t, setup{mappings: notes})
 	r.box.Fault(lost())
 	f := r.deliver(deal("d1", 1, "name", "n1", "note", "first"))[0]
-	if f.Outcome != ledger.Dead || !strings.Contains(f.Reason, "the connection broke") {
+	if f.Outcome != ledger.Dead || !strings.Contains(f.Reason, "no answer to the create") {
 		t.Errorf("%+v", f)
 	}
 	if n := len(r.box.Records("hubspot", "notes")); n != 1 {

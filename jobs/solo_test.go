@@ -42,40 +42,45 @@ func newSolo(t *testing.T, s setup, sink string) *solo {
 	metrics := newMetrics(prometheus.NewRegistry())
 	var plan atomic.Pointer[Plan]
 	plan.Store(r.plan)
-	o.owner = newOwner(*right, r.ledger, &plan, newGate(sink, r.ledger, metrics, r.options.Logger), metrics, r.options.Logger, time.Hour)
+	o.owner = newOwner(*right, r.ledger, &plan, newBreaker(sink, r.ledger, metrics, r.options.Logger), metrics, r.options.Logger, time.Hour)
 	return o
 }
 
-// cycle is one for events, which have a job each.
-func (s *solo) cycle(ids ...uuid.UUID) *cycle {
-	var items []*item
+// batch is one for events, which have a job each.
+func (s *solo) batch(ids ...uuid.UUID) *batch {
+	return newBatch(s.owner, s.rig.plan, s.sink, jobsOf(ids...))
+}
+
+func jobsOf(ids ...uuid.UUID) []*job {
+	var list []*job
 	for _, id := range ids {
-		it := &item{events: []uuid.UUID{id}, done: make(chan error, 1)}
-		it.taken.Store(true)
-		items = append(items, it)
+		j := &job{events: []uuid.UUID{id}, done: make(chan error, 1)}
+		j.taken.Store(true)
+		list = append(list, j)
 	}
-	return newCycle(s.owner, s.rig.plan, s.sink, items)
+	return list
 }
 
 // run lets one cycle work events from beginning to end, and returns the answers to their jobs.
 func (s *solo) run(ids ...uuid.UUID) []error {
 	s.t.Helper()
-	c := s.cycle(ids...)
-	c.run(s.context())
-	s.owner.release(c)
+	b := s.batch(ids...)
+	jobs := b.jobs
+	b.run(s.context())
+	s.owner.locks.release(b)
 	var errs []error
-	for _, it := range c.items {
+	for _, j := range jobs {
 		select {
-		case err := <-it.done:
+		case err := <-j.done:
 			errs = append(errs, err)
 		default:
-			s.t.Fatal("an item has no answer")
+			s.t.Fatal("a job has no answer")
 		}
 	}
 	return errs
 }
 
-// do accepts events and works them in one cycle until they have ended.
+// do accepts events and works them in one batch until they have ended.
 func (s *solo) do(events ...event) []*ledger.Fate {
 	s.t.Helper()
 	ids := s.accept(events...)
@@ -96,34 +101,32 @@ func (s *solo) do(events ...event) []*ledger.Fate {
 	return nil
 }
 
-// begin takes a cycle as far as it has sent everything.
-func (s *solo) begin(ids ...uuid.UUID) *cycle {
+// begin takes a batch as far as it has folded everything.
+func (s *solo) begin(ids ...uuid.UUID) *batch {
 	s.t.Helper()
-	c := s.cycle(ids...)
-	if err := c.load(s.context()); err != nil {
+	b := s.batch(ids...)
+	if err := b.load(s.context()); err != nil {
 		s.t.Fatal(err)
 	}
-	c.apply()
-	if err := c.converge(s.context()); err != nil {
+	b.mapEvents()
+	if err := b.fold(s.context()); err != nil {
 		s.t.Fatal(err)
 	}
-	return c
+	return b
 }
 
-func (s *solo) sent(c *cycle) *cycle {
+func (s *solo) sent(b *batch) *batch {
 	s.t.Helper()
-	if err := c.send(s.context()); err != nil {
+	if err := b.loop(s.context()); err != nil {
 		s.t.Fatal(err)
 	}
-	return c
+	return b
 }
 
-func (s *solo) finish(c *cycle) {
+func (s *solo) finish(b *batch) {
 	s.t.Helper()
-	c.link(s.context())
-	c.rest()
-	if err := c.record(s.context()); err != nil {
+	if err := b.commit(s.context()); err != nil {
 		s.t.Fatal(err)
 	}
-	s.owner.release(c)
+	s.owner.locks.release(b)
 }

@@ -301,7 +301,7 @@ func TestStoppedByHand(t *testing.T) {
 func TestEveryClassHasADecision(t *testing.T) {
 	t.Parallel()
 	for _, class := range sinks.Classes() {
-		g := &gate{state: ledger.SinkState{State: ready}, changed: make(chan struct{}, 1), silence: time.Minute}
+		g := &breaker{state: ledger.SinkState{State: ready}, changed: make(chan struct{}, 1), silence: time.Minute}
 		counts := g.heard(class, "")
 		failing := class == sinks.Unavailable || class == sinks.Timeout || class == sinks.Network
 		if !counts {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"partnersync/internal/ledger"
+	"partnersync/records"
 	"partnersync/sinks/sandbox"
 )
 
@@ -78,21 +79,33 @@ func TestKeysThatMeetBeforeTheFirstIsKnown(t *testing.T) {
 func TestRecordStaysShutForTheLongerOfTwo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		o := newOwner(ledger.Ownership{Sink: "crm"}, nil, nil, nil, nil, nil, 0)
-		one, other := ledger.RecordKey{Object: "contacts", Key: "1"}, ledger.RecordKey{Object: "contacts", Key: "2"}
-		rec := &ledger.Record{ID: uuid.UUID{15: 1}}
+		l := newLocks()
+		one, other := records.Key{Object: "contacts", Key: "1"}, records.Key{Object: "contacts", Key: "2"}
+		rec := &records.Record{ID: uuid.UUID{15: 1}}
+		open := func(k records.Key) bool {
+			b, j := &batch{}, &job{done: make(chan error, 1)}
+			taken := l.claimKeys(b, j, []records.Key{k})
+			l.release(b)
+			return taken
+		}
+		whole := func() bool {
+			b, j := &batch{}, &job{done: make(chan error, 1)}
+			taken := l.claimRecords(b, j, []uuid.UUID{rec.ID})
+			l.release(b)
+			return taken
+		}
 		for range 20 { // in whatever order
-			o.release(&cycle{
-				records:   map[ledger.RecordKey]*ledger.Record{one: rec, other: rec},
-				ambiguous: map[ledger.RecordKey]time.Duration{one: time.Second, other: 3 * time.Second},
-			})
+			l.release(&batch{works: []*records.Work{
+				{Record: rec, Hold: time.Second, Deliveries: []*records.Delivery{{Key: one}}},
+				{Record: rec, Hold: 3 * time.Second, Deliveries: []*records.Delivery{{Key: other}}},
+			}})
 			time.Sleep(2 * time.Second)
-			if o.busy[rec.ID] != settling || o.held[one] != nil || o.held[other] != settling {
-				t.Fatalf("after two seconds of three: %v, %v", o.busy, o.held)
+			if whole() || !open(one) || open(other) {
+				t.Fatalf("after two seconds of three: %v", l.blocked)
 			}
 			time.Sleep(2 * time.Second)
-			if len(o.busy)+len(o.held) > 0 {
-				t.Fatalf("never opened: %v, %v", o.busy, o.held)
+			if !whole() || !open(one) || !open(other) {
+				t.Fatalf("never opened: %v", l.blocked)
 			}
 		}
 	})

@@ -93,28 +93,27 @@ CREATE INDEX deliveries_dead ON deliveries (sink, event_id, run) WHERE outcome =
 CREATE TABLE records (
     id           uuid PRIMARY KEY,
     sink         text        NOT NULL,
-    account      text        NOT NULL DEFAULT '',
     object       text        NOT NULL,
     crm_id       text        NOT NULL DEFAULT '',
-    presence     text        NOT NULL DEFAULT 'unknown' CHECK (presence IN ('unknown', 'present', 'gone')),
+    presence     text        NOT NULL DEFAULT 'unknown' CHECK (presence IN ('unknown', 'present', 'gone', 'unsure')),
     fields       jsonb       NOT NULL DEFAULT '{}',
     links        jsonb       NOT NULL DEFAULT '{}',
     gone_version text        NOT NULL DEFAULT '', -- of the newest event that archived it: [µs,rank,"event"]
     live_version text        NOT NULL DEFAULT '', -- of the newest event that makes it again should it be gone
     merged       boolean     NOT NULL DEFAULT false, -- several keys of ours name it
+    revision     bigint      NOT NULL DEFAULT 0,  -- each write raises it, and names the one that it has read
     updated_at   timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 80);
-CREATE INDEX records_crm_id ON records (sink, account, object, crm_id) WHERE crm_id <> '';
+CREATE INDEX records_crm_id ON records (sink, object, crm_id) WHERE crm_id <> '';
 
 -- Which record a key of ours names; several keys may be aliases of one record.
 CREATE TABLE record_keys (
     sink      text NOT NULL,
-    account   text NOT NULL DEFAULT '',
     object    text NOT NULL,
     property  text NOT NULL,
     value     text NOT NULL, -- folded as the sink compares keys
     record_id uuid NOT NULL,
-    PRIMARY KEY (sink, account, object, property, value)
+    PRIMARY KEY (sink, object, property, value)
 );
 CREATE INDEX record_keys_record ON record_keys (record_id);
 
@@ -130,7 +129,6 @@ CREATE TABLE sinks (
     until      timestamptz,          -- when a throttled or parked sink goes on, or the next probe
     asked      text        NOT NULL DEFAULT '', -- 'stop' or 'resume': what a person wants the owner to do
     account    text        NOT NULL DEFAULT '',
-    auth_hash  bytea,                -- of the credentials that were refused
     tokens     bytea,                -- encrypted
     changed_at timestamptz NOT NULL DEFAULT now()
 );
@@ -159,6 +157,18 @@ BEGIN
     PERFORM FROM sinks s WHERE s.name = sink AND s.epoch = expected FOR SHARE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'sink % has another owner by now', sink USING ERRCODE = 'PS001';
+    END IF;
+END
+$$;
+-- +goose StatementEnd
+
+-- Raises PS002 unless as many records were written as were to be: one of them has been
+-- written by another statement since it was read.
+-- +goose StatementBegin
+CREATE FUNCTION partnersync_unsurpassed(written bigint, expected bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF written <> expected THEN
+        RAISE EXCEPTION 'a record has been written since it was read' USING ERRCODE = 'PS002';
     END IF;
 END
 $$;
@@ -223,5 +233,5 @@ CREATE TABLE configs (
 );
 
 -- +goose Down
-DROP FUNCTION partnersync_fence;
+DROP FUNCTION partnersync_fence, partnersync_unsurpassed;
 DROP TABLE configs, tombstone_key, tombstones, forgets, replay_events, replays, announcements, workers, sinks, record_keys, records, deliveries, tally_changes, tallies, routes, events;

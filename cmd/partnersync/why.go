@@ -9,9 +9,12 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/google/uuid"
+
 	"partnersync/internal/config"
 	"partnersync/internal/diag"
 	"partnersync/internal/ledger"
+	"partnersync/records"
 	"partnersync/sinks"
 )
 
@@ -121,8 +124,11 @@ func reasonsOf(s *ledger.RecordStory) reasons {
 			Mapping: f.Mapping, Rule: f.Rule, As: time.UnixMicro(f.Version.At).UTC(),
 		}
 		switch {
-		case f.Refused:
+		case f.Refused != uuid.Nil:
 			out.CRM = "refused"
+		case f.Kept != nil:
+			out.CRM = "kept" // another value of its own
+			out.Acked = f.Kept.Go
 		case f.Pending():
 			out.CRM = "waiting"
 		}
@@ -135,14 +141,15 @@ func reasonsOf(s *ledger.RecordStory) reasons {
 		k := s.Record.Links[name]
 		out := linkReason{To: k.To, Key: k.Property + "=" + k.Key, As: k.As, CRM: "waiting", Event: k.Version.Event.String(), Mapping: k.Mapping}
 		switch {
-		case k.Done && k.Remove:
-			out.CRM = "removed"
-		case k.Done && !k.Made:
-			out.CRM = "skipped" // missing: skip
-		case k.Done:
-			out.CRM = "acknowledged"
-		case k.Refused:
+		case k.Verdict == records.Refused:
 			out.CRM = "refused"
+		case k.Verdict == records.Waived:
+			out.CRM = "skipped" // missing: skip
+		case k.Need() != records.Nothing:
+		case k.Want == records.Unlinked:
+			out.CRM = "removed"
+		default:
+			out.CRM = "acknowledged"
 		}
 		r.Links = append(r.Links, out)
 	}

@@ -190,5 +190,5 @@ func (m *minimal) deliver(ctx context.Context, events []uuid.UUID) error {
 			return fmt.Errorf("the CRM answered %s: %s", res.Class, res.Message)
 		}
 	}
-	return m.ledger.Write(ctx, m.own, "", report)
+	return m.ledger.Write(ctx, m.own, report)
 }

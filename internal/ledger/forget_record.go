@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"partnersync/records"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -103,7 +104,7 @@ func (f *forgetting) eraseRecord(ctx context.Context, tx pgx.Tx, batch *pgx.Batc
 	if state == nil || err != nil {
 		return false, err
 	}
-	batch.Queue(`UPDATE records SET fields = $2, links = $3, updated_at = now() WHERE id = $1`, id, encodeFields(state.Fields), encodeLinks(state.Links))
+	batch.Queue(`UPDATE records SET fields = $2, links = $3, revision = revision + 1, updated_at = now() WHERE id = $1`, id, encodeFields(state.Fields), encodeLinks(state))
 	batch.Queue(`DELETE FROM record_keys WHERE record_id = $1 AND value = ANY($2)`, id, keys)
 	return true, nil
 }
@@ -120,12 +121,12 @@ func (f *forgetting) without(fields, links []byte, hers bool) (*Record, error) {
 	if r.Fields, err = decodeFields(fields); err != nil {
 		return nil, err
 	}
-	if r.Links, err = decodeLinks(links); err != nil {
+	if r.Links, r.Only, err = decodeLinks(links); err != nil {
 		return nil, err
 	}
 	for _, field := range r.Fields {
 		if field.Rule != ruleErased && (hers || f.erased[field.Version.Event] || f.erased[field.AckedAt.Event]) {
-			field.erase()
+			erase(field)
 			changed = true
 		}
 	}
@@ -146,9 +147,9 @@ const ruleErased = "erased"
 
 // erase leaves of a field which event was the newest, so that an older one does not
 // decide it, and nothing to send.
-func (f *Field) erase() {
-	f.Wanted, f.Acked = NewValue(nil), NewValue(nil)
-	f.AckedAt, f.Refused, f.Rule = f.Version, true, ruleErased
+func erase(f *Field) {
+	f.Wanted, f.Acked = records.NewValue(nil), records.NewValue(nil)
+	f.AckedAt, f.Refused, f.Kept, f.Rule = f.Version, f.Version.Event, nil, ruleErased
 }
 
 // mentions reports whether a text has one of the ids in quotes.

@@ -17,6 +17,7 @@ import (
 
 	"partnersync/internal/ledger"
 	"partnersync/internal/pgtest"
+	"partnersync/records"
 )
 
 const jane = ledger.Address("jane@example.com")
@@ -82,7 +83,7 @@ func newLife(t *testing.T) *life {
 		if o != ledger.Open {
 			report.Closings = []ledger.Closing{{Event: f.events[name], Outcome: o, Reason: reason}}
 		}
-		if err := f.l.Write(t.Context(), own(t, f.l), "", report); err != nil {
+		if err := f.l.Write(t.Context(), own(t, f.l), report); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -99,18 +100,18 @@ func newLife(t *testing.T) *life {
 	version := func(name string) ledger.Version { return ledger.Version{At: 1, Event: f.events[name]} }
 	field := func(value any, name string) *ledger.Field {
 		v := version(name)
-		return &ledger.Field{Wanted: ledger.NewValue(value), Version: v, Mapping: "deals", Rule: "set", Acked: ledger.NewValue(value), AckedAt: v}
+		return &ledger.Field{Wanted: records.NewValue(value), Version: v, Mapping: "deals", Rule: "set", Acked: records.NewValue(value), AckedAt: v}
 	}
 	record := func(object, property, key, crmID string, fields map[string]*ledger.Field, links ...*ledger.Link) *ledger.Record {
 		r := &ledger.Record{ID: newID(t), Object: object, Property: property, Key: key, CRMID: crmID, Presence: ledger.Present, Fields: fields, Links: map[string]*ledger.Link{}, New: true}
 		for _, k := range links {
-			r.Links[ledger.LinkName(k.To, k.As, k.Property, k.Key)] = k
+			r.Links[records.LinkName(k.To, k.As, k.Property, k.Key)] = k
 		}
 		return r
 	}
 	waiting := field("Jane Roe", "other")
-	waiting.Wanted, waiting.Version = ledger.NewValue("Jane Roe-Poe"), ledger.Version{At: 2, Event: f.events["other"]}
-	err := f.l.Write(t.Context(), own(t, f.l), "", &ledger.Report{Records: []*ledger.Record{
+	waiting.Wanted, waiting.Version = records.NewValue("Jane Roe-Poe"), ledger.Version{At: 2, Event: f.events["other"]}
+	err := f.l.Write(t.Context(), own(t, f.l), &ledger.Report{Records: []*ledger.Record{
 		record("contacts", "contact_key", "p1", "901", map[string]*ledger.Field{"email": field("JANE@example.com", "plain"), "firstname": field("Jane Roe", "other"), "lastname": waiting}),
 		record("contacts", "email", "jane@example.com", "902", map[string]*ledger.Field{"firstname": field("Jane Roe", "other")}),
 		record("contacts", "contact_key", "p2", "910", map[string]*ledger.Field{"note": field("write to jane@example.com", "other")}),
@@ -224,7 +225,7 @@ func TestForget(t *testing.T) {
 	}
 
 	// Nothing is left to send, and an older event does not decide a field.
-	found, err := f.l.Records(t.Context(), "crm", "", []ledger.RecordKey{
+	found, err := f.l.Records(t.Context(), "crm", []ledger.RecordKey{
 		{Object: "contacts", Property: "contact_key", Key: "p1"}, {Object: "companies", Property: "domain", Key: "example.com"}, {Object: "contacts", Property: "email", Key: "jane@example.com"},
 	})
 	if err != nil || len(found) != 2 {
@@ -260,7 +261,7 @@ func TestForgetTakesTheSinkFromItsOwner(t *testing.T) {
 	right := own(t, f.l)
 	f.forget(t, true)
 	write := func() error {
-		return f.l.Write(t.Context(), right, "", &ledger.Report{Deliveries: []ledger.Delivery{{Event: f.events["other"], Mapping: "m"}}})
+		return f.l.Write(t.Context(), right, &ledger.Report{Deliveries: []ledger.Delivery{{Event: f.events["other"], Mapping: "m"}}})
 	}
 	if err := write(); err != nil {
 		t.Fatal(err)

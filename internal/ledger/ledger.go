@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -42,6 +43,14 @@ func AfterConnect(ctx context.Context, conn *pgx.Conn) error {
 // uuids are ids as pgx writes them without detours; a slice of uuid.UUID it takes for
 // one of driver.Valuers, each of which becomes a text first and is parsed again.
 type uuids = pgtype.FlatArray[[16]byte]
+
+func asUUIDs(list []uuid.UUID) uuids {
+	ids := make(uuids, len(list))
+	for i, id := range list {
+		ids[i] = id
+	}
+	return ids
+}
 
 // Refused reports whether Postgres looked at the statement and refused it for
 // its data, so that the same statement can never succeed.

@@ -10,6 +10,7 @@ import (
 
 	"partnersync/internal/ledger"
 	"partnersync/internal/pgtest"
+	"partnersync/records"
 )
 
 func newID(t *testing.T) uuid.UUID {
@@ -70,15 +71,15 @@ func TestRecordSurvivesStoring(t *testing.T) {
 			"blank":   {Wanted: value(nil), Version: older, Mapping: "m", Rule: "clear"},
 		},
 		Links: map[string]*ledger.Link{
-			ledger.LinkName("companies", "", "k", "v"):  {To: "companies", Property: "k", Key: "v", Version: newer, Mapping: "deals", Done: true},
-			ledger.LinkName("companies", "x", "k", "w"): {To: "companies", Property: "k", Key: "w", As: "x", Version: older, Mapping: "deals", Remove: true},
+			records.LinkName("companies", "", "k", "v"):  {To: "companies", Property: "k", Key: "v", Version: newer, Mapping: "deals", Done: true},
+			records.LinkName("companies", "x", "k", "w"): {To: "companies", Property: "k", Key: "w", As: "x", Version: older, Mapping: "deals", Remove: true},
 		},
 	}
-	if err := l.Write(t.Context(), own(t, l), "", &ledger.Report{Records: []*ledger.Record{rec}}); err != nil {
+	if err := l.Write(t.Context(), own(t, l), &ledger.Report{Records: []*ledger.Record{rec}}); err != nil {
 		t.Fatal(err)
 	}
 	key := ledger.RecordKey{Object: "deals", Property: "deal_key", Key: rec.Key}
-	found, err := l.Records(t.Context(), "crm", "", []ledger.RecordKey{key, {Object: "deals", Property: "deal_key", Key: "other"}})
+	found, err := l.Records(t.Context(), "crm", []ledger.RecordKey{key, {Object: "deals", Property: "deal_key", Key: "other"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +88,7 @@ func TestRecordSurvivesStoring(t *testing.T) {
 	if diff := cmp.Diff(map[ledger.RecordKey]*ledger.Record{key: want}, found, cmp.Comparer(func(a, b ledger.Value) bool { return a.JSON == b.JSON })); diff != "" {
 		t.Error(diff)
 	}
-	other, err := l.Records(t.Context(), "another", "", []ledger.RecordKey{key})
+	other, err := l.Records(t.Context(), "another", []ledger.RecordKey{key})
 	if err != nil || len(other) != 0 {
 		t.Errorf("another sink sees %v, %v", other, err)
 	}
@@ -110,7 +111,7 @@ func TestEqualValuesHaveEqualJSON(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if got := ledger.NewValue(tt.a).Equal(ledger.NewValue(tt.b)); got != tt.want {
+			if got := records.NewValue(tt.a).Equal(records.NewValue(tt.b)); got != tt.want {
 				t.Errorf("%v and %v: got %v", tt.a, tt.b, got)
 			}
 		})
@@ -130,7 +131,7 @@ func TestRouteIsReadUntilItIsClosed(t *testing.T) {
 		t.Errorf("read %+v", r)
 	}
 	open := ledger.Delivery{Event: id, Mapping: "deals", Object: "deals", Key: "k", Class: "timeout", Reason: "slow", Attempts: 2, FirstFailedAt: time.Now().UTC().Truncate(time.Microsecond)}
-	if err := l.Write(t.Context(), own(t, l), "", &ledger.Report{Deliveries: []ledger.Delivery{open}}); err != nil {
+	if err := l.Write(t.Context(), own(t, l), &ledger.Report{Deliveries: []ledger.Delivery{open}}); err != nil {
 		t.Fatal(err)
 	}
 	if routes, err = l.Routes(t.Context(), "crm", []uuid.UUID{id}); err != nil || len(routes) != 1 || len(routes[0].Deliveries) != 1 {
@@ -145,7 +146,7 @@ func TestRouteIsReadUntilItIsClosed(t *testing.T) {
 	late.Outcome = ledger.Delivered
 	for _, d := range []ledger.Delivery{dead, late} { // the first outcome stays
 		report := &ledger.Report{Deliveries: []ledger.Delivery{d}, Closings: []ledger.Closing{{Event: id, Outcome: d.Outcome, Reason: d.Reason}}}
-		if err := l.Write(t.Context(), own(t, l), "", report); err != nil {
+		if err := l.Write(t.Context(), own(t, l), report); err != nil {
 			t.Fatal(err)
 		}
 	}

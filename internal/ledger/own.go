@@ -17,12 +17,23 @@ import (
 // not be sent, and what was sent is not ours to record.
 var ErrFenced = errors.New("the sink has another owner by now")
 
-// fencedCode is the SQLSTATE that the schema's fence function raises.
-const fencedCode = "PS001"
+// ErrSurpassed means that a record has been written since it was read: what was made of it
+// has to be made anew.
+var ErrSurpassed = errors.New("a record has been written since it was read")
 
-func fenced(err error) bool {
+// refusal is the error for the SQLSTATEs that the functions of the schema raise; nil for others.
+func refusal(err error) error {
 	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == fencedCode
+	if !errors.As(err, &pg) {
+		return nil
+	}
+	switch pg.Code {
+	case "PS001":
+		return ErrFenced
+	case "PS002":
+		return ErrSurpassed
+	}
+	return nil
 }
 
 // Ownership is the right to work a sink; it ends when the epoch has grown.
@@ -270,15 +281,15 @@ const recordSeparator = "\x1f"
 //
 // It also stores records as they are to be known if nobody ever tells what came of
 // the request: with all that it may change in doubt.
-func (l *Ledger) Announce(ctx context.Context, w Ownership, id uuid.UUID, keys []RecordKey, hold time.Duration, records ...*Record) error {
+func (l *Ledger) Announce(ctx context.Context, w Ownership, id uuid.UUID, keys []RecordKey, hold time.Duration, intended ...*Record) error {
 	batch := &pgx.Batch{}
 	batch.Queue(`SELECT partnersync_fence($1, $2)`, w.Sink, w.Epoch)
-	queueRecords(batch, w.Sink, "", records)
+	queueRecords(batch, w.Sink, intended)
 	batch.Queue(`INSERT INTO announcements (id, sink, epoch, records, until) VALUES ($1, $2, $3, $4, now() + $5::interval)
 		ON CONFLICT (id) DO UPDATE SET until = excluded.until`, id, w.Sink, w.Epoch, keyTexts(keys), hold)
 	if err := l.pool.SendBatch(ctx, batch).Close(); err != nil {
-		if fenced(err) {
-			return ErrFenced
+		if no := refusal(err); no != nil {
+			return no
 		}
 		return fmt.Errorf("announce %d records: %w", len(keys), err)
 	}
@@ -298,7 +309,7 @@ func (a Announcement) Keys() []RecordKey {
 	var keys []RecordKey
 	for _, text := range a.Records {
 		if parts := strings.SplitN(text, recordSeparator, 3); len(parts) == 3 {
-			keys = append(keys, RecordKey{parts[0], parts[1], parts[2]})
+			keys = append(keys, RecordKey{Object: parts[0], Property: parts[1], Key: parts[2]})
 		}
 	}
 	return keys

@@ -77,7 +77,7 @@ func TestOneOwnerAtATime(t *testing.T) {
 		t.Errorf("a fenced owner may announce: %v", err)
 	}
 	report := &ledger.Report{Closings: []ledger.Closing{{Event: id, Outcome: ledger.Delivered}}}
-	if err := l.Write(t.Context(), *first, "", report); !errors.Is(err, ledger.ErrFenced) {
+	if err := l.Write(t.Context(), *first, report); !errors.Is(err, ledger.ErrFenced) {
 		t.Errorf("a fenced owner may record: %v", err)
 	}
 	if err := a.Relock(t.Context(), *first); err == nil {
@@ -90,7 +90,7 @@ func TestOneOwnerAtATime(t *testing.T) {
 	if err := pool.QueryRow(t.Context(), `SELECT count(*) FILTER (WHERE state = 'cancelled'), count(*) FILTER (WHERE state = 'available') FROM river_job`).Scan(&running, &waiting); err != nil || running != 1 || waiting != 1 {
 		t.Errorf("the job of the former owner: %d ended, %d queued anew, %v", running, waiting, err)
 	}
-	if err := l.Write(t.Context(), *second, "", report); err != nil {
+	if err := l.Write(t.Context(), *second, report); err != nil {
 		t.Errorf("the new owner cannot record: %v", err)
 	}
 }

@@ -14,7 +14,7 @@ import (
 // end closes the latest run of a route with one delivery.
 func end(t *testing.T, l *ledger.Ledger, id uuid.UUID, run int32, outcome ledger.Outcome, reason string) {
 	t.Helper()
-	err := l.Write(t.Context(), own(t, l), "", &ledger.Report{
+	err := l.Write(t.Context(), own(t, l), &ledger.Report{
 		Deliveries: []ledger.Delivery{{Event: id, Run: run, Mapping: "deals", Object: "deals", Key: "k", Outcome: outcome, Class: "rejected", Reason: reason}},
 		Closings:   []ledger.Closing{{Event: id, Run: run, Outcome: outcome, Reason: reason}},
 	})

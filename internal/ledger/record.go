@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -13,148 +12,40 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"partnersync/records"
 )
 
-// Version orders the values of a field: by time, then by the rank of the event's
-// type, then by the event's id.
-type Version struct {
-	At    int64 // microseconds since 1970
-	Rank  int16
-	Event uuid.UUID
-}
-
-// Compare is negative where v is older than o.
-func (v Version) Compare(o Version) int {
-	if c := cmp.Compare(v.At, o.At); c != 0 {
-		return c
-	}
-	if c := cmp.Compare(v.Rank, o.Rank); c != 0 {
-		return c
-	}
-	return bytes.Compare(v.Event[:], o.Event[:])
-}
-
-// IsZero reports whether there is no version.
-func (v Version) IsZero() bool { return v == Version{} }
-
-// Field is what we want one property of a record to be, and what the CRM has
-// acknowledged of it.
-type Field struct {
-	Wanted  Value
-	Version Version
-	Mapping string
-	Rule    string
-	Acked   Value   // what the CRM took last; meaningful where AckedAt is not zero
-	AckedAt Version // zero: nothing yet, or nothing that we can be sure of
-	Refused bool    // the CRM refused the wanted value; it is not sent again
-}
-
-// Pending reports whether the CRM lacks the wanted value.
-func (f *Field) Pending() bool { return !f.Refused && f.AckedAt != f.Version }
-
-// Link is a wanted connection to another record, versioned like a field.
-type Link struct {
-	To       string // object
-	Property string // of the target's key
-	Key      string
-	As       string
-	Version  Version
-	Owed     Version // of the event that has it made again with its record; zero: of the one that wants it
-	Mapping  string
-	Remove   bool
-	Only     bool // it took, or takes, the place of others of the same To and As
-	Made     bool // the CRM has it, or may have it
-	Done     bool // the CRM has acknowledged what is wanted of it
-	Refused  bool // the CRM refused it; it is not sent again
-}
-
-// Pending reports whether the CRM lacks the link, or the removal of it.
-func (l *Link) Pending() bool { return !l.Done && !l.Refused }
-
-// Of reports whether the event of a version sees to it that the link is made.
-func (l *Link) Of(v Version) bool { return l.Version == v || l.Owed == v }
-
-// Presence says what we know of a record in the CRM.
-type Presence string
-
-// The presences.
-const (
-	Unknown Presence = "unknown"
-	Present Presence = "present"
-	Gone    Presence = "gone"
+// What the ledger stores of records. The rules about them are in package records.
+type (
+	Version   = records.Version
+	Field     = records.Field
+	Link      = records.Link
+	Presence  = records.Presence
+	Record    = records.Record
+	RecordKey = records.Key
+	Value     = records.Value
 )
-
-// Record is the state of one CRM record.
-type Record struct {
-	ID       uuid.UUID
-	Object   string
-	Property string // of the key it was found by, or made for
-	Key      string // folded
-	CRMID    string
-	Presence Presence
-	Fields   map[string]*Field
-	Links    map[string]*Link // by LinkName
-	GoneAt   Version          // of the newest event that archived it
-	LiveAt   Version          // of the newest event that makes it again should it be gone
-	Merged   bool             // several keys of ours name it
-	New      bool             // not stored yet
-}
-
-// LinkName identifies a link of a record: one per target, label and object.
-func LinkName(to, as, property, key string) string {
-	return to + "\x1f" + as + "\x1f" + property + "\x1f" + key
-}
-
-// RecordKey names a record by our key, folded as the sink compares keys.
-type RecordKey struct{ Object, Property, Key string }
-
-// KeyOf stands for a record by whatever key, in announcements.
-func KeyOf(record uuid.UUID) RecordKey { return RecordKey{Key: record.String()} }
-
-// Record returns the id of the record that the key stands for, if it is one of KeyOf.
-func (k RecordKey) Record() (uuid.UUID, bool) {
-	if k.Object != "" || k.Property != "" {
-		return uuid.Nil, false
-	}
-	id, err := uuid.Parse(k.Key)
-	return id, err == nil
-}
-
-// Clone returns a deep copy whose maps and entries may be changed.
-func (r *Record) Clone() *Record {
-	c := *r
-	c.Fields = make(map[string]*Field, len(r.Fields))
-	for k, f := range r.Fields {
-		f := *f
-		c.Fields[k] = &f
-	}
-	c.Links = make(map[string]*Link, len(r.Links))
-	for k, l := range r.Links {
-		l := *l
-		c.Links[k] = &l
-	}
-	return &c
-}
 
 // The limits change nothing, since keys are unique; they have Postgres look each key up.
 // Without them it reads all keys of the sink while its statistics still say that there
 // are few.
 const readRecords = `
-SELECT k.object, k.property, k.value, r.id, r.crm_id, r.presence, r.fields, r.links, r.gone_version, r.live_version, r.merged
-FROM unnest($3::text[], $4::text[], $5::text[]) AS q(object, property, value)
+SELECT k.object, k.property, k.value, r.id, r.crm_id, r.presence, r.fields, r.links, r.gone_version, r.live_version, r.merged, r.revision
+FROM unnest($2::text[], $3::text[], $4::text[]) AS q(object, property, value)
 CROSS JOIN LATERAL (
 	SELECT * FROM record_keys k
-	WHERE k.sink = $1 AND k.account = $2 AND k.object = q.object AND k.property = q.property AND k.value = q.value LIMIT 1
+	WHERE k.sink = $1 AND k.object = q.object AND k.property = q.property AND k.value = q.value LIMIT 1
 ) k
 CROSS JOIN LATERAL (SELECT * FROM records r WHERE r.id = k.record_id LIMIT 1) r`
 
 // Records returns the stored records among keys.
-func (l *Ledger) Records(ctx context.Context, sink, account string, keys []RecordKey) (map[RecordKey]*Record, error) {
+func (l *Ledger) Records(ctx context.Context, sink string, keys []RecordKey) (map[RecordKey]*Record, error) {
 	if len(keys) == 0 {
 		return nil, nil
 	}
 	objects, properties, values := keyColumns(keys)
-	rows, err := l.pool.Query(ctx, readRecords, sink, account, objects, properties, values)
+	rows, err := l.pool.Query(ctx, readRecords, sink, objects, properties, values)
 	if err != nil {
 		return nil, fmt.Errorf("read records: %w", err)
 	}
@@ -173,13 +64,13 @@ type Met struct {
 
 // The index leaves out records without an id, which an id that is compared does not tell by itself.
 const readMet = `
-SELECT r.crm_id, r.id, k.property, k.value FROM unnest($4::text[]) AS q(crm_id)
-CROSS JOIN LATERAL (SELECT * FROM records r WHERE r.sink = $1 AND r.account = $2 AND r.object = $3 AND r.crm_id = q.crm_id AND r.crm_id <> '' LIMIT 1) r
+SELECT r.crm_id, r.id, k.property, k.value FROM unnest($3::text[]) AS q(crm_id)
+CROSS JOIN LATERAL (SELECT * FROM records r WHERE r.sink = $1 AND r.object = $2 AND r.crm_id = q.crm_id AND r.crm_id <> '' LIMIT 1) r
 JOIN record_keys k ON k.record_id = r.id`
 
 // Met returns the records of an object that the CRM knows by the given ids, by these.
-func (l *Ledger) Met(ctx context.Context, sink, account, object string, crmIDs []string) (map[string]Met, error) {
-	rows, err := l.pool.Query(ctx, readMet, sink, account, object, crmIDs)
+func (l *Ledger) Met(ctx context.Context, sink, object string, crmIDs []string) (map[string]Met, error) {
+	rows, err := l.pool.Query(ctx, readMet, sink, object, crmIDs)
 	if err != nil {
 		return nil, fmt.Errorf("read records by the ids of the CRM: %w", err)
 	}
@@ -187,7 +78,7 @@ func (l *Ledger) Met(ctx context.Context, sink, account, object string, crmIDs [
 	var crmID, property, value string
 	var id uuid.UUID
 	_, err = pgx.ForEachRow(rows, []any{&crmID, (*[16]byte)(&id), &property, &value}, func() error {
-		found[crmID] = Met{id, append(found[crmID].Keys, RecordKey{object, property, value})}
+		found[crmID] = Met{id, append(found[crmID].Keys, RecordKey{Object: object, Property: property, Key: value})}
 		return nil
 	})
 	if err != nil {
@@ -199,7 +90,7 @@ func (l *Ledger) Met(ctx context.Context, sink, account, object string, crmIDs [
 // Record returns a stored record, nil where there is none.
 func (l *Ledger) Record(ctx context.Context, id uuid.UUID) (*Record, error) {
 	rows, err := l.pool.Query(ctx, `
-		SELECT k.object, k.property, k.value, r.id, r.crm_id, r.presence, r.fields, r.links, r.gone_version, r.live_version, r.merged
+		SELECT k.object, k.property, k.value, r.id, r.crm_id, r.presence, r.fields, r.links, r.gone_version, r.live_version, r.merged, r.revision
 		FROM records r JOIN record_keys k ON k.record_id = r.id WHERE r.id = $1 ORDER BY k.property, k.value LIMIT 1`, id)
 	if err != nil {
 		return nil, fmt.Errorf("read a record: %w", err)
@@ -229,15 +120,16 @@ func scanRecords(rows pgx.Rows) (map[RecordKey]*Record, error) {
 	var id uuid.UUID
 	var fields, links []byte
 	var merged bool
-	_, err := pgx.ForEachRow(rows, []any{&object, &property, &value, (*[16]byte)(&id), &crmID, &presence, &fields, &links, &gone, &live, &merged}, func() error {
+	var revision int64
+	_, err := pgx.ForEachRow(rows, []any{&object, &property, &value, (*[16]byte)(&id), &crmID, &presence, &fields, &links, &gone, &live, &merged, &revision}, func() error {
 		rec := byID[id]
 		if rec == nil {
-			rec = &Record{ID: id, Object: object, Property: property, Key: value, CRMID: crmID, Presence: Presence(presence), Merged: merged}
+			rec = &Record{ID: id, Object: object, Property: property, Key: value, CRMID: crmID, Presence: Presence(presence), Merged: merged, Revision: revision}
 			var err error
 			if rec.Fields, err = decodeFields(fields); err != nil {
 				return fmt.Errorf("record %s: fields: %w", id, err)
 			}
-			if rec.Links, err = decodeLinks(links); err != nil {
+			if rec.Links, rec.Only, err = decodeLinks(links); err != nil {
 				return fmt.Errorf("record %s: links: %w", id, err)
 			}
 			if rec.GoneAt, err = decodeVersion(gone); err != nil {
@@ -248,7 +140,7 @@ func scanRecords(rows pgx.Rows) (map[RecordKey]*Record, error) {
 			}
 			byID[id] = rec
 		}
-		found[RecordKey{object, property, value}] = rec
+		found[RecordKey{Object: object, Property: property, Key: value}] = rec
 		return nil
 	})
 	return found, err
@@ -278,8 +170,11 @@ func encodeFields(fields map[string]*Field) []byte {
 			b = append(append(b, `,"a":`...), f.Acked.JSON...)
 			b = appendVersion(append(b, `,"b":`...), f.AckedAt)
 		}
-		if f.Refused {
-			b = append(b, `,"x":true`...)
+		if f.Refused != uuid.Nil {
+			b = appendText(append(b, `,"x":`...), f.Refused.String())
+		}
+		if f.Kept != nil {
+			b = append(append(b, `,"kv":`...), f.Kept.JSON...)
 		}
 		b = append(b, '}')
 	}
@@ -292,7 +187,7 @@ func decodeFields(data []byte) (map[string]*Field, error) {
 	err := eachKey(d, func(name string) error {
 		f := &Field{}
 		fields[name] = f
-		acked := false
+		acked, refused := false, false
 		err := eachKey(d, func(part string) (err error) {
 			switch part {
 			case "v":
@@ -311,8 +206,10 @@ func decodeFields(data []byte) (map[string]*Field, error) {
 				acked = true
 				err = d.SkipValue()
 			case "x":
-				f.Refused = true
-				err = d.SkipValue()
+				f.Refused, refused, err = readRefusal(d)
+			case "kv":
+				f.Kept = &Value{}
+				*f.Kept, err = readValue(d)
 			default:
 				err = d.SkipValue()
 			}
@@ -321,16 +218,33 @@ func decodeFields(data []byte) (map[string]*Field, error) {
 		if acked {
 			f.Acked, f.AckedAt = f.Wanted, f.Version
 		}
+		if refused && f.Refused == uuid.Nil {
+			f.Refused = f.Version.Event
+		}
 		return err
 	})
 	return fields, err
 }
 
-func encodeLinks(links map[string]*Link) []byte {
+// A link is {"o":to,"p":property,"y":key,"as":as,"t":version,"m":mapping}, with "rm" where it
+// is to be taken back, "c" where the CRM has it or may have it, "k" where nothing is left to be
+// done, "x" where the CRM refused it, "n" for `only`, "w" for the version that it is owed to. An
+// entry without property and key is the version of the newest `only` of its kind.
+
+func encodeLinks(r *Record) []byte {
 	b := []byte{'{'}
-	for i, name := range slices.Sorted(maps.Keys(links)) {
-		l := links[name]
-		if i > 0 {
+	for _, name := range slices.Sorted(maps.Keys(r.Only)) {
+		to, as, _ := strings.Cut(name, "\x1f")
+		if len(b) > 1 {
+			b = append(b, ',')
+		}
+		b = appendText(append(appendText(b, name), `:{"o":`...), to)
+		b = appendText(append(b, `,"as":`...), as)
+		b = append(appendVersion(append(b, `,"t":`...), r.Only[name]), `,"n":true}`...)
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Links)) {
+		l := r.Links[name]
+		if len(b) > 1 {
 			b = append(b, ',')
 		}
 		b = append(appendText(b, name), `:{"o":`...)
@@ -343,33 +257,39 @@ func encodeLinks(links map[string]*Link) []byte {
 		if !l.Owed.IsZero() {
 			b = appendVersion(append(b, `,"w":`...), l.Owed)
 		}
-		if l.Remove {
-			b = append(b, `,"rm":true`...)
+		for _, flag := range []struct {
+			name string
+			set  bool
+		}{
+			{"rm", l.Want == records.Unlinked},
+			{"n", l.Only},
+			{"c", l.Have != records.Absent},
+			{"k", l.Verdict == records.Waived || l.Want == records.Linked && l.Have == records.Exists || l.Want == records.Unlinked && l.Have == records.Absent},
+		} {
+			if flag.set {
+				b = append(append(append(b, `,"`...), flag.name...), `":true`...)
+			}
 		}
-		if l.Only {
-			b = append(b, `,"n":true`...)
-		}
-		if l.Made {
-			b = append(b, `,"c":true`...)
-		}
-		if l.Done {
-			b = append(b, `,"k":true`...)
-		}
-		if l.Refused {
-			b = append(b, `,"x":true`...)
+		if l.Verdict == records.Refused {
+			b = appendText(append(b, `,"x":`...), l.Refusal.String())
 		}
 		b = append(b, '}')
 	}
 	return append(b, '}')
 }
 
-func decodeLinks(data []byte) (map[string]*Link, error) {
+func decodeLinks(data []byte) (map[string]*Link, map[string]Version, error) {
 	links := map[string]*Link{}
+	var only map[string]Version
 	d := jsontext.NewDecoder(bytes.NewReader(data))
 	err := eachKey(d, func(name string) error {
 		l := &Link{}
-		links[name] = l
-		return eachKey(d, func(part string) (err error) {
+		remove, made, done, refused := false, false, false, false
+		flag := func(set *bool) error {
+			*set = true
+			return d.SkipValue()
+		}
+		err := eachKey(d, func(part string) (err error) {
 			switch part {
 			case "o":
 				l.To, err = readText(d)
@@ -386,27 +306,59 @@ func decodeLinks(data []byte) (map[string]*Link, error) {
 			case "w":
 				l.Owed, err = readVersion(d)
 			case "rm":
-				l.Remove = true
-				err = d.SkipValue()
+				err = flag(&remove)
 			case "n":
-				l.Only = true
-				err = d.SkipValue()
+				err = flag(&l.Only)
 			case "c":
-				l.Made = true
-				err = d.SkipValue()
+				err = flag(&made)
 			case "k":
-				l.Done = true
-				err = d.SkipValue()
+				err = flag(&done)
 			case "x":
-				l.Refused = true
-				err = d.SkipValue()
+				l.Refusal, refused, err = readRefusal(d)
 			default:
 				err = d.SkipValue()
 			}
 			return err
 		})
+		if l.Property == "" && l.Key == "" {
+			if only == nil {
+				only = map[string]Version{}
+			}
+			only[name] = l.Version
+			return err
+		}
+		links[name] = l
+		switch {
+		case remove:
+			l.Want = records.Unlinked
+			if made && !done {
+				l.Have = records.InDoubt
+			}
+		case made && done:
+			l.Have = records.Exists
+		case made:
+			l.Have = records.InDoubt
+		case done:
+			l.Verdict = records.Waived
+		}
+		if refused {
+			l.Verdict = records.Refused
+		}
+		return err
 	})
-	return links, err
+	return links, only, err
+}
+
+// readRefusal reads whose value was refused; builds before this one wrote true.
+func readRefusal(d *jsontext.Decoder) (event uuid.UUID, refused bool, err error) {
+	if d.PeekKind() != '"' {
+		return uuid.Nil, true, d.SkipValue()
+	}
+	text, err := readText(d)
+	if err == nil {
+		event, err = uuid.Parse(text)
+	}
+	return event, true, err
 }
 
 func appendVersion(b []byte, v Version) []byte {

@@ -107,7 +107,7 @@ func TestCancelReplay(t *testing.T) {
 			dead.Deliveries = append(dead.Deliveries, ledger.Delivery{Event: id, Mapping: "deals", Object: "deals", Key: "k", Outcome: ledger.Dead, Class: "rejected", Reason: "bad stage"})
 			dead.Closings = append(dead.Closings, ledger.Closing{Event: id, Outcome: ledger.Dead, Reason: "bad stage"})
 		}
-		if err := l.Write(t.Context(), own(t, l), "", dead); err != nil {
+		if err := l.Write(t.Context(), own(t, l), dead); err != nil {
 			t.Fatal(err)
 		}
 		before := query[string](t, pool, `SELECT event_id::text || run || outcome FROM routes ORDER BY 1`)
@@ -130,7 +130,7 @@ func TestCancelReplay(t *testing.T) {
 			{Event: ids[0], Run: 1, Mapping: "deals", Object: "deals", Key: "1", Class: "timeout", Attempts: 1},
 			{Event: ids[1], Run: 1, Mapping: "deals", Object: "deals", Key: "2", Outcome: ledger.Delivered},
 		}, Closings: []ledger.Closing{{Event: ids[1], Run: 1, Outcome: ledger.Delivered}}}
-		if err := l.Write(t.Context(), own(t, l), "", report); err != nil {
+		if err := l.Write(t.Context(), own(t, l), report); err != nil {
 			t.Fatal(err)
 		}
 		if n, err := l.CancelReplay(t.Context(), id); err != nil || n != opened-1 {

@@ -93,7 +93,7 @@ func TestExpire(t *testing.T) {
 	add("just kept", keep-time.Minute)
 	add("just not kept", keep+time.Minute)
 	record := &ledger.Record{ID: newID(t), Object: "deals", Property: "k", Key: "1", Presence: ledger.Present, New: true}
-	if err := l.Write(t.Context(), own(t, l), "", &ledger.Report{Records: []*ledger.Record{record}}); err != nil {
+	if err := l.Write(t.Context(), own(t, l), &ledger.Report{Records: []*ledger.Record{record}}); err != nil {
 		t.Fatal(err)
 	}
 	before := balances(t, l)

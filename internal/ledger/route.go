@@ -8,19 +8,21 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"partnersync/records"
 )
 
 // Outcome is how a route or a delivery ended.
-type Outcome string
+type Outcome = records.Outcome
 
 // The outcomes; Open is that of what has not ended.
 const (
-	Open      Outcome = ""
-	Dead      Outcome = "dead"
-	Delivered Outcome = "delivered"
-	Stale     Outcome = "stale"
-	Unchanged Outcome = "unchanged"
-	Skipped   Outcome = "skipped"
+	Open      = records.Undecided
+	Dead      = records.Dead
+	Delivered = records.Delivered
+	Stale     = records.Stale
+	Unchanged = records.Unchanged
+	Skipped   = records.Skipped
 )
 
 // Outcomes are those in which something ends, the first of several deciding a route's.
@@ -85,10 +87,7 @@ FROM deliveries WHERE event_id = ANY($2) AND sink = $1`
 
 // Routes returns the open routes of events to a sink, oldest version first.
 func (l *Ledger) Routes(ctx context.Context, sink string, events []uuid.UUID) ([]*Route, error) {
-	ids := make(uuids, len(events))
-	for i, id := range events {
-		ids[i] = id
-	}
+	ids := asUUIDs(events)
 	batch := &pgx.Batch{}
 	batch.Queue(openRoutes, sink, ids)
 	batch.Queue(routeDeliveries, sink, ids)
@@ -155,11 +154,27 @@ type Report struct {
 	Deliveries []Delivery
 	Closings   []Closing
 	Erasures   []Erasure
+	Requeue    []Requeue
 
 	Announced uuid.UUID     // the announcement that ends with this; zero where there was none
 	InDoubt   []RecordKey   // announced records that stay shut
 	Settle    time.Duration // for so long
 }
+
+// Requeue has events worked by a job of their own, after a while.
+type Requeue struct {
+	Events []uuid.UUID
+	After  time.Duration
+}
+
+// An event that has a job of its own already needs no other.
+const requeue = `
+INSERT INTO river_job (args, kind, max_attempts, priority, queue, state, scheduled_at)
+SELECT jsonb_build_object('event_ids', jsonb_build_array(e), 'sink', $1::text), '` + JobKind + `', $3, 1, 'sink_' || $1, 'scheduled', now() + $4::interval
+FROM unnest($2::uuid[]) AS e
+WHERE NOT EXISTS (
+	SELECT FROM river_job j WHERE j.args @> jsonb_build_object('event_ids', jsonb_build_array(e), 'sink', $1::text)
+	AND jsonb_array_length(j.args->'event_ids') = 1 AND j.state NOT IN ('completed', 'cancelled', 'discarded'))`
 
 // Merge says that two records are one. What was wanted of the first has been laid into the
 // other, and the keys of the first name that one from now on.
@@ -170,22 +185,29 @@ type Merge struct {
 
 const mergeRecords = `
 WITH moved AS (UPDATE record_keys SET record_id = $2 WHERE record_id = $1), gone AS (DELETE FROM records WHERE id = $1)
-INSERT INTO record_keys (sink, account, object, property, value, record_id) VALUES ($3, $4, $5, $6, $7, $2)
-ON CONFLICT (sink, account, object, property, value) DO NOTHING`
+INSERT INTO record_keys (sink, object, property, value, record_id) VALUES ($3, $4, $5, $6, $2)
+ON CONFLICT (sink, object, property, value) DO NOTHING`
 
+// A record is written over the revision that it was read in, and over no other: a statement
+// that arrives late, when its writer has long gone on, must not take the record back.
 const writeRecords = `
-INSERT INTO records (id, sink, account, object, crm_id, presence, fields, links, gone_version, live_version, merged)
-SELECT r.id, $1, $2, r.object, r.crm_id, r.presence, r.fields, r.links, r.gone_version, r.live_version, r.merged
-FROM unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::jsonb[], $9::text[], $10::text[], $11::bool[])
-	AS r(id, object, crm_id, presence, fields, links, gone_version, live_version, merged)
-ON CONFLICT (id) DO UPDATE SET crm_id = excluded.crm_id, presence = excluded.presence,
-	fields = excluded.fields, links = excluded.links, gone_version = excluded.gone_version, live_version = excluded.live_version,
-	merged = excluded.merged, updated_at = now()`
+WITH written AS (
+	INSERT INTO records AS have (id, sink, object, crm_id, presence, fields, links, gone_version, live_version, merged, revision)
+	SELECT r.id, $1, r.object, r.crm_id, r.presence, r.fields, r.links, r.gone_version, r.live_version, r.merged, r.revision + 1
+	FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::jsonb[], $7::jsonb[], $8::text[], $9::text[], $10::bool[], $11::bigint[])
+		AS r(id, object, crm_id, presence, fields, links, gone_version, live_version, merged, revision)
+	ON CONFLICT (id) DO UPDATE SET crm_id = excluded.crm_id, presence = excluded.presence,
+		fields = excluded.fields, links = excluded.links, gone_version = excluded.gone_version, live_version = excluded.live_version,
+		merged = excluded.merged, revision = excluded.revision, updated_at = now()
+		WHERE have.revision = excluded.revision - 1
+	RETURNING 1
+)
+SELECT partnersync_unsurpassed(count(*), $12) FROM written`
 
 const writeKeys = `
-INSERT INTO record_keys (sink, account, object, property, value, record_id)
-SELECT $1, $2, k.object, k.property, k.value, k.id
-FROM unnest($3::uuid[], $4::text[], $5::text[], $6::text[]) AS k(id, object, property, value)`
+INSERT INTO record_keys (sink, object, property, value, record_id)
+SELECT $1, k.object, k.property, k.value, k.id
+FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[]) AS k(id, object, property, value)`
 
 // A delivery that has ended keeps its outcome for the rest of the run.
 const writeDeliveries = `
@@ -209,17 +231,21 @@ INSERT INTO tally_changes (hour, source, sink, outcome, routes)
 SELECT date_trunc('hour', opened_at, 'UTC'), source, $1, $4, count(*) FROM closed GROUP BY 1, 2`
 
 // Write stores a report in one transaction and one round trip. It is refused with
-// ErrFenced once the sink has another owner.
-func (l *Ledger) Write(ctx context.Context, w Ownership, account string, report *Report) error {
+// ErrFenced once the sink has another owner, and with ErrSurpassed where a record has been
+// written since it was read. The revisions of the records then count what is stored.
+func (l *Ledger) Write(ctx context.Context, w Ownership, report *Report) error {
 	sink := w.Sink
 	batch := &pgx.Batch{}
 	queueErasures(batch, report.Erasures)
-	queueRecords(batch, sink, account, report.Records)
+	queueRecords(batch, sink, report.Records)
 	for _, m := range report.Merges {
-		batch.Queue(mergeRecords, m.From, m.Into, sink, account, m.Key.Object, m.Key.Property, m.Key.Key)
+		batch.Queue(mergeRecords, m.From, m.Into, sink, m.Key.Object, m.Key.Property, m.Key.Key)
 	}
 	queueDeliveries(batch, sink, report.Deliveries)
 	queueClosings(batch, sink, report.Closings)
+	for _, r := range report.Requeue {
+		batch.Queue(requeue, sink, asUUIDs(r.Events), MaxAttempts, r.After)
+	}
 	if report.Announced != uuid.Nil {
 		if len(report.InDoubt) > 0 {
 			batch.Queue(`UPDATE announcements SET records = $2, until = now() + $3::interval WHERE id = $1`, report.Announced, keyTexts(report.InDoubt), report.Settle)
@@ -233,10 +259,13 @@ func (l *Ledger) Write(ctx context.Context, w Ownership, account string, report 
 	// Last, so that the lock on the sink's row is held for the commit only.
 	batch.Queue(`SELECT partnersync_fence($1, $2)`, sink, w.Epoch)
 	if err := l.run(func() error { return l.pool.SendBatch(ctx, batch).Close() }); err != nil {
-		if fenced(err) {
-			return ErrFenced
+		if no := refusal(err); no != nil {
+			return no
 		}
 		return fmt.Errorf("record what became of %d routes: %w", len(report.Closings), err)
+	}
+	for _, r := range report.Records {
+		r.Revision++
 	}
 	return nil
 }
@@ -263,28 +292,29 @@ func queueClosings(batch *pgx.Batch, sink string, closings []Closing) {
 	}
 }
 
-func queueRecords(batch *pgx.Batch, sink, account string, records []*Record) {
-	n := len(records)
+func queueRecords(batch *pgx.Batch, sink string, list []*Record) {
+	n := len(list)
 	if n == 0 {
 		return
 	}
 	ids, objects, crmIDs, presences := make(uuids, n), make([]string, n), make([]string, n), make([]string, n)
 	fields, links := make([][]byte, n), make([][]byte, n)
-	gone, live, merged := make([]string, n), make([]string, n), make([]bool, n)
+	gone, live, merged, revisions := make([]string, n), make([]string, n), make([]bool, n), make([]int64, n)
 	var keyIDs uuids
 	var keyObjects, keyProperties, keyValues []string
-	for i, r := range records {
+	for i, r := range list {
 		ids[i], objects[i], crmIDs[i], presences[i] = r.ID, r.Object, storable(r.CRMID), string(r.Presence)
-		fields[i], links[i] = encodeFields(r.Fields), encodeLinks(r.Links)
+		fields[i], links[i] = encodeFields(r.Fields), encodeLinks(r)
 		gone[i], live[i], merged[i] = encodeVersion(r.GoneAt), encodeVersion(r.LiveAt), r.Merged
+		revisions[i] = r.Revision
 		if r.New {
 			keyIDs = append(keyIDs, r.ID)
 			keyObjects, keyProperties, keyValues = append(keyObjects, r.Object), append(keyProperties, r.Property), append(keyValues, r.Key)
 		}
 	}
-	batch.Queue(writeRecords, sink, account, ids, objects, crmIDs, presences, fields, links, gone, live, merged)
+	batch.Queue(writeRecords, sink, ids, objects, crmIDs, presences, fields, links, gone, live, merged, revisions, n)
 	if len(keyIDs) > 0 {
-		batch.Queue(writeKeys, sink, account, keyIDs, keyObjects, keyProperties, keyValues)
+		batch.Queue(writeKeys, sink, keyIDs, keyObjects, keyProperties, keyValues)
 	}
 }
 

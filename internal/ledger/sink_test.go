@@ -40,7 +40,7 @@ func TestRenameTakesEverythingAlong(t *testing.T) {
 	l := ledger.New(pool)
 	done, waiting := stored(t, l, "crm"), stored(t, l, "crm")
 	rec := &ledger.Record{ID: newID(t), Object: "deals", Property: "k", Key: "1", New: true, Presence: ledger.Present}
-	if err := l.Write(t.Context(), own(t, l), "", &ledger.Report{
+	if err := l.Write(t.Context(), own(t, l), &ledger.Report{
 		Records:    []*ledger.Record{rec},
 		Deliveries: []ledger.Delivery{{Event: done, Mapping: "deals", Outcome: ledger.Delivered}},
 		Closings:   []ledger.Closing{{Event: done, Outcome: ledger.Delivered}},
@@ -54,7 +54,7 @@ func TestRenameTakesEverythingAlong(t *testing.T) {
 		t.Errorf("a second time: %v, %v", moved, err)
 	}
 	key := ledger.RecordKey{Object: "deals", Property: "k", Key: "1"}
-	if found, err := l.Records(t.Context(), "hubspot", "", []ledger.RecordKey{key}); err != nil || len(found) != 1 {
+	if found, err := l.Records(t.Context(), "hubspot", []ledger.RecordKey{key}); err != nil || len(found) != 1 {
 		t.Errorf("%v, %v", found, err)
 	}
 	if open, err := l.Routes(t.Context(), "hubspot", []uuid.UUID{done, waiting}); err != nil || len(open) != 1 || open[0].Event != waiting {

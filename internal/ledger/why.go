@@ -10,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/shopspring/decimal"
+
+	"partnersync/records"
 )
 
 // Account of a record: what is wanted of it and why.
@@ -30,19 +32,19 @@ type DroppedDelivery struct {
 	At      time.Time `json:"at"`
 }
 
-// findRecord names the account, and walks through the properties that keys of the object
+// findRecord walks through the properties that keys of the object
 // have, so that the whole of each index fits.
 const findRecord = `
 WITH RECURSIVE properties AS (
-	(SELECT property FROM record_keys WHERE sink = $1 AND account = '' AND object = $2 ORDER BY property LIMIT 1)
+	(SELECT property FROM record_keys WHERE sink = $1 AND object = $2 ORDER BY property LIMIT 1)
 	UNION ALL
-	SELECT (SELECT k.property FROM record_keys k WHERE k.sink = $1 AND k.account = '' AND k.object = $2 AND k.property > p.property ORDER BY k.property LIMIT 1)
+	SELECT (SELECT k.property FROM record_keys k WHERE k.sink = $1 AND k.object = $2 AND k.property > p.property ORDER BY k.property LIMIT 1)
 	FROM properties p WHERE p.property IS NOT NULL
 )
-SELECT id FROM records WHERE sink = $1 AND account = '' AND object = $2 AND crm_id <> '' AND crm_id = ANY($3)
+SELECT id FROM records WHERE sink = $1 AND object = $2 AND crm_id <> '' AND crm_id = ANY($3)
 UNION
 SELECT k.record_id FROM properties p
-JOIN record_keys k ON k.sink = $1 AND k.account = '' AND k.object = $2 AND k.property = p.property AND k.value = ANY($3)`
+JOIN record_keys k ON k.sink = $1 AND k.object = $2 AND k.property = p.property AND k.value = ANY($3)`
 
 // findByValue is the slow way, for values that are no keys: it reads all records of the
 // object. An index of values would have to be kept up with each change of a record.
@@ -87,7 +89,7 @@ func (l *Ledger) findByValue(ctx context.Context, sink, object string, names []s
 	if n, err := decimal.NewFromString(names[0]); err == nil && len(names[0]) < 40 {
 		values = append(values, n)
 	}
-	list := string(appendJSON(nil, values))
+	list := string(records.AppendJSON(nil, values))
 	err = pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `SELECT set_config('statement_timeout', $1, true)`, fmt.Sprint(patience.Milliseconds())); err != nil {
 			return err
@@ -119,7 +121,7 @@ func (l *Ledger) recordStory(ctx context.Context, sink string, id uuid.UUID) (*R
 	if s.Record.Fields, err = decodeFields(fields); err != nil {
 		return nil, err
 	}
-	if s.Record.Links, err = decodeLinks(links); err != nil {
+	if s.Record.Links, s.Record.Only, err = decodeLinks(links); err != nil {
 		return nil, err
 	}
 	rows, err := l.pool.Query(ctx, `SELECT object, property, value FROM record_keys WHERE record_id = $1 ORDER BY property, value`, id)

@@ -32,9 +32,9 @@ var errNoQueue = errors.New("there is no such queue yet")
 // lastProbe is the longest pause between probes.
 const lastProbe = 5 * time.Minute
 
-// gate stops and resumes one sink. Its state is stored, so that it outlives the
+// breaker stops and resumes one sink. Its state is stored, so that it outlives the
 // process; while the sink is stopped its queue is paused.
-type gate struct {
+type breaker struct {
 	sink    string
 	ledger  *ledger.Ledger
 	probe   func(context.Context) sinks.Result
@@ -56,158 +56,158 @@ type gate struct {
 	changed chan struct{}
 }
 
-func newGate(sink string, l *ledger.Ledger, m *metrics, log *slog.Logger) *gate {
-	return &gate{
+func newBreaker(sink string, l *ledger.Ledger, m *metrics, log *slog.Logger) *breaker {
+	return &breaker{
 		sink: sink, ledger: l, log: log, metrics: m,
 		state: ledger.SinkState{State: ready}, changed: make(chan struct{}, 1),
 	}
 }
 
 // stopped reports whether the sink may not be sent to, and after how long to ask again.
-func (g *gate) stopped() (time.Duration, bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.state.State == ready {
+func (b *breaker) stopped() (time.Duration, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.state.State == ready {
 		return 0, false
 	}
-	return g.waitLocked(), true
+	return b.waitLocked(), true
 }
 
-func (g *gate) waitLocked() time.Duration {
+func (b *breaker) waitLocked() time.Duration {
 	wait := time.Minute
-	if !g.state.Until.IsZero() {
-		wait = max(time.Until(g.state.Until), time.Second)
+	if !b.state.Until.IsZero() {
+		wait = max(time.Until(b.state.Until), time.Second)
 	}
 	return wait + rand.N(wait/10+time.Millisecond)
 }
 
 // heard notes what the sink answered. It reports whether a failure of the given
 // class counts against a delivery: not while the sink answers nobody.
-func (g *gate) heard(class sinks.Class, reason string) (counts bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (b *breaker) heard(class sinks.Class, reason string) (counts bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	switch class {
 	case sinks.Unavailable, sinks.Timeout, sinks.Network:
 	default:
-		g.since = time.Time{}
+		b.since = time.Time{}
 		return true
 	}
-	if g.since.IsZero() {
-		g.since = time.Now()
+	if b.since.IsZero() {
+		b.since = time.Now()
 	}
-	if time.Since(g.since) < g.silence {
-		return g.state.State == ready
+	if time.Since(b.since) < b.silence {
+		return b.state.State == ready
 	}
-	g.stopLocked(parked, "answers nobody: "+reason, 0)
+	b.stopLocked(parked, "answers nobody: "+reason, 0)
 	return false
 }
 
 // stop ends sending for what the sink answered: Throttled, Parked or Held. Where
 // nobody knows for how long, the sink is probed.
-func (g *gate) stop(res sinks.Result) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if res.Status == 0 && g.state.State != ready {
+func (b *breaker) stop(res sinks.Result) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if res.Status == 0 && b.state.State != ready {
 		return // not sent, for a reason that the state tells better
 	}
 	switch res.Class {
 	case sinks.Throttled:
-		g.stopLocked(throttled, reasonOf(res), max(res.RetryAfter, time.Second))
+		b.stopLocked(throttled, reasonOf(res), max(res.RetryAfter, time.Second))
 	case sinks.Parked:
-		g.stopLocked(parked, reasonOf(res), res.RetryAfter)
+		b.stopLocked(parked, reasonOf(res), res.RetryAfter)
 	default:
-		g.stopLocked(held, reasonOf(res), 0)
+		b.stopLocked(held, reasonOf(res), 0)
 	}
 }
 
-func (g *gate) stopLocked(state, reason string, wait time.Duration) {
-	if g.state.State == stopped || (g.state.State == held && state != held) {
+func (b *breaker) stopLocked(state, reason string, wait time.Duration) {
+	if b.state.State == stopped || (b.state.State == held && state != held) {
 		return
 	}
-	if g.state.State == state && g.probing && wait == 0 {
+	if b.state.State == state && b.probing && wait == 0 {
 		return // the probe is under way already
 	}
-	if wait > 0 && time.Until(g.state.Until) > wait+time.Second {
+	if wait > 0 && time.Until(b.state.Until) > wait+time.Second {
 		return // it waits for longer already
 	}
-	g.probing = wait == 0
-	if g.probing {
-		g.every = g.firstProbe
-		wait = g.every
+	b.probing = wait == 0
+	if b.probing {
+		b.every = b.firstProbe
+		wait = b.every
 	}
-	g.state = ledger.SinkState{State: state, Reason: reason, Until: time.Now().Add(wait)}
-	g.notify()
+	b.state = ledger.SinkState{State: state, Reason: reason, Until: time.Now().Add(wait)}
+	b.notify()
 }
 
 // obey does what a person has asked for: "stop" or "resume".
-func (g *gate) obey(asked string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.since, g.probing = time.Time{}, false
-	g.state = ledger.SinkState{State: ready}
+func (b *breaker) obey(asked string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.since, b.probing = time.Time{}, false
+	b.state = ledger.SinkState{State: ready}
 	if asked == "stop" {
-		g.state = ledger.SinkState{State: stopped, Reason: "by command"}
+		b.state = ledger.SinkState{State: stopped, Reason: "by command"}
 	}
-	g.notify()
+	b.notify()
 }
 
 // hurry lets a sink that waits for a probe be probed now: the credentials may be new.
-func (g *gate) hurry() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.probing && g.state.State != ready {
-		g.every, g.state.Until = g.firstProbe, time.Now()
-		g.notify()
+func (b *breaker) hurry() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.probing && b.state.State != ready {
+		b.every, b.state.Until = b.firstProbe, time.Now()
+		b.notify()
 	}
 }
 
-func (g *gate) notify() {
+func (b *breaker) notify() {
 	select {
-	case g.changed <- struct{}{}:
+	case b.changed <- struct{}{}:
 	default:
 	}
 }
 
 // load takes over the stored state.
-func (g *gate) load(ctx context.Context) error {
-	s, err := g.ledger.SinkState(ctx, g.sink)
+func (b *breaker) load(ctx context.Context) error {
+	s, err := b.ledger.SinkState(ctx, b.sink)
 	if err != nil {
 		return err
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.state = s
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.state = s
 	if s.State == held || (s.State == parked && s.Until.IsZero()) {
-		g.probing, g.every = true, g.firstProbe
-		g.state.Until = time.Now()
+		b.probing, b.every = true, b.firstProbe
+		b.state.Until = time.Now()
 	}
-	g.notify()
+	b.notify()
 	return nil
 }
 
 // run stores each change of state, pauses and resumes the queue, and ends stops
 // by time or by probe, until ctx ends.
-func (g *gate) run(ctx context.Context) {
+func (b *breaker) run(ctx context.Context) {
 	var stored ledger.SinkState // what the database and the queue know of
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
 	for {
-		g.mu.Lock()
-		s, probing := g.state, g.probing
-		g.mu.Unlock()
+		b.mu.Lock()
+		s, probing := b.state, b.probing
+		b.mu.Unlock()
 		wait := time.Hour
 		if !s.Until.IsZero() {
 			wait = max(time.Until(s.Until), 0)
 		}
 		if s != stored {
-			switch err := g.apply(ctx, s, stored.State != ""); {
+			switch err := b.apply(ctx, s, stored.State != ""); {
 			case err == nil:
-				g.tell(stored, s)
+				b.tell(stored, s)
 				stored = s
 			case errors.Is(err, errNoQueue):
 				wait = min(wait, 50*time.Millisecond)
 			default:
-				g.log.Warn("the state of the sink could not be stored", "sink", g.sink, "err", err)
+				b.log.Warn("the state of the sink could not be stored", "sink", b.sink, "err", err)
 				wait = min(wait, time.Second)
 			}
 		}
@@ -215,7 +215,7 @@ func (g *gate) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-g.changed:
+		case <-b.changed:
 			continue
 		case <-retry.C:
 		}
@@ -223,62 +223,62 @@ func (g *gate) run(ctx context.Context) {
 			continue
 		}
 		if probing {
-			if answer := g.probe(ctx); answer.Class != sinks.OK {
-				g.again(answer, s.Until)
+			if answer := b.probe(ctx); answer.Class != sinks.OK {
+				b.again(answer, s.Until)
 				continue
 			}
 		}
-		g.open()
+		b.open()
 	}
 }
 
 // tell logs a change of state.
-func (g *gate) tell(before, now ledger.SinkState) {
+func (b *breaker) tell(before, now ledger.SinkState) {
 	switch {
 	case now.State == before.State && now.Reason == before.Reason:
 	case now.State != ready:
-		g.log.Warn("sink "+now.State, "sink", g.sink, "reason", now.Reason, "until", now.Until)
+		b.log.Warn("sink "+now.State, "sink", b.sink, "reason", now.Reason, "until", now.Until)
 	case before.State != "":
-		g.log.Info("sink ready again", "sink", g.sink)
+		b.log.Info("sink ready again", "sink", b.sink)
 	}
 }
 
 // again puts off the next probe, each time longer, unless somebody has asked for
 // another since the one that was due.
-func (g *gate) again(answer sinks.Result, due time.Time) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.state.Until.Equal(due) {
+func (b *breaker) again(answer sinks.Result, due time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.state.Until.Equal(due) {
 		return
 	}
-	g.every = min(g.every*2, lastProbe)
-	g.state.Until = time.Now().Add(max(g.every, answer.RetryAfter))
-	g.log.Info("probe failed", "sink", g.sink, "class", answer.Class, "status", answer.Status, "next", g.every)
+	b.every = min(b.every*2, lastProbe)
+	b.state.Until = time.Now().Add(max(b.every, answer.RetryAfter))
+	b.log.Info("probe failed", "sink", b.sink, "class", answer.Class, "status", answer.Status, "next", b.every)
 }
 
-func (g *gate) open() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.state, g.probing, g.since = ledger.SinkState{State: ready}, false, time.Time{}
+func (b *breaker) open() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.state, b.probing, b.since = ledger.SinkState{State: ready}, false, time.Time{}
 }
 
 // apply makes the stored state and the queue follow. Where the sink has been
 // stopped before, its jobs need not wait for their time any more.
-func (g *gate) apply(ctx context.Context, s ledger.SinkState, wake bool) error {
+func (b *breaker) apply(ctx context.Context, s ledger.SinkState, wake bool) error {
 	store := s
 	if s.State == held {
 		store.Until = time.Time{}
 	}
-	if err := g.ledger.SetSinkState(ctx, g.sink, store); err != nil {
+	if err := b.ledger.SetSinkState(ctx, b.sink, store); err != nil {
 		return err
 	}
 	if s.State != ready {
-		return g.pause(ctx)
+		return b.pause(ctx)
 	}
-	if err := g.resume(ctx); err != nil || !wake {
+	if err := b.resume(ctx); err != nil || !wake {
 		return err
 	}
-	if _, err := g.ledger.Wake(ctx, g.sink); err != nil {
+	if _, err := b.ledger.Wake(ctx, b.sink); err != nil {
 		return fmt.Errorf("wake jobs: %w", err)
 	}
 	return nil

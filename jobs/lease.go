@@ -73,7 +73,7 @@ func (w *Workers) open(ctx context.Context) *ledger.Owners {
 		if t.ending {
 			continue
 		}
-		if err := session.Relock(ctx, t.right); err != nil {
+		if err := session.Relock(ctx, t.lease); err != nil {
 			w.drop(t, "its lock was lost")
 		}
 	}
@@ -88,7 +88,7 @@ func (w *Workers) look(ctx context.Context, session *ledger.Owners) error {
 	held := w.tenancies()
 	var rights []ledger.Ownership
 	for _, t := range held {
-		rights = append(rights, t.right)
+		rights = append(rights, t.lease)
 	}
 	view, err := session.Beat(ctx, rights)
 	if err != nil {
@@ -97,13 +97,13 @@ func (w *Workers) look(ctx context.Context, session *ledger.Owners) error {
 	plan := w.plan.Load()
 	for _, t := range held {
 		if asked := view.Asked[t.name]; asked != "" {
-			t.gate.obey(asked)
+			t.breaker.obey(asked)
 			if err := session.Done(ctx, t.name, asked); err != nil {
 				return err
 			}
 		}
 		switch {
-		case !view.Kept[t.right]:
+		case !view.Kept[t.lease]:
 			w.drop(t, "another process has taken it, or it is to be taken anew")
 		case t.ending:
 		case plan.Sinks[t.name] == nil, drawn(t.name, view.Living) != w.id:
@@ -114,7 +114,7 @@ func (w *Workers) look(ctx context.Context, session *ledger.Owners) error {
 		select {
 		case <-t.done:
 			w.forget(t)
-			if err := session.Release(ctx, t.right); err != nil { // of a sink that is lost, the lock at most
+			if err := session.Release(ctx, t.lease); err != nil { // of a sink that is lost, the lock at most
 				return err
 			}
 		default:
@@ -190,7 +190,7 @@ func (w *Workers) atHand(sink string) int {
 }
 
 func (w *Workers) begin(ctx context.Context, right ledger.Ownership, announced []ledger.Announcement) error {
-	g := w.newGate(right.Sink)
+	g := w.newBreaker(right.Sink)
 	if err := g.load(ctx); err != nil {
 		return err
 	}
@@ -233,9 +233,9 @@ func (w *Workers) begin(ctx context.Context, right ledger.Ownership, announced [
 	return nil
 }
 
-func (w *Workers) newGate(name string) *gate {
+func (w *Workers) newBreaker(name string) *breaker {
 	queue := ledger.Queue(name)
-	g := newGate(name, w.ledger, w.metrics, w.options.Logger)
+	g := newBreaker(name, w.ledger, w.metrics, w.options.Logger)
 	g.silence, g.firstProbe = w.options.Silence, w.options.ProbeEvery
 	g.probe = func(ctx context.Context) sinks.Result {
 		if s := w.plan.Load().Sinks[name]; s != nil {
@@ -292,7 +292,7 @@ func (w *Workers) leave(session *ledger.Owners) {
 	defer cancel()
 	var err error
 	for _, t := range w.tenancies() {
-		err = errors.Join(err, session.Release(ctx, t.right))
+		err = errors.Join(err, session.Release(ctx, t.lease))
 	}
 	if err = errors.Join(err, session.Leave(ctx), session.Close(ctx)); err != nil {
 		w.options.Logger.Warn("the sinks could not be handed over; others take them in a few seconds", "err", err)

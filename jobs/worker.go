@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -91,12 +92,12 @@ type Workers struct {
 
 // New returns workers. They need a plan, by Use, before Run.
 func New(o Options) (*Workers, error) {
-	o.GiveUp = defaulted(o.GiveUp, 72*time.Hour)
-	o.SweepEvery = defaulted(o.SweepEvery, time.Minute)
-	o.SweepAge = defaulted(o.SweepAge, 2*time.Minute)
-	o.Silence = defaulted(o.Silence, time.Minute)
-	o.ProbeEvery = defaulted(o.ProbeEvery, 5*time.Second)
-	o.ID = defaulted(o.ID, processID())
+	o.GiveUp = cmp.Or(o.GiveUp, 72*time.Hour)
+	o.SweepEvery = cmp.Or(o.SweepEvery, time.Minute)
+	o.SweepAge = cmp.Or(o.SweepAge, 2*time.Minute)
+	o.Silence = cmp.Or(o.Silence, time.Minute)
+	o.ProbeEvery = cmp.Or(o.ProbeEvery, 5*time.Second)
+	o.ID = cmp.Or(o.ID, processID())
 	w := &Workers{options: o, ledger: ledger.New(o.Pool), metrics: newMetrics(o.Registerer), id: o.ID, changed: make(chan struct{}, 1), owned: map[string]*tenancy{}}
 	registry := river.NewWorkers()
 	if err := river.AddWorkerSafely(registry, &deliverWorker{workers: w}); err != nil {
@@ -124,14 +125,6 @@ func New(o Options) (*Workers, error) {
 	}
 	w.client = client
 	return w, nil
-}
-
-func defaulted[T comparable](v, otherwise T) T {
-	var zero T
-	if v == zero {
-		return otherwise
-	}
-	return v
 }
 
 // Observer returns what the sinks of a plan tell the metrics; it is given to sinks.New.
@@ -207,7 +200,7 @@ func (w *Workers) Use(plan *Plan) {
 	w.metrics.declare(plan)
 	w.plan.Store(plan)
 	for _, t := range w.tenancies() {
-		t.gate.hurry()
+		t.breaker.hurry()
 	}
 	select {
 	case w.changed <- struct{}{}:

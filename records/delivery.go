@@ -1,0 +1,186 @@
+package records
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"partnersync/mappers"
+)
+
+// Outcome is how a route or a delivery ended.
+type Outcome string
+
+// The outcomes; Undecided is that of what has not ended.
+const (
+	Undecided Outcome = ""
+	Dead      Outcome = "dead"
+	Delivered Outcome = "delivered"
+	Stale     Outcome = "stale"
+	Unchanged Outcome = "unchanged"
+	Skipped   Outcome = "skipped"
+)
+
+// Cause is the event behind deliveries, with the run of its route.
+type Cause struct {
+	Event      uuid.UUID
+	Run        int32
+	Version    Version
+	Source     string
+	Type       string
+	OccurredAt time.Time // zero where the sender gave none
+	ReceivedAt time.Time
+	Rewrite    bool // also send what the CRM has acknowledged
+}
+
+// Delivery is one change on its way to its record.
+type Delivery struct {
+	Cause  *Cause
+	Change *mappers.Change
+	Key    Key
+	Repeat bool // an earlier attempt of this run has left its row
+	Stub   bool // no event's own: it makes a record for others to link to
+
+	Progress
+
+	tally  Tally
+	served bool     // a request of this batch has served it
+	sent   bool     // one has brought a value of its own
+	refuse *verdict // of a part of what it wants; it ends so when the rest has arrived
+	notes  []string // what a person is to know of how it arrived
+}
+
+// verdict is an end that is already known while other parts of a delivery are on their way.
+type verdict struct {
+	outcome Outcome
+	class   string
+	reason  string
+}
+
+// state is where a delivery without an outcome stands.
+type state uint8
+
+const (
+	ready   state = iota // it wants a step
+	waiting              // it is to be tried again later, uncounted
+	failing              // it is to be tried again later, counted
+	blocked              // it waits for another record of the batch
+)
+
+// Progress is how far a delivery has come. Four methods change it: Finish, Fail, Wait and
+// Block; nothing else writes its fields, but for what the ledger knows of earlier attempts.
+type Progress struct {
+	Outcome       Outcome
+	Class         string
+	Reason        string
+	Status        int32 // of the last answer; 0 where none came
+	CRMID         string
+	Attempts      int32
+	FirstFailedAt time.Time // zero: nothing has failed that counts
+
+	state state
+	retry time.Duration
+	dirty bool
+}
+
+// Open reports whether the delivery has not ended.
+func (p *Progress) Open() bool { return p.Outcome == Undecided }
+
+// Ready reports whether the delivery may cause a step in this batch.
+func (p *Progress) Ready() bool { return p.Open() && p.state == ready }
+
+// Failing reports whether the delivery is open because of a failure that counts.
+func (p *Progress) Failing() bool { return p.Open() && p.state == failing }
+
+// Retry is how long an open delivery has to wait.
+func (p *Progress) Retry() time.Duration { return p.retry }
+
+// Dirty reports whether this batch has changed the progress, so that it has to be stored.
+func (p *Progress) Dirty() bool { return p.dirty }
+
+// Finish ends the delivery.
+func (p *Progress) Finish(outcome Outcome, class, reason string) {
+	p.Outcome, p.Class, p.Reason, p.dirty = outcome, class, reason, true
+}
+
+// Wait leaves the delivery to be tried again after a while, uncounted.
+func (p *Progress) Wait(class, reason string, after time.Duration) {
+	p.state, p.retry = waiting, after
+	p.Class, p.Reason, p.dirty = class, reason, true
+}
+
+// Fail counts a failed attempt. The delivery is tried again by the queue's policy, or is dead
+// once it has failed for as long as giveUp.
+func (p *Progress) Fail(class, reason string, now time.Time, giveUp time.Duration) {
+	p.Attempts++
+	if p.FirstFailedAt.IsZero() {
+		p.FirstFailedAt = now
+	}
+	if now.Sub(p.FirstFailedAt) >= giveUp {
+		p.Finish(Dead, class, fmt.Sprintf("gave up after %d attempts: %s", p.Attempts, reason))
+		return
+	}
+	p.state = failing
+	p.Class, p.Reason, p.dirty = class, reason, true
+}
+
+// Block has the delivery wait for another record of the batch. It waits for it in the next
+// batch if that record gets nowhere in this one.
+func (p *Progress) Block(reason string) {
+	p.state, p.retry = blocked, time.Second
+	p.Class, p.Reason, p.dirty = "link", reason, true
+}
+
+// note keeps what a person is to know of how the delivery arrived.
+func (d *Delivery) note(text string) {
+	if !slices.Contains(d.notes, text) {
+		d.notes = append(d.notes, text)
+	}
+}
+
+// arrive ends a delivery of which nothing is left to be sent: with the verdict on a part of it,
+// or as delivered.
+func (d *Delivery) arrive() {
+	d.dirty = true
+	if v := d.refuse; v != nil {
+		reason := v.reason
+		if d.served {
+			reason += ": the rest was sent without it"
+		}
+		d.Finish(v.outcome, v.class, reason)
+		return
+	}
+	d.Finish(Delivered, "ok", strings.Join(d.notes, "; "))
+}
+
+// wish is what the change says of a link. One that an `only` takes back has none.
+func (d *Delivery) wish(l *Link) (mappers.Link, bool) {
+	for _, w := range d.Change.Links {
+		if w.To == l.To && w.As == l.As && w.Key.Property == l.Property && w.Key.Value == l.Key {
+			return w, true
+		}
+	}
+	return mappers.Link{}, false
+}
+
+// recreates reports whether the delivery makes its record again should it be gone.
+func (d *Delivery) recreates(r *Record) bool {
+	return d.Change.Recreate && (r.GoneAt.IsZero() || d.Cause.Version.Compare(r.GoneAt) > 0)
+}
+
+// refuseAll keeps what the delivery wants from ever being sent.
+func (d *Delivery) refuseAll(r *Record) {
+	for _, f := range r.Fields {
+		if f.Version == d.Cause.Version && f.Mapping == d.Change.Mapping {
+			f.Refused = d.Cause.Event
+		}
+	}
+	for _, l := range r.Links {
+		if l.Version == d.Cause.Version && l.Mapping == d.Change.Mapping && l.Need() != Nothing {
+			l.Verdict, l.Refusal = Refused, d.Cause.Event
+		}
+	}
+}

@@ -1,0 +1,222 @@
+package records
+
+import (
+	"github.com/google/uuid"
+
+	"partnersync/mappers"
+)
+
+// Tally counts what became of the fields and links of one change.
+type Tally struct {
+	Pending int // the CRM lacks it
+	Stale   int // a newer event has decided it
+	Same    int // the CRM has it already, from another event
+	Acked   int // the CRM has it from this very event: an earlier attempt got through
+	Refused int // the CRM has refused this very value before, so it is not sent
+}
+
+// Fold lays a change over the desired state of its record. The same changes in any order,
+// any number of times, give the same desired state.
+func Fold(r *Record, change *mappers.Change, version Version) Tally {
+	var t Tally
+	for _, f := range change.Fields {
+		if f.Rule == mappers.Touch {
+			continue // it goes along with others, see Work.row
+		}
+		foldField(r, change, f, version, &t)
+	}
+	for _, l := range change.Links {
+		foldLink(r, change, l, version, &t)
+	}
+	return t
+}
+
+func foldField(r *Record, change *mappers.Change, f mappers.Field, version Version, t *Tally) {
+	next := &Field{Wanted: NewValue(f.Value), Version: version, Mapping: change.Mapping, Rule: string(f.Rule)}
+	have := r.Fields[f.Name]
+	if have == nil {
+		r.Fields[f.Name] = next
+		t.Pending++
+		return
+	}
+	order := version.Compare(have.Version)
+	if f.Rule == mappers.SetFirst {
+		if order > 0 { // somebody came first
+			t.Same++
+			return
+		}
+		order = -order
+	}
+	if order < 0 {
+		t.Stale++
+		return
+	}
+	again := next.Wanted.Equal(have.Wanted)
+	if order == 0 && again {
+		// The event itself once more: a repeat after a crash, or a replay.
+		have.Refused, have.Kept = uuid.Nil, nil
+		if have.Pending() {
+			t.Pending++
+		} else {
+			t.Acked++
+		}
+		return
+	}
+	r.Fields[f.Name] = next
+	next.Acked, next.AckedAt = have.Acked, have.AckedAt
+	switch {
+	case again && (have.Refused != uuid.Nil || have.Kept != nil) && !change.Rewrite:
+		next.Refused, next.Kept = have.Refused, have.Kept
+		t.Refused++
+	case !have.AckedAt.IsZero() && next.Wanted.Equal(have.Acked) && !change.Rewrite:
+		next.AckedAt = version
+		t.Same++
+	default:
+		t.Pending++
+	}
+}
+
+// foldLink keeps two rules that commute: the newest statement about a link decides, and no
+// link older than the newest `only` of its kind stays, whatever became of that one.
+func foldLink(r *Record, change *mappers.Change, l mappers.Link, version Version, t *Tally) {
+	name, kind := LinkName(l.To, l.As, l.Key.Property, l.Key.Value), OnlyName(l.To, l.As)
+	if l.Only && !l.Remove && version.Compare(r.Only[kind]) > 0 {
+		if r.Only == nil {
+			r.Only = map[string]Version{}
+		}
+		r.Only[kind] = version
+		defer r.displace(kind, name, change.Mapping)
+	}
+	want := Linked
+	if l.Remove {
+		want = Unlinked
+	}
+	have := r.Links[name]
+	switch {
+	case version.Compare(r.Only[kind]) < 0:
+		// The newest `only` has decided; of what it has not met there is nothing to take back.
+		t.Stale++
+		return
+	case have == nil:
+		have = &Link{To: l.To, Property: l.Key.Property, Key: l.Key.Value, As: l.As}
+		r.Links[name] = have
+		if want == Unlinked {
+			// There is nothing of ours to take back, but an older event must not bring it back.
+			have.Version, have.Mapping, have.Want = version, change.Mapping, Unlinked
+			t.Same++
+			return
+		}
+	case version.Compare(have.Version) < 0:
+		t.Stale++
+		return
+	case have.Version == version && have.Want == want && have.Verdict != Refused && have.Need() == Nothing:
+		t.Acked++
+		return
+	case have.Version != version && have.Want == want && have.Verdict == Refused:
+		have.Version, have.Mapping = version, change.Mapping
+		t.Refused++
+		return
+	case have.Want == want && have.Verdict == Open && have.Need() == Nothing && !change.Rewrite:
+		have.Version, have.Mapping = version, change.Mapping
+		t.Same++
+		return
+	}
+	if have.Version != version {
+		have.Owed = Version{}
+	}
+	if have.Have == Exists && want == Linked { // to be sent again
+		have.Have = InDoubt
+	}
+	have.Version, have.Mapping, have.Want, have.Verdict, have.Only = version, change.Mapping, want, Open, l.Only
+	if have.Need() == Nothing {
+		t.Same++
+		return
+	}
+	t.Pending++
+}
+
+// displace takes back the links of a kind that are older than its newest `only`.
+func (r *Record) displace(kind, except, mapping string) {
+	v := r.Only[kind]
+	for name, l := range r.Links {
+		if name != except && OnlyName(l.To, l.As) == kind && l.Version.Compare(v) < 0 {
+			if l.Want == Linked {
+				l.Want, l.Verdict, l.Mapping = Unlinked, Open, mapping
+			}
+			l.Version, l.Owed = v, Version{}
+		}
+	}
+}
+
+// Merge lays the desired state of one record into that of another which is the same record
+// of the CRM. It gives what folding the events of both into one would have.
+func Merge(into, from *Record) {
+	for name, f := range from.Fields {
+		have := into.Fields[name]
+		if have == nil {
+			into.Fields[name] = f
+			continue
+		}
+		order := f.Version.Compare(have.Version)
+		if f.Rule == string(mappers.SetFirst) {
+			order = -order
+		}
+		won := have
+		if order > 0 {
+			won = f
+			into.Fields[name] = f
+		}
+		// Both were sent to one field of the CRM: it holds the value that both wanted, or either.
+		if have.AckedAt == have.Version && f.AckedAt == f.Version && have.Acked.Equal(f.Acked) {
+			won.Acked, won.AckedAt = won.Wanted, won.Version
+		} else {
+			won.AckedAt = Version{}
+		}
+	}
+	for name, l := range from.Links {
+		have := into.Links[name]
+		if have == nil {
+			into.Links[name] = l
+			continue
+		}
+		// Both were sent to one record of the CRM: it has the link if either has, and may have it if either may.
+		seen := max(have.Have, l.Have)
+		if have.Want != l.Want && have.Have != l.Have {
+			seen = InDoubt
+		}
+		if l.Version.Compare(have.Version) > 0 {
+			have = l
+			into.Links[name] = l
+		}
+		have.Have = seen
+	}
+	for kind, v := range from.Only {
+		if v.Compare(into.Only[kind]) > 0 {
+			if into.Only == nil {
+				into.Only = map[string]Version{}
+			}
+			into.Only[kind] = v
+		}
+	}
+	for kind, v := range into.Only {
+		mapping := ""
+		for _, l := range into.Links {
+			if l.Version == v && OnlyName(l.To, l.As) == kind {
+				mapping = l.Mapping
+			}
+		}
+		into.displace(kind, "", mapping)
+	}
+	into.GoneAt, into.LiveAt = newer(into.GoneAt, from.GoneAt), newer(into.LiveAt, from.LiveAt)
+	into.Merged = true
+}
+
+// Rewrite forgets that the CRM has taken what the event of a version wants, so that it is
+// sent once more.
+func Rewrite(r *Record, change *mappers.Change, version Version) {
+	for _, f := range change.Fields {
+		if have := r.Fields[f.Name]; have != nil && have.Version == version {
+			have.AckedAt, have.Kept = Version{}, nil
+		}
+	}
+}
