@@ -243,7 +243,7 @@ func (w *Work) leaveOut(s *Step, a Answer) bool {
 				continue
 			}
 			if d.refuse == nil {
-				d.refuse = &verdict{outcome, a.Class, a.Reason}
+				d.refuse = &verdict{outcome, a.Class, a.Reason, int32(a.Status)}
 			} else {
 				d.refuse.reason += ": " + a.Reason
 			}
@@ -445,7 +445,7 @@ func (w *Work) applyLink(s *Step, a Answer, env *Env) Effect {
 		for _, d := range open {
 			l.Refusal = d.Cause.Event
 			d.Attempts++
-			d.refuse = &verdict{d.refusal(a), a.Class, fmt.Sprintf("link to %s: %s", l.To, a.Reason)}
+			d.refuse = &verdict{d.refusal(a), a.Class, fmt.Sprintf("link to %s: %s", l.To, a.Reason), int32(a.Status)}
 		}
 	case a.Kind == Busy:
 		for _, d := range open {

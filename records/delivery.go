@@ -58,6 +58,7 @@ type verdict struct {
 	outcome Outcome
 	class   string
 	reason  string
+	status  int32
 }
 
 // state is where a delivery without an outcome stands.
@@ -150,6 +151,7 @@ func (d *Delivery) arrive() {
 		if d.served {
 			reason += ": the rest was sent without it"
 		}
+		d.Status = v.status
 		d.Finish(v.outcome, v.class, reason)
 		return
 	}
