@@ -103,7 +103,7 @@ func newLife(t *testing.T) *life {
 		return &ledger.Field{Wanted: records.NewValue(value), Version: v, Mapping: "deals", Rule: "set", Acked: records.NewValue(value), AckedAt: v}
 	}
 	record := func(object, property, key, crmID string, fields map[string]*ledger.Field, links ...*ledger.Link) *ledger.Record {
-		r := &ledger.Record{ID: newID(t), Object: object, Property: property, Key: key, CRMID: crmID, Presence: ledger.Present, Fields: fields, Links: map[string]*ledger.Link{}, New: true}
+		r := &ledger.Record{ID: newID(t), Object: object, Property: property, Key: key, CRMID: crmID, Presence: records.Present, Fields: fields, Links: map[string]*ledger.Link{}, New: true}
 		for _, k := range links {
 			r.Links[records.LinkName(k.To, k.As, k.Property, k.Key)] = k
 		}
@@ -116,8 +116,8 @@ func newLife(t *testing.T) *life {
 		record("contacts", "email", "jane@example.com", "902", map[string]*ledger.Field{"firstname": field("Jane Roe", "other")}),
 		record("contacts", "contact_key", "p2", "910", map[string]*ledger.Field{"note": field("write to jane@example.com", "other")}),
 		record("companies", "domain", "example.com", "911", map[string]*ledger.Field{"contact": field("Jane Roe", "plain"), "name": field("Example Inc", "other")},
-			&ledger.Link{To: "contacts", Property: "email", Key: "jane@example.com", Version: version("other"), Done: true},
-			&ledger.Link{To: "contacts", Property: "email", Key: "joe@example.com", Version: version("other"), Done: true}),
+			&ledger.Link{To: "contacts", Property: "email", Key: "jane@example.com", Version: version("other"), Have: records.Exists},
+			&ledger.Link{To: "contacts", Property: "email", Key: "joe@example.com", Version: version("other"), Have: records.Exists}),
 		record("contacts", "contact_key", "p3", "906", map[string]*ledger.Field{"email": field("mary-jane@example.com", "other")}),
 	}})
 	if err != nil {
@@ -238,7 +238,7 @@ func TestForget(t *testing.T) {
 				t.Errorf("%s.%s: %+v", key.Object, name, field)
 			}
 		}
-		if r.CRMID == "" || r.Presence != ledger.Present {
+		if r.CRMID == "" || r.Presence != records.Present {
 			t.Errorf("%+v", r)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"partnersync/internal/ledger"
 	"partnersync/internal/pgtest"
+	"partnersync/records"
 )
 
 func TestAccountIsTheFirst(t *testing.T) {
@@ -39,7 +40,7 @@ func TestRenameTakesEverythingAlong(t *testing.T) {
 	pool := pgtest.Pool(t)
 	l := ledger.New(pool)
 	done, waiting := stored(t, l, "crm"), stored(t, l, "crm")
-	rec := &ledger.Record{ID: newID(t), Object: "deals", Property: "k", Key: "1", New: true, Presence: ledger.Present}
+	rec := &ledger.Record{ID: newID(t), Object: "deals", Property: "k", Key: "1", New: true, Presence: records.Present}
 	if err := l.Write(t.Context(), own(t, l), &ledger.Report{
 		Records:    []*ledger.Record{rec},
 		Deliveries: []ledger.Delivery{{Event: done, Mapping: "deals", Outcome: ledger.Delivered}},
