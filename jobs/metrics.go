@@ -10,7 +10,7 @@ import (
 	"partnersync/sinks"
 )
 
-// metrics are the workers' part of the contract in the design, §7.
+// metrics are the workers' part of the contract in the design.
 type metrics struct {
 	deliveries    *prometheus.CounterVec
 	latency       *prometheus.HistogramVec

@@ -149,7 +149,7 @@ type happening struct {
 	version Version
 }
 
-// TestAnyOrderGivesTheSameWantedState is invariant 2 of the design: timed events
+// TestAnyOrderGivesTheSameWantedState is invariant 2 of docs/design.md: timed events
 // in any order, any number of times, with acknowledgements, refusals and doubts in
 // between, end in the same wanted state; and what a CRM holds that takes
 // everything once it answers is that state.

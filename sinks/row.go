@@ -5,7 +5,7 @@ import "time"
 // Class says what follows from an answer; the classes are a closed set and a metric label.
 type Class string
 
-// The classes of the design, §4.
+// The classes of docs/design.md.
 const (
 	OK          Class = "ok"
 	Rejected    Class = "rejected"

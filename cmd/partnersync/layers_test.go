@@ -90,7 +90,7 @@ func reach(all map[string][]string, folder string) map[string]string {
 	return via
 }
 
-// The layers of the design, §8: who may import which packages of ours. A package
+// The layers of docs/design.md: who may import which packages of ours. A package
 // that is new has to find its place here.
 var layers = map[string][]string{
 	"internal/secret":           {},

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// The aims of the design; a run prints them and asserts none.
+// The aims of docs/design.md; a run prints them and asserts none.
 const (
 	aimRestart  = 5 * time.Second
 	aimTakeOver = 10 * time.Second
