@@ -117,11 +117,6 @@ func (o *owner) answerOf(res sinks.Result, cut bool) records.Answer {
 	return a
 }
 
-// unsent is the answer to a step that was not sent, for a reason of ours.
-func unsent(class sinks.Class, reason string, wait time.Duration) records.Answer {
-	return records.Answer{Kind: records.Failed, Class: string(class), Reason: reason, Wait: wait}
-}
-
 // reasonOf puts an answer into one line, with what helps to mend it.
 func reasonOf(res sinks.Result) string {
 	var b strings.Builder
