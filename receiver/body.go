@@ -3,6 +3,7 @@ package receiver
 import (
 	"bytes"
 	"compress/gzip"
+	"container/list"
 	"errors"
 	"io"
 	"net/http"
@@ -14,9 +15,11 @@ import (
 // A body that has not come after this long does not come.
 const bodyTimeout = 10 * time.Second
 
-// What a body may cost before its bytes are there: the length that a sender
-// announces is only believed up to here.
-const firstRead = 32 << 10
+// What is left of a body that is not read is looked at no longer than this.
+const unreadTimeout = 500 * time.Millisecond
+
+// What a body costs before its bytes are there, whatever length its sender announces.
+const firstRead = 4 << 10
 
 var (
 	errTooLarge = errors.New("the body is too large")
@@ -28,7 +31,13 @@ var (
 type body struct {
 	sent     []byte // as it came
 	inflated []byte // when it came compressed
+	whole    bool   // all of it has been read
 	held     int64
+
+	proved   bool          // it is known who has sent it; only its own goroutine reads this
+	unproved int64         // of what is held, while that is not so
+	place    *list.Element // in the list of such bodies; nil: not in it, or given up
+	stop     func()        // ends its reading
 }
 
 // raw is what is stored.
@@ -40,10 +49,11 @@ func (b *body) raw() []byte {
 }
 
 // read reads a body of at most limit bytes, after inflation too. Bytes are reserved
-// as they come; b.held is to be released by the caller, after an error too.
+// as they come; the caller releases b, after an error too.
 func (r *Receiver) read(b *body, w http.ResponseWriter, req *http.Request, limit int64) (err error) {
 	switch {
 	case req.ContentLength == 0:
+		b.whole = true
 		return nil
 	case req.ContentLength > limit:
 		return errTooLarge
@@ -51,16 +61,19 @@ func (r *Receiver) read(b *body, w http.ResponseWriter, req *http.Request, limit
 	control := http.NewResponseController(w)
 	// Where this is not supported the server's own timeouts remain.
 	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
-	b.sent, err = r.readAll(req.Body, req.ContentLength, limit, &b.held)
+	if !b.proved {
+		r.unproved.begin(b, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })
+	}
+	b.sent, err = r.readAll(req.Body, req.ContentLength, limit, b)
 	if err != nil {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			err = errSlow
 		}
 		return err
 	}
-	_ = control.SetReadDeadline(time.Time{})
+	b.whole = true
 	if gzip, _ := encoding(req); gzip {
-		b.inflated, err = r.inflate(b.sent, limit, &b.held)
+		b.inflated, err = r.inflate(b.sent, limit, b)
 		if errors.Is(err, errTooLarge) || errors.Is(err, errNoMemory) {
 			return err
 		}
@@ -70,21 +83,21 @@ func (r *Receiver) read(b *body, w http.ResponseWriter, req *http.Request, limit
 	return nil
 }
 
-func (r *Receiver) inflate(sent []byte, limit int64, held *int64) ([]byte, error) {
+func (r *Receiver) inflate(sent []byte, limit int64, b *body) ([]byte, error) {
 	z, err := gzip.NewReader(bytes.NewReader(sent))
 	if err != nil {
 		return nil, err
 	}
-	return r.readAll(z, -1, limit, held)
+	return r.readAll(z, -1, limit, b)
 }
 
 // readAll reads to the end; size is the announced length, which is not 0, or -1.
-func (r *Receiver) readAll(from io.Reader, size, limit int64, held *int64) ([]byte, error) {
-	switch {
-	case size < 0:
-		size = 4 << 10
-	case size > firstRead:
-		size = firstRead
+func (r *Receiver) readAll(from io.Reader, size, limit int64, b *body) ([]byte, error) {
+	first := int64(firstRead)
+	if size >= 0 {
+		first = min(first, size)
+	} else {
+		size = limit
 	}
 	var all []byte
 	for {
@@ -92,11 +105,11 @@ func (r *Receiver) readAll(from io.Reader, size, limit int64, held *int64) ([]by
 			if int64(len(all)) > limit {
 				return nil, errTooLarge
 			}
-			next := min(max(size, 2*int64(cap(all))), limit+1)
-			if !r.reserve(next - int64(cap(all))) {
+			// A byte beyond the announced length is never there to be read.
+			next := min(max(first, 2*int64(cap(all))), max(size, int64(cap(all))+1), limit+1)
+			if !r.reserve(b, next-int64(cap(all))) {
 				return nil, errNoMemory
 			}
-			*held += next - int64(cap(all))
 			all = append(make([]byte, 0, next), all...)
 		}
 		n, err := from.Read(all[len(all):cap(all)])

@@ -200,14 +200,19 @@ func (r *Receiver) accept(ctx context.Context, events []ledger.Incoming, generat
 	return r.options.Ledger.Accept(ctx, events, generation, r.options.EventsPerJob)
 }
 
-// reserve takes n bytes out of what bodies may hold, and reports whether there was
-// so much left.
-func (r *Receiver) reserve(n int64) bool {
-	if r.held.Add(n) > r.options.MaxBytes {
+// reserve takes n bytes for a body out of what bodies may hold, and reports whether
+// there was so much left.
+func (r *Receiver) reserve(b *body, n int64) bool {
+	if r.held.Add(n) > r.options.MaxBytes || !r.unproved.take(b, n) {
 		r.held.Add(-n)
 		return false
 	}
+	b.held += n
 	return true
 }
 
-func (r *Receiver) release(n int64) { r.held.Add(-n) }
+// release gives back what a body holds.
+func (r *Receiver) release(b *body) {
+	r.unproved.end(b, b.proved)
+	r.held.Add(-b.held)
+}

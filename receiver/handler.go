@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,13 +25,14 @@ func (r *Receiver) serve(w http.ResponseWriter, req *http.Request) {
 	at := g.bySource[name]
 	if !ok || at == nil {
 		a := answer{code: http.StatusNotFound, error: "there is no such source; post to /hooks/SOURCE/EVENT"}
+		r.end(w, req, false)
 		a.write(w)
 		return
 	}
 	start := time.Now()
 	typ := at.other
 	a := answer{code: http.StatusInternalServerError, result: resultFailed, error: "the receiver failed; the event is not stored"}
-	v := &visit{gate: at, generation: g.generation, event: event, at: start}
+	v := &visit{gate: at, connection: connectionOf(req), generation: g.generation, event: event, at: start}
 	defer func() {
 		// The stack is enough to find the fault; what a panic says may quote the body.
 		if p := recover(); p != nil {
@@ -41,6 +43,7 @@ func (r *Receiver) serve(w http.ResponseWriter, req *http.Request) {
 			at.last.SetToCurrentTime()
 		}
 		at.duration.Observe(time.Since(start).Seconds())
+		r.end(w, req, v.body.whole)
 		a.write(w)
 		if r.options.Tracer != nil && v.id != uuid.Nil {
 			r.options.Tracer.Received(&tracing.Receipt{
@@ -51,9 +54,21 @@ func (r *Receiver) serve(w http.ResponseWriter, req *http.Request) {
 	a, typ = r.receive(w, req, v)
 }
 
+// end makes ready for the answer. A request whose body has not been read is the last
+// of its connection, and net/http may only look for so long what is left of it: what
+// is cut off at once may take the answer with it.
+func (r *Receiver) end(w http.ResponseWriter, req *http.Request, whole bool) {
+	if whole || req.ContentLength == 0 {
+		return
+	}
+	w.Header().Set("Connection", "close")
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(unreadTimeout))
+}
+
 // visit is a request at the gate of its source.
 type visit struct {
 	gate       *gate
+	connection *connection
 	generation int64
 	event      string // as the URL names it; "" where it does not
 	at         time.Time
@@ -75,25 +90,45 @@ func (r *Receiver) receive(w http.ResponseWriter, req *http.Request, v *visit) (
 	default:
 		return answer{code: http.StatusMethodNotAllowed, result: resultInvalid, error: "post the event"}, other
 	}
+	if fields(req.Header) > maxHeadFields {
+		return answer{code: http.StatusRequestHeaderFieldsTooLarge, result: resultInvalid,
+			error: fmt.Sprintf("the request has more than %d header fields", maxHeadFields)}, other
+	}
+	sender := r.sender(req)
+	proof := source.Head(req, sender, v.at)
+	if proof == sources.Refuted {
+		return unauthorized(), other
+	}
+	if proof == sources.Proved {
+		v.body.proved = true
+		v.connection.prove()
+	}
 	if _, known := encoding(req); !known {
 		return answer{code: http.StatusUnsupportedMediaType, result: resultInvalid, error: "the body may be sent plain or with Content-Encoding gzip"}, other
 	}
 	handedOver := false
 	defer func() {
 		if !handedOver {
-			r.release(v.body.held)
+			r.release(&v.body)
 		}
 	}()
 	if req.Method == http.MethodGet && int64(len(req.URL.RawQuery)) > source.MaxBody {
 		return failedRead(errTooLarge, source), other
 	}
 	if err := r.read(&v.body, w, req, source.MaxBody); err != nil {
-		return failedRead(err, source), other
+		a := failedRead(err, source)
+		if !v.body.proved && a.result == resultInvalid {
+			a.result = resultUnauthorized
+		}
+		return a, other
 	}
 	var holds bool
-	if v.verifiedBy, holds = authentic(req, v); !holds {
-		return answer{code: http.StatusUnauthorized, result: resultUnauthorized, error: "the request does not prove who sent it"}, other
+	if v.verifiedBy, holds = authentic(req, v, sender); !holds {
+		return unauthorized(), other
 	}
+	r.unproved.end(&v.body, true)
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	v.connection.prove()
 	if req.Method == http.MethodHead {
 		return answer{code: http.StatusOK, result: resultProbe}, other
 	}
@@ -106,10 +141,9 @@ func (r *Receiver) receive(w http.ResponseWriter, req *http.Request, v *visit) (
 		if !e.Empty && !source.AllowGet {
 			return answer{code: http.StatusMethodNotAllowed, result: resultInvalid, error: "this source takes events by POST only"}, other
 		}
-		if !r.reserve(int64(len(stored))) {
+		if !r.reserve(&v.body, int64(len(stored))) {
 			return unavailable(), other
 		}
-		v.body.held += int64(len(stored))
 	} else {
 		e = source.Open(v.event, stored)
 	}
@@ -216,6 +250,11 @@ func malformed(m *sources.Malformed) string {
 	return "the body cannot be read: " + m.Error()
 }
 
+// unauthorized says the same whatever was wrong.
+func unauthorized() answer {
+	return answer{code: http.StatusUnauthorized, result: resultUnauthorized, error: "the request does not prove who sent it"}
+}
+
 // unavailable says so and no more: why is our concern.
 func unavailable() answer {
 	return answer{code: http.StatusServiceUnavailable, result: resultUnavailable, error: "the event cannot be stored now; send it again later"}
@@ -236,17 +275,59 @@ func failedRead(err error, source *sources.Source) answer {
 
 // authentic verifies what was sent; where it came compressed, a signature may be
 // of either form.
-func authentic(req *http.Request, v *visit) (by string, holds bool) {
-	// Without an address of the peer, as in some tests, allow_ips matches nothing.
-	remote, _ := netip.ParseAddrPort(req.RemoteAddr)
-	by, holds = v.gate.source.Authentic(req, v.body.sent, remote.Addr(), v.at)
+func authentic(req *http.Request, v *visit, sender netip.Addr) (by string, holds bool) {
+	by, holds = v.gate.source.Authentic(req, v.body.sent, sender, v.at)
 	if v.body.inflated != nil {
-		inflated, also := v.gate.source.Authentic(req, v.body.inflated, remote.Addr(), v.at)
+		inflated, also := v.gate.source.Authentic(req, v.body.inflated, sender, v.at)
 		if also && !holds {
 			by, holds = inflated, true
 		}
 	}
 	return by, holds
+}
+
+// sender is the address that a request comes from: the peer's, or where that is one
+// of our proxies, the last in X-Forwarded-For that is none. What stands before that is
+// what anybody may have written. It is no address at all where such a proxy names
+// something else, or the peer has none, as in some tests; allow_ips does not match then.
+func (r *Receiver) sender(req *http.Request) netip.Addr {
+	peer, _ := netip.ParseAddrPort(req.RemoteAddr)
+	at := peer.Addr().Unmap().WithZone("")
+	if len(r.options.Proxies) == 0 {
+		return at
+	}
+	hops := strings.Join(req.Header["X-Forwarded-For"], ",")
+	for hops != "" && r.proxy(at) {
+		var hop string
+		if i := strings.LastIndexByte(hops, ','); i >= 0 {
+			hops, hop = hops[:i], hops[i+1:]
+		} else {
+			hops, hop = "", hops
+		}
+		at = parseHop(strings.TrimSpace(hop))
+	}
+	return at
+}
+
+func (r *Receiver) proxy(at netip.Addr) bool {
+	return slices.ContainsFunc(r.options.Proxies, func(p netip.Prefix) bool { return p.Contains(at) })
+}
+
+// parseHop reads an address, which some proxies write with the port.
+func parseHop(text string) netip.Addr {
+	at, err := netip.ParseAddr(strings.Trim(text, "[]"))
+	if err != nil {
+		with, _ := netip.ParseAddrPort(text)
+		at = with.Addr()
+	}
+	return at.Unmap().WithZone("")
+}
+
+func fields(h http.Header) (n int) {
+	for _, values := range h {
+		n += len(values)
+	}
+	return n
 }
 
 // path takes /hooks/{source} or /hooks/{source}/{event} apart.

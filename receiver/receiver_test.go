@@ -68,6 +68,9 @@ posts:
 signed:
   verify: {hmac: {header: X-Signature, secrets: a-key-of-the-tests}}
   events: {thing: {schema: {n: integer}}}
+anybody:
+  verify: none
+  events: {thing: {schema: {n: integer}}}
 near:
   verify: {allow_ips: 127.0.0.0/8}
   events: {thing: {schema: {n: integer}}}
@@ -120,7 +123,9 @@ func start(t testing.TB, o Options) *service {
 	s := &service{registry: prometheus.NewRegistry()}
 	o.Registerer = s.registry
 	s.Receiver = New(o, routing(t, 1))
-	server := httptest.NewServer(s.Handler())
+	server := httptest.NewUnstartedServer(nil)
+	server.Config, server.Listener = s.Server(), s.Limit(server.Listener)
+	server.Start()
 	s.url = server.URL
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -497,20 +502,23 @@ func TestSeriesExistFromTheStart(t *testing.T) {
 	for _, f := range families {
 		got[f.GetName()] = len(f.GetMetric())
 	}
-	// 6 sources with 7 events and one "other" each.
+	// 7 sources with 8 events and one "other" each.
 	want := map[string]int{
-		"partnersync_events_received_total":        7*int(firstUntyped) + 6*int(results),
-		"partnersync_receive_duration_seconds":     6,
-		"partnersync_last_event_timestamp_seconds": 6,
+		"partnersync_events_received_total":        8*int(firstUntyped) + 7*int(results),
+		"partnersync_receive_duration_seconds":     7,
+		"partnersync_last_event_timestamp_seconds": 7,
 		"partnersync_commit_batch_events":          1,
 		"partnersync_commit_duration_seconds":      1,
-		"partnersync_routes_opened_total":          5,
+		"partnersync_routes_opened_total":          6,
 		"partnersync_receive_waiting_events":       1,
 		"partnersync_receive_waiting_limit_events": 1,
 		"partnersync_receive_held_bytes":           1,
 		"partnersync_receive_held_limit_bytes":     1,
-		"partnersync_version_clamps_total":         6,
-		"partnersync_payload_drift_total":          13,
+		"partnersync_receive_connections":          1,
+		"partnersync_receive_connections_limit":    1,
+		"partnersync_receive_cut_total":            2,
+		"partnersync_version_clamps_total":         7,
+		"partnersync_payload_drift_total":          15,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -118,6 +118,10 @@ func newProcess(ctx context.Context, cfg *config.Config, reread func() (*config.
 		options := receiver.Options{
 			Ledger: p.ledger, Registerer: p.registry, Logger: log,
 			EventsPerJob: cfg.Jobs.EventsPerJob, Flushers: cfg.Receiver.Flushers, MaxBytes: cfg.Receiver.MaxBytes, Tracer: p.tracer,
+			Connections: cfg.Receiver.MaxConnections,
+		}
+		for _, network := range cfg.Receiver.Proxies {
+			options.Proxies = append(options.Proxies, network.Prefix)
 		}
 		if dir := cfg.Receiver.Spool; dir != "" {
 			p.spool, err = spool.Open(spool.Options{Dir: dir, MaxBytes: int64(cfg.Receiver.SpoolMax), Registerer: p.registry, Logger: log})
@@ -273,7 +277,7 @@ func (p *process) install(ctx context.Context, cfg *config.Config) error {
 			return err
 		}
 	}
-	if cfg.Receiver != p.config.Receiver || cfg.Admin != p.config.Admin || cfg.Database != p.config.Database || cfg.Jobs != p.config.Jobs || !reflect.DeepEqual(cfg.Tracing, p.config.Tracing) {
+	if !reflect.DeepEqual(cfg.Receiver, p.config.Receiver) || cfg.Admin != p.config.Admin || cfg.Database != p.config.Database || cfg.Jobs != p.config.Jobs || !reflect.DeepEqual(cfg.Tracing, p.config.Tracing) {
 		p.log.Warn("changes of database, receiver, admin, jobs and tracing take effect at the next start only")
 	}
 	if p.workers != nil {
@@ -306,12 +310,8 @@ func (p *process) run(ctx context.Context) error {
 	failed := make(chan error, 5)
 	var admin, hooks *http.Server
 	var background sync.WaitGroup
-	serve := func(l net.Listener, h http.Handler) *http.Server {
-		s := &http.Server{
-			Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second,
-			IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-			ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
-		}
+	serve := func(l net.Listener, s *http.Server) *http.Server {
+		s.ErrorLog = slog.NewLogLogger(p.log.Handler(), slog.LevelDebug)
 		background.Go(func() {
 			if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				failed <- fmt.Errorf("serve %s: %w", l.Addr(), err)
@@ -319,7 +319,10 @@ func (p *process) run(ctx context.Context) error {
 		})
 		return s
 	}
-	admin = serve(p.admin, p.adminHandler())
+	admin = serve(p.admin, &http.Server{
+		Handler: p.adminHandler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+	})
 	// Each part gets a context of its own, since they stop one after the other.
 	receiving, stopReceiving := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopReceiving()
@@ -338,7 +341,7 @@ func (p *process) run(ctx context.Context) error {
 				failed <- err
 			}
 		})
-		hooks = serve(p.hooks, p.receiver.Handler())
+		hooks = serve(p.receiver.Limit(p.hooks), p.receiver.Server())
 	}
 	if p.workers != nil {
 		worked.Go(func() {

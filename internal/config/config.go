@@ -53,6 +53,9 @@ type Receiver struct {
 	MaxBytes int64  `yaml:"max_bytes"` // of bodies that wait for their commit; 64 MiB
 	Spool    string `yaml:"spool"`     // directory for events while Postgres is away; empty: senders are told to come again
 	SpoolMax Size   `yaml:"spool_max"` // of the spool on disk; 1 GiB
+
+	MaxConnections int       `yaml:"max_connections"` // of senders, open at a time; 4096
+	Proxies        []Network `yaml:"proxies,single"`  // whose X-Forwarded-For is believed
 }
 
 // Admin configures the private listener.
@@ -158,7 +161,7 @@ func Parse(path string, data []byte, o Options) (*Config, diag.Problems) {
 func compile(root diag.Node, d *diag.Decoding) *Config {
 	f := file{
 		Database:  Database{Dir: ".partnersync", MaxConnections: 10},
-		Receiver:  Receiver{Listen: ":8080", Flushers: 1, MaxBytes: 64 << 20, SpoolMax: 1 << 30},
+		Receiver:  Receiver{Listen: ":8080", Flushers: 1, MaxBytes: 64 << 20, SpoolMax: 1 << 30, MaxConnections: 4096},
 		Admin:     Admin{Listen: "127.0.0.1:8081"},
 		Jobs:      Jobs{EventsPerJob: 1, GiveUp: 72 * time.Hour, Grace: 25 * time.Second},
 		Retention: Retention{Events: 400 * day},
@@ -208,6 +211,7 @@ func (f *file) check(root diag.Node, d *diag.Decoding) {
 	positive("receiver", "flushers", f.Receiver.Flushers >= 1 && f.Receiver.Flushers <= 64, "from 1 to 64; 1 or 2 are best on two cores")
 	positive("receiver", "max_bytes", f.Receiver.MaxBytes >= 1<<20, "at least 1048576")
 	positive("receiver", "spool_max", f.Receiver.SpoolMax >= 16<<20, "at least 16MiB")
+	positive("receiver", "max_connections", f.Receiver.MaxConnections >= 16 && f.Receiver.MaxConnections <= 1<<20, "from 16 to 1048576")
 	if n := root.Get("receiver").Get("spool_max"); n.Exists() && f.Receiver.Spool == "" {
 		d.Errorf(n, "name a directory: `spool: .partnersync/spool`", "receiver.spool_max does nothing without receiver.spool")
 	}

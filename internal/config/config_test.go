@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -51,5 +52,36 @@ func TestSpool(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+func TestReceiver(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		give string // below receiver
+		want string // the limit and the proxies
+		err  string
+	}{
+		{give: "{}", want: "4096"},
+		{give: "{max_connections: 100}", want: "100"},
+		{give: "{max_connections: 2}", err: "receiver.max_connections is out of range"},
+		{give: "{proxies: 10.1.2.3/8}", want: "4096 10.0.0.0/8"},
+		{give: "{proxies: [192.0.2.7, '2001:db8::/32']}", want: "4096 192.0.2.7/32 2001:db8::/32"},
+		{give: "{proxies: [proxy.example]}", err: `"proxy.example" is no network`},
+	} {
+		cfg, problems := config.Parse("config.yaml", []byte("receiver: "+tt.give+"\n"), config.Options{})
+		if tt.err != "" {
+			if len(problems) != 1 || problems[0].Message != tt.err {
+				t.Errorf("%s: got %v, want %s", tt.give, problems, tt.err)
+			}
+			continue
+		}
+		got := strconv.Itoa(cfg.Receiver.MaxConnections)
+		for _, p := range cfg.Receiver.Proxies {
+			got += " " + p.String()
+		}
+		if got != tt.want {
+			t.Errorf("%s: got %s, want %s", tt.give, got, tt.want)
+		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"hash"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -107,7 +108,7 @@ func loadVerification(source diag.Node, name string, n diag.Node, d *diag.Decodi
 	}
 	for _, ip := range w.AllowIPs {
 		if text, ok := d.Scalar(ip); ok {
-			prefix, err := parsePrefix(text)
+			prefix, err := ParseNetwork(text)
 			if err != nil {
 				d.Errorf(ip, "write an address or a network, such as 192.0.2.7 or 192.0.2.0/24", "%q is no network", ip.Text())
 				continue
@@ -223,6 +224,50 @@ func (v *verification) secrets() []secret.String {
 		all = append(all, v.standard.texts...)
 	}
 	return all
+}
+
+// Proof is what the head of a request tells about who sent it.
+type Proof int
+
+// What a head may tell.
+const (
+	Refuted   Proof = iota // Authentic would refuse it with any body
+	Undecided              // Authentic has to see the body
+	Proved                 // Authentic takes it with any body
+)
+
+// Head tells what can be told before the body is there. A token, a password or an
+// address holds or does not. A signature is worth the reading of a body where it is
+// there, has its form, and its time is fresh. The work is the same whatever is wrong or
+// missing.
+func (s *Source) Head(r *http.Request, sender netip.Addr, now time.Time) Proof {
+	v, holds := &s.verify, 1
+	if len(v.tokens) > 0 {
+		_, held := tokenHolds(r, v.tokens)
+		holds &= held
+	}
+	if len(v.basics) > 0 {
+		_, held := basicHolds(r, v.basics)
+		holds &= held
+	}
+	if v.hmac != nil {
+		_, _, worth := v.hmac.given(r, now)
+		holds &= worth
+	}
+	if v.standard != nil {
+		_, worth := v.standard.given(r, now)
+		holds &= worth
+	}
+	if len(v.ips) > 0 {
+		holds &= ipHolds(sender, v.ips)
+	}
+	switch {
+	case holds != 1:
+		return Refuted
+	case v.empty() || v.hmac != nil || v.standard != nil:
+		return Undecided
+	}
+	return Proved
 }
 
 // Authentic reports whether a request proves that it comes from the sender, and by
@@ -342,29 +387,33 @@ func (f *found) note(held int) {
 	f.next++
 }
 
-func (g *signature) holds(r *http.Request, body []byte, now time.Time) (by string, held int) {
-	timestamp := ""
-	fresh := 1
+// given reads what a head carries of a signature, and whether it is worth comparing.
+func (g *signature) given(r *http.Request, now time.Time) (timestamp string, sum []byte, worth int) {
+	worth = 1
 	if g.TimestampHeader != "" {
 		timestamp = r.Header.Get(g.TimestampHeader)
-		fresh = within(timestamp, now, g.Tolerance)
+		worth = within(timestamp, now, g.Tolerance)
 	}
 	text, prefixed := strings.CutPrefix(r.Header.Get(g.Header), g.Prefix)
-	var given []byte
 	var err error
 	if g.Encoding == "base64" {
-		given, err = base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "="))
+		sum, err = base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "="))
 	} else {
-		given, err = hex.DecodeString(text)
+		sum, err = hex.DecodeString(text)
 	}
-	if err != nil || !prefixed {
-		given = nil
+	if err != nil || !prefixed || len(sum) != g.hash().Size() {
+		return timestamp, nil, 0
 	}
+	return timestamp, sum, worth
+}
+
+func (g *signature) holds(r *http.Request, body []byte, now time.Time) (by string, held int) {
+	timestamp, given, worth := g.given(r, now)
 	var f found
 	for _, key := range g.keys {
 		f.note(subtle.ConstantTimeCompare(given, g.sum(key, timestamp, body)))
 	}
-	return which(g.name, f.at, len(g.keys)), f.any & fresh
+	return which(g.name, f.at, len(g.keys)), f.any & worth
 }
 
 // sum is the signature of what the template makes of timestamp and body.
@@ -386,12 +435,25 @@ func (g *signature) sum(key secret.String, timestamp string, body []byte) []byte
 	return mac.Sum(nil)
 }
 
-func (w *standardWebhooks) holds(r *http.Request, body []byte, now time.Time) (by string, held int) {
-	id, timestamp := r.Header.Get("Webhook-Id"), r.Header.Get("Webhook-Timestamp")
-	given := strings.Fields(r.Header.Get("Webhook-Signature"))
-	if len(given) > maxSignatures {
-		given = given[:maxSignatures]
+// given reads the signatures of a head that have the right form, and whether one is
+// worth comparing.
+func (w *standardWebhooks) given(r *http.Request, now time.Time) (signatures []string, worth int) {
+	signatures = strings.Fields(r.Header.Get("Webhook-Signature"))
+	if len(signatures) > maxSignatures {
+		signatures = signatures[:maxSignatures]
 	}
+	signatures = slices.DeleteFunc(signatures, func(s string) bool {
+		return len(s) != len("v1,")+base64.StdEncoding.EncodedLen(sha256.Size) || !strings.HasPrefix(s, "v1,")
+	})
+	if len(signatures) == 0 || r.Header.Get("Webhook-Id") == "" {
+		return nil, 0
+	}
+	return signatures, within(r.Header.Get("Webhook-Timestamp"), now, w.tolerance)
+}
+
+func (w *standardWebhooks) holds(r *http.Request, body []byte, now time.Time) (by string, held int) {
+	given, worth := w.given(r, now)
+	id, timestamp := r.Header.Get("Webhook-Id"), r.Header.Get("Webhook-Timestamp")
 	var f found
 	for _, key := range w.keys {
 		held, want := 0, "v1,"+base64.StdEncoding.EncodeToString(w.sum(key, id, timestamp, body))
@@ -400,7 +462,7 @@ func (w *standardWebhooks) holds(r *http.Request, body []byte, now time.Time) (b
 		}
 		f.note(held)
 	}
-	return which("standard_webhooks", f.at, len(w.keys)), f.any & within(timestamp, now, w.tolerance)
+	return which("standard_webhooks", f.at, len(w.keys)), f.any & worth
 }
 
 // maxSignatures bounds what one header may make us compare.
@@ -423,7 +485,8 @@ func ipHolds(remote netip.Addr, allowed []netip.Prefix) int {
 	return 0
 }
 
-func parsePrefix(text string) (netip.Prefix, error) {
+// ParseNetwork reads an address, or a network such as 192.0.2.0/24.
+func ParseNetwork(text string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(text); err == nil {
 		addr = addr.Unmap()
 		return netip.PrefixFrom(addr, addr.BitLen()), nil

@@ -112,6 +112,14 @@ func TestAuthentic(t *testing.T) {
 			if got := authentic(s, r, []byte(tt.body), remote, now); got != tt.want {
 				t.Errorf("authentic: %v, want %v", got, tt.want)
 			}
+			switch head := s.Head(r, remote, now); {
+			case head == sources.Refuted && tt.want:
+				t.Error("the head is refused")
+			case head == sources.Proved && !tt.want:
+				t.Error("the head is enough")
+			case head == sources.Undecided && !strings.Contains(tt.verify, "hmac") && !strings.Contains(tt.verify, "standard") && tt.verify != "none":
+				t.Error("a body is wanted for nothing")
+			}
 		})
 	}
 }
@@ -203,6 +211,48 @@ func TestVerifiedByAllocates(t *testing.T) {
 	r.Header.Set("Authorization", "Bearer t1")
 	if n := testing.AllocsPerRun(100, func() { s.Authentic(r, nil, remote, now) }); n > 1 { // the map of the query
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// A body is read only for a signature that is worth it.
+func TestHead(t *testing.T) {
+	t.Parallel()
+	const (
+		timed    = `{hmac: {header: X-S, template: "{timestamp}.{body}", timestamp_header: X-T, secrets: a}}`
+		standard = "{standard_webhooks: {secrets: whsec_AAAA}}"
+	)
+	for _, tt := range []struct {
+		name   string
+		verify string
+		change func(*http.Request) // of a request that is signed
+		want   sources.Proof
+	}{
+		{"none", "none", nil, sources.Undecided},
+		{"token", "{token: t}", nil, sources.Proved},
+		{"address", "{allow_ips: 192.0.2.7}", nil, sources.Proved},
+		{"hmac", "{hmac: {header: X-S, secrets: a}}", nil, sources.Undecided},
+		{"hmac that is short", "{hmac: {header: X-S, secrets: a}}", func(r *http.Request) { r.Header.Set("X-S", "00ff") }, sources.Refuted},
+		{"hmac that is missing", "{hmac: {header: X-S, secrets: a}}", func(r *http.Request) { r.Header.Del("X-S") }, sources.Refuted},
+		{"hmac of another algorithm", "{hmac: {header: X-S, algorithm: sha512, secrets: a}}", func(r *http.Request) { r.Header.Set("X-S", helloSHA256) }, sources.Refuted},
+		{"hmac that somebody else made", "{hmac: {header: X-S, secrets: a}}", func(r *http.Request) { r.Header.Set("X-S", helloSHA256) }, sources.Undecided},
+		{"hmac, but no token", "{token: t, hmac: {header: X-S, secrets: a}}", func(r *http.Request) { r.Header.Del("Authorization") }, sources.Refuted},
+		{"hmac with a time", timed, nil, sources.Undecided},
+		{"hmac with an old time", timed, func(r *http.Request) { r.Header.Set("X-T", fmt.Sprint(now.Unix()-301)) }, sources.Refuted},
+		{"standard webhooks", standard, nil, sources.Undecided},
+		{"standard webhooks, an old time", standard, func(r *http.Request) { r.Header.Set("Webhook-Timestamp", fmt.Sprint(now.Unix()-301)) }, sources.Refuted},
+		{"standard webhooks, no id", standard, func(r *http.Request) { r.Header.Del("Webhook-Id") }, sources.Refuted},
+		{"standard webhooks, another version", standard, func(r *http.Request) { r.Header.Set("Webhook-Signature", "v2,"+standardSignature[3:]) }, sources.Refuted},
+		{"standard webhooks, no signature", standard, func(r *http.Request) { r.Header.Set("Webhook-Signature", "v1,") }, sources.Refuted},
+	} {
+		s := load(t, "s", "events: {a: {}}\nverify: "+tt.verify)
+		r := httptest.NewRequest(http.MethodPost, "/", nil)
+		s.Sign(r, []byte("{}"), now)
+		if tt.change != nil {
+			tt.change(r)
+		}
+		if got := s.Head(r, remote, now); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
 	}
 }
 
