@@ -35,6 +35,7 @@ func TestPipedrivePersonsByEmail(t *testing.T) {
 			`{"emails":[{"value":"Jane@acme.test","primary":true,"label":"work"}],"name":"Jane"}`},
 		{"changed", true, map[string]any{"name": "Jane"}, `{"name":"Jane"}`},
 		{"adopted", true, map[string]any{"name": "Jane", "email": "Jane@acme.test"}, `{"name":"Jane"}`},
+		{"changed, emails are blank", true, map[string]any{"name": "Jane", "emails": nil}, `{"name":"Jane"}`},
 		{"changed, with another address", true, map[string]any{"emails": []any{mail("j@home.test", false, "home")}},
 			`{"emails":[{"value":"Jane@acme.test","primary":true,"label":"work"},{"label":"home","primary":false,"value":"j@home.test"}]}`},
 	}
