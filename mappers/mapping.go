@@ -408,6 +408,8 @@ type MappingInfo struct {
 type LinkInfo struct {
 	To  string // object at the other end
 	Key string // the property that it is found by
+
+	Remove bool // it is taken away
 }
 
 // day is what `for` of a link is without one.
