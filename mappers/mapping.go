@@ -401,6 +401,7 @@ type MappingInfo struct {
 	Pos    diag.Pos
 	Key    string   // the property that holds our key; "" for a local key
 	Fields []string // the properties that it writes, in the order of the file
+	Kinds  []Kind   // of Fields, as far as they are known before an event comes: any is not known
 	Links  []LinkInfo
 }
 

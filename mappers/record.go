@@ -110,6 +110,11 @@ func (r *record) info() MappingInfo {
 	}
 	for _, f := range r.fields {
 		info.Fields = append(info.Fields, f.name)
+		kind := Any
+		if f.value != nil && f.value.kind.Kind != "" {
+			kind = f.value.kind.Kind
+		}
+		info.Kinds = append(info.Kinds, kind)
 	}
 	for _, l := range r.links {
 		info.Links = append(info.Links, LinkInfo{To: l.To, Key: l.key.property, Remove: l.Remove})

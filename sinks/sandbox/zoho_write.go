@@ -256,8 +256,8 @@ func (z *zoho) checkParent(sent fieldMap, external zExternals, row int) []zError
 
 // value checks one value by the type of its field; details are what an error tells, nil when there is none.
 func (z *zoho) value(p *Property, v any, external zExternals) (value any, details fieldMap, message string) {
-	if v == nil {
-		return nil, nil, ""
+	if v == nil || p.Type == anyType {
+		return v, nil, ""
 	}
 	wrong := func(expected string) (any, fieldMap, string) {
 		return nil, fieldMap{"expected_data_type": expected}, "invalid data"
