@@ -29,6 +29,19 @@ type SinkInfo struct {
 	Modes   []Mode   // nil is all
 	Objects []string // nil is any
 	Links   bool     // whether it can connect records
+	// Lacks tells why records such as a mapping makes cannot be written in a mode; "" where they can. nil is never.
+	Lacks func(m *MappingInfo, mode Mode) string
+}
+
+// modes are those that are left for the records of a mapping.
+func (s *SinkInfo) modes(m *MappingInfo) []string {
+	var out []string
+	for _, mode := range modes() {
+		if (s.Modes == nil || slices.Contains(s.Modes, mode)) && s.Lacks(m, mode) == "" {
+			out = append(out, string(mode))
+		}
+	}
+	return out
 }
 
 func (s *SinkInfo) called(name string) string {

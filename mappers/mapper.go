@@ -49,16 +49,8 @@ func (m *Mapper) add(one *mapping) {
 			continue // another variant of it
 		}
 		seen[r.pos] = true
-		info := MappingInfo{Name: one.name, Sink: r.sink, Object: r.object, Mode: r.mode, On: one.on, Hash: one.hash, Pos: r.pos}
-		if !r.key.local {
-			info.Key = r.key.property
-		}
-		for _, f := range r.fields {
-			info.Fields = append(info.Fields, f.name)
-		}
-		for _, l := range r.links {
-			info.Links = append(info.Links, LinkInfo{To: l.To, Key: l.key.property})
-		}
+		info := r.info()
+		info.Name, info.On, info.Hash = one.name, one.on, one.hash
 		m.infos = append(m.infos, info)
 		for _, t := range one.on {
 			if !slices.Contains(m.wanted[t], r.sink) {

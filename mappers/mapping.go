@@ -401,6 +401,7 @@ type MappingInfo struct {
 	Pos    diag.Pos
 	Key    string   // the property that holds our key; "" for a local key
 	Fields []string // the properties that it writes, in the order of the file
+	Kinds  []Kind   // of Fields, as far as they are known before an event comes: any is not known
 	Links  []LinkInfo
 }
 
@@ -408,6 +409,8 @@ type MappingInfo struct {
 type LinkInfo struct {
 	To  string // object at the other end
 	Key string // the property that it is found by
+
+	Remove bool // it is taken away
 }
 
 // day is what `for` of a link is without one.

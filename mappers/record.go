@@ -93,12 +93,53 @@ func (c *compilation) record(e entry, each *Expression) *record {
 		}
 		c.d.Errorf(at, "", "%s cannot connect records", sink.called(r.sink))
 	}
+	c.lacks(e, r, sink)
 	for code, what := range e.OnReject {
 		if what != "skip" {
 			c.d.Errorf(e.Node.Get("on_reject").Get(code), "skip is what can be done with an expected refusal", "%q is not known here", what)
 		}
 	}
 	return r
+}
+
+// info describes the record.
+func (r *record) info() MappingInfo {
+	info := MappingInfo{Sink: r.sink, Object: r.object, Mode: r.mode, Pos: r.pos}
+	if !r.key.local {
+		info.Key = r.key.property
+	}
+	for _, f := range r.fields {
+		info.Fields = append(info.Fields, f.name)
+		kind := Any
+		if f.value != nil && f.value.kind.Kind != "" {
+			kind = f.value.kind.Kind
+		}
+		info.Kinds = append(info.Kinds, kind)
+	}
+	for _, l := range r.links {
+		info.Links = append(info.Links, LinkInfo{To: l.To, Key: l.key.property, Remove: l.Remove})
+	}
+	return info
+}
+
+// lacks refuses a mode in which the sink cannot write the object.
+func (c *compilation) lacks(e entry, r *record, sink *SinkInfo) {
+	if sink == nil || sink.Lacks == nil || sink.Modes != nil && !slices.Contains(sink.Modes, r.mode) || r.object == "" || len(r.key.parts) == 0 {
+		return
+	}
+	info := r.info()
+	why := sink.Lacks(&info, r.mode)
+	if why == "" {
+		return
+	}
+	at, hint := e.Mode, "no mode can write such a record"
+	if !at.Exists() {
+		at = e.Object
+	}
+	if left := sink.modes(&info); len(left) > 0 {
+		hint = "what such a record can have: mode " + strings.Join(left, ", ")
+	}
+	c.d.Errorf(at, hint, "%s cannot do mode %s of %s: %s", sink.called(r.sink), r.mode, r.object, why)
 }
 
 // target reads where the record goes.
@@ -124,16 +165,27 @@ func (c *compilation) target(e entry, r *record) *SinkInfo {
 }
 
 func (c *compilation) mode(e entry, name string, sink *SinkInfo) Mode {
-	mode := Mode(c.choice(e.Mode, string(Upsert), string(UpdateOnly), string(CreateOnly), string(Append), string(Archive)))
+	var words []string
+	for _, m := range modes() {
+		words = append(words, string(m))
+	}
+	mode := Mode(c.choice(e.Mode, words...))
 	if sink != nil && sink.Modes != nil && !slices.Contains(sink.Modes, mode) {
 		at := e.Mode
 		if !at.Exists() {
 			at = e.To
 		}
-		c.d.Errorf(at, "", "%s cannot do mode %s", sink.called(name), mode)
+		var left []string
+		for _, m := range sink.Modes {
+			left = append(left, string(m))
+		}
+		c.d.Errorf(at, "one of: "+strings.Join(left, ", "), "%s cannot do mode %s", sink.called(name), mode)
 	}
 	return mode
 }
+
+// modes are all modes; the first is that of a record which names none.
+func modes() []Mode { return []Mode{Upsert, UpdateOnly, CreateOnly, Append, Archive} }
 
 func (c *compilation) absent(n diag.Node, mode Mode) string {
 	if mode != UpdateOnly {

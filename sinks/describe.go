@@ -1,7 +1,9 @@
 package sinks
 
 import (
+	"cmp"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -48,6 +50,48 @@ func (d *Description) CarriesLinks(op Operation) (byID, byKey bool) {
 		return byID && createID, byKey && createKey
 	}
 	return d.reads(op, "record.links"), d.reads(op, "record.links") && d.reads(op, "item.key")
+}
+
+// Lacks tells why no row like this one can be written by the operation, whatever its values are; "" where one
+// can. Conditions that ask more of a value than whether it is there are not held against it.
+func (d *Description) Lacks(op Operation, row Row) string {
+	u := &unit{row: &row}
+	way, _ := d.way(op, u)
+	switch {
+	case d.unsure:
+		return ""
+	case way == nil:
+		return unsupported(op)
+	case way.through && row.ID != "":
+		return unsupported(op)
+	case way.through && op == Upsert:
+		return cmp.Or(d.Lacks(Find, row), d.Lacks(Create, row))
+	case way.through:
+		return d.Lacks(Find, row)
+	}
+	r := &rendering{d: d, op: op, units: []*unit{u}}
+	for _, n := range way.needs {
+		if n.link || !n.general() {
+			continue
+		}
+		switch err := n.lacks(r, u); {
+		case err != nil && n.leaf.text == "record.property":
+			return "its key is local, and a record is found by a property alone"
+		case err != nil:
+			return err.Error()
+		}
+	}
+	return ""
+}
+
+var (
+	asksPresence = regexp.MustCompile(`\bhas\(record\.(values|fields|others)(\.\w+|, *"[^"]*")\)`)
+	asksValue    = regexp.MustCompile(`\brecord\.(values|fields|others|key|trace|event)\b`)
+)
+
+// general reports whether a need is about the kind of a row: its object, its id, what it carries.
+func (n *need) general() bool {
+	return n.says == "" && n.leaf.plain != nil || !asksValue.MatchString(asksPresence.ReplaceAllString(n.leaf.text, ""))
 }
 
 // Replaces reports whether making the link takes the place of the record's

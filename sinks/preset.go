@@ -173,7 +173,7 @@ func Load(name string, user diag.Node, d *diag.Decoding) *Description {
 			d.Errorf(at, "", "%s must be at least 1", key)
 		}
 	}
-	desc.fill(&doc)
+	desc.fill(&doc, d)
 	desc.values.Numbers.settle(desc.settings, desc.whole.Get("values").Get("numbers"), d)
 	desc.checkZones(d)
 	desc.compileBase(&doc, user, d)
@@ -200,7 +200,7 @@ func withoutBodies(base, user diag.Node) diag.Node {
 	return base
 }
 
-func (desc *Description) fill(doc *document) {
+func (desc *Description) fill(doc *document, d *diag.Decoding) {
 	desc.auth, desc.sign, desc.headers, desc.values, desc.folds = doc.Auth, doc.Sign, doc.Headers, doc.Values, doc.Fold
 	desc.timeout = orDefault(doc.Timeout, defaultTimeout)
 	desc.settle, desc.findLag = defaultSettle, doc.FindLag
@@ -218,7 +218,7 @@ func (desc *Description) fill(doc *document) {
 	desc.classify, desc.rowRules = doc.Classify, doc.ClassifyRows
 	desc.settings = map[string]any{}
 	for _, e := range doc.Settings.Entries() {
-		desc.settings[e.Key.Text()] = setting(e.Value)
+		desc.settings[e.Key.Text()] = setting(e.Value, d)
 	}
 }
 
@@ -257,18 +257,19 @@ func (desc *Description) checkZones(d *diag.Decoding) {
 
 // setting is the value of a setting. Only whole numbers and booleans are no
 // texts: a version such as 68.0 must keep its zero.
-func setting(n diag.Node) any {
+func setting(n diag.Node, d *diag.Decoding) any {
 	switch n.Kind() {
 	case diag.Map:
+		d.Decode(n, &map[string]diag.Node{}) // says what is wrong with its keys
 		m := map[string]any{}
 		for _, e := range n.Entries() {
-			m[e.Key.Text()] = setting(e.Value)
+			m[e.Key.Text()] = setting(e.Value, d)
 		}
 		return m
 	case diag.List:
 		l := make([]any, 0, len(n.Items()))
 		for _, item := range n.Items() {
-			l = append(l, setting(item))
+			l = append(l, setting(item, d))
 		}
 		return l
 	case diag.Scalar:
@@ -276,7 +277,8 @@ func setting(n diag.Node) any {
 		case bool, int64:
 			return v
 		}
-		return n.Text()
+		text, _ := d.Scalar(n)
+		return text
 	}
 	return nil
 }

@@ -32,9 +32,10 @@ const (
 
 // listing is a list of an answer and what its elements say.
 type listing struct {
-	At      *path           `yaml:"at"`
+	At      places          `yaml:"at"`
 	Is      map[string]path `yaml:"is"` // where the element names its row: trace, id, key
 	ID      extract         `yaml:"id"`
+	Shows   extract         `yaml:"shows"` // of find: the value that was searched; an element that shows another is not the record
 	Created *condition      `yaml:"created"`
 	OK      *condition      `yaml:"ok"` // under ordered: the row was accepted
 
@@ -57,6 +58,8 @@ func (r *resultRules) check(op Operation, n diag.Node, d *diag.Decoding) {
 		d.Errorf(n, "add results: {at: ...}", "the mode %q needs the place of the results", r.Mode)
 	case r.Mode == modeCorrelated && len(r.Results.Is) == 0:
 		d.Errorf(n, "add is: {trace: ...} to the results", "the mode %q needs to know how results name their row", r.Mode)
+	case len(r.Results.Shows) > 0 && r.Mode != modeFound:
+		d.Errorf(n.Get("results").Get("shows"), "", "only find shows what was searched")
 	default:
 		r.checkFields(op, n, d)
 	}
@@ -84,18 +87,21 @@ func (r *resultRules) outline(o *outline, rowErrors []extract) {
 		if l.At == nil {
 			continue
 		}
-		below := []path{*l.At, everyElement()}
-		for _, p := range l.Is {
-			o.add(append(below, p)...)
-		}
-		l.ID.outline(o, below...)
-		l.Created.outline(o, below...)
-		l.OK.outline(o, below...)
-		if l.Field != nil {
-			l.Field.outline(o, below...)
-		}
-		for _, e := range rowErrors {
-			e.outline(o, below...)
+		for _, at := range l.At {
+			below := []path{at, everyElement()}
+			for _, p := range l.Is {
+				o.add(append(below, p)...)
+			}
+			l.ID.outline(o, below...)
+			l.Shows.outline(o, below...)
+			l.Created.outline(o, below...)
+			l.OK.outline(o, below...)
+			if l.Field != nil {
+				l.Field.outline(o, below...)
+			}
+			for _, e := range rowErrors {
+				e.outline(o, below...)
+			}
 		}
 	}
 }
@@ -408,6 +414,9 @@ func (s *Sink) readFound(out []outcome, o *operation, units []*unit, a *answer) 
 	rows := newDirectory(s, units)
 	ids := make([][]string, len(units))
 	for _, element := range list {
+		if shown := l.Shows.all(a, element, a.property); len(shown) > 0 && !s.shows(units, shown) {
+			continue
+		}
 		whose := []int{0}
 		if len(l.Is) > 0 {
 			whose = rows.named(l.Is, element, a.property)
@@ -436,6 +445,13 @@ func (s *Sink) readFound(out []outcome, o *operation, units []*unit, a *answer) 
 			out[i].Message = "several records have this key: " + strings.Join(found[:min(len(found), 10)], ", ")
 		}
 	}
+}
+
+// shows reports whether one of the texts is the key of a row: not every search is exact.
+func (s *Sink) shows(units []*unit, texts []string) bool {
+	return slices.ContainsFunc(units, func(u *unit) bool {
+		return slices.ContainsFunc(texts, func(text string) bool { return s.Fold(u.row.Property, text) == u.name(s, "key") })
+	})
 }
 
 // describe puts an answer without a message of its own into words.

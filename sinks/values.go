@@ -25,6 +25,7 @@ type valueRules struct {
 	Decimals string    `yaml:"decimals"` // number (the default) or text
 	IDs      string    `yaml:"ids"`      // the ids of records in bodies: text (the default) or number
 	Several  []string  `yaml:"several"`  // fields that hold several values: one alone is written as a list of one
+	Lists    []string  `yaml:"lists"`    // fields that want a list always: blanked they are an empty one
 	Numbers  names     `yaml:"numbers"`  // fields whose texts are written as numbers: keys are texts to us
 	Nest     *nest     `yaml:"nest"`
 	Self     diag.Node `yaml:",node"`
@@ -163,10 +164,12 @@ func (v *valueRules) appendMember(dst []byte, u *unit, name, key string, first *
 		value = u.row.Key
 	}
 	if blank(value) {
-		switch v.Blank {
-		case "none":
+		switch {
+		case slices.Contains(v.Lists, name):
+			return append(appendName(dst, name, first), "[]"...), nil
+		case v.Blank == "none":
 			return dst, nil
-		case "empty":
+		case v.Blank == "empty":
 			return append(appendName(dst, name, first), `""`...), nil
 		}
 		return append(appendName(dst, name, first), "null"...), nil

@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"partnersync/internal/config"
+	"partnersync/mappers"
 	"partnersync/sinks"
 	"partnersync/sinks/sandbox"
 )
@@ -22,10 +26,8 @@ type sandboxCmd struct {
 
 func (c sandboxCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	box := sandbox.New(sandbox.Options{Latency: c.Latency, Lag: c.Lag})
-	if cfg, _ := config.Load(cli.Config, config.Options{Lenient: true}); cfg != nil {
-		furnish(box, cfg)
-		fmt.Fprintf(s.out, "the properties that %s writes are defined\n", cli.Config)
-	} else {
+	r := &rehearsal{box: box, furniture: furniture{box: box, own: map[place]sandbox.Property{}}, path: cli.Config, out: s.out}
+	if !r.read() {
 		fmt.Fprintf(s.out, "no config %s can be read: only what each CRM has of its own is defined; --config FILE adds what that one writes\n", cli.Config)
 	}
 	l, err := listen(c.Listen, "--listen")
@@ -33,7 +35,7 @@ func (c sandboxCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		return err
 	}
 	fmt.Fprintf(s.out, "sandbox CRM: http://%s/ lists its records; it takes any credentials. As sinks of a config:\n\n%s", l.Addr(), sandboxSinks(l.Addr()))
-	server := &http.Server{Handler: box, ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Handler: r, ReadHeaderTimeout: 5 * time.Second}
 	stopped := context.AfterFunc(ctx, func() {
 		deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
@@ -80,33 +82,116 @@ var sandboxAuth = []string{
 	"{tenant: sandbox, client_id: sandbox, client_secret: sandbox}",
 }
 
-// furnish defines in the sandbox what a config's mappings write, as the set-up
-// steps of a real CRM would: keys are unique properties. What the CRM has of its
-// own stays as it is.
+// rehearsal is a sandbox that knows what a config writes, also once the file has changed: what was sent stays.
+type rehearsal struct {
+	box  *sandbox.Server
+	path string
+	out  io.Writer
+
+	mu        sync.Mutex
+	furniture furniture
+	stamp     string // of the file that was read last
+}
+
+func (r *rehearsal) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	r.read()
+	r.box.ServeHTTP(w, req)
+}
+
+// read defines what the config writes if the file is another than before. It reports whether there is a config: one with
+// mistakes changes nothing, and `check` tells what they are.
+func (r *rehearsal) read() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	info, err := os.Stat(r.path)
+	if err != nil {
+		return false
+	}
+	stamp := fmt.Sprint(info.ModTime().UnixNano(), " ", info.Size())
+	if stamp == r.stamp {
+		return true
+	}
+	cfg, _ := config.Load(r.path, config.Options{Lenient: true})
+	r.stamp = stamp
+	if cfg == nil {
+		return false
+	}
+	r.furniture.learn(cfg)
+	fmt.Fprintf(r.out, "the properties that %s writes are defined\n", r.path)
+	return true
+}
+
+// furnish defines in the sandbox what a config's mappings write.
 func furnish(box *sandbox.Server, cfg *config.Config) {
-	for _, m := range cfg.Mappings.Mappings() {
+	f := furniture{box: box, own: map[place]sandbox.Property{}}
+	f.learn(cfg)
+}
+
+// furniture is what configs have put into a sandbox.
+type furniture struct {
+	box *sandbox.Server
+	own map[place]sandbox.Property
+}
+
+// place is where a property stands.
+type place struct{ preset, object, name string }
+
+// learn defines what a config's mappings write, as the set-up steps of a real CRM
+// would: keys are unique properties, others have the kinds of their expressions.
+// What the CRM has of its own stays as it is.
+func (f *furniture) learn(cfg *config.Config) {
+	want := map[place]sandbox.Property{}
+	var order []place
+	add := func(m mappers.MappingInfo, object string, p sandbox.Property) {
 		d := cfg.Sinks[m.Sink]
-		if d == nil || d.Preset == "" || d.Preset == "webhook" {
-			continue
+		if d == nil || d.Preset == "" || d.Preset == "webhook" || p.Name == "" {
+			return
 		}
-		define := func(object string, p sandbox.Property) {
-			if p.Name != "" && !box.Defined(d.Preset, object, p.Name) {
-				box.Define(d.Preset, object, p)
-			}
+		at := place{d.Preset, object, p.Name}
+		before, known := want[at]
+		switch {
+		case !known:
+			order = append(order, at)
+		case before.Unique:
+			return // a property that one mapping writes may be the key of another
+		case before.Type != p.Type:
+			p.Type = "any"
 		}
-		define(m.Object, sandbox.Property{Name: m.Key, Unique: true})
+		want[at] = p
+	}
+	all := cfg.Mappings.Mappings()
+	for _, m := range all {
+		add(m, m.Object, sandbox.Property{Name: m.Key, Unique: true})
 		for _, l := range m.Links {
-			define(l.To, sandbox.Property{Name: l.Key, Unique: true})
+			add(m, l.To, sandbox.Property{Name: l.Key, Unique: true})
 		}
 	}
-	// Keys first: a property that one mapping writes may be the key of another.
-	for _, m := range cfg.Mappings.Mappings() {
-		if d := cfg.Sinks[m.Sink]; d != nil && d.Preset != "" && d.Preset != "webhook" {
-			for _, name := range m.Fields {
-				if !box.Defined(d.Preset, m.Object, name) {
-					box.Define(d.Preset, m.Object, sandbox.Property{Name: name})
-				}
-			}
+	for _, m := range all {
+		for i, name := range m.Fields {
+			add(m, m.Object, sandbox.Property{Name: name, Type: typeOf(m.Kinds[i])})
 		}
 	}
+	for _, at := range order {
+		p := want[at]
+		before, own := f.own[at]
+		if own && (before.Type != p.Type || before.Unique != p.Unique) || !own && !f.box.Defined(at.preset, at.object, at.name) {
+			f.box.Define(at.preset, at.object, p)
+			f.own[at] = p
+		}
+	}
+}
+
+// typeOf is the sandbox's word for the kind of an expression.
+func typeOf(k mappers.Kind) string {
+	switch k {
+	case mappers.Text, mappers.ID:
+		return "string"
+	case mappers.Integer, mappers.Number:
+		return "number"
+	case mappers.Bool:
+		return "bool"
+	case mappers.Time:
+		return "datetime"
+	}
+	return "any"
 }

@@ -141,8 +141,16 @@ func trySink(cfg *config.Config, name string, ev *mappers.Event) (trialSink, err
 				row.Values[f.Name] = f.Value
 			}
 			op, group := sink.Group(row)
-			if ch.Mode == mappers.Append || ch.Mode == mappers.CreateOnly {
+			switch ch.Mode {
+			case mappers.Append, mappers.CreateOnly:
 				op = sinks.Create
+			case mappers.UpdateOnly:
+				op = sinks.Update
+			case mappers.Archive:
+				op = sinks.Find
+			}
+			if (op == sinks.Update || op == sinks.Find) && sink.Description().Lacks(op, row) != "" {
+				continue // of a record that is not there yet nothing is sent
 			}
 			if _, byKey := sink.Description().CarriesLinks(op); byKey {
 				for _, l := range ch.Links {

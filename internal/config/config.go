@@ -333,5 +333,42 @@ func sinkInfo(d *sinks.Description) *mappers.SinkInfo {
 			info.Modes = append(info.Modes, m.mode)
 		}
 	}
+	info.Lacks = func(m *mappers.MappingInfo, mode mappers.Mode) string { return lacks(d, m, mode) }
 	return info
+}
+
+// lacks tells why a sink cannot write the records of a mapping in a mode, by a row such as the mapping makes.
+func lacks(d *sinks.Description, m *mappers.MappingInfo, mode mappers.Mode) string {
+	row := sinks.Row{Object: m.Object, Property: m.Key, Key: "x", Values: map[string]any{}}
+	for _, name := range m.Fields {
+		row.Values[name] = "x"
+	}
+	for _, l := range m.Links {
+		if !l.Remove {
+			row.Links = append(row.Links, sinks.RowLink{Object: l.To, Property: l.Key, Key: "x", ID: "1"})
+		}
+	}
+	known := row // of a record whose id is known
+	known.ID = "1"
+	switch mode {
+	case mappers.Upsert:
+		why := d.Lacks(sinks.Upsert, row)
+		if why == "" && d.Supports(sinks.Update) {
+			why = d.Lacks(sinks.Update, known)
+		}
+		return why
+	case mappers.UpdateOnly:
+		why := d.Lacks(sinks.Update, known)
+		if why != "" && d.Lacks(sinks.Update, row) == "" {
+			return ""
+		}
+		return why
+	case mappers.Archive:
+		why := d.Lacks(sinks.Archive, known)
+		if why == "" && m.Key != "" && d.Supports(sinks.Find) {
+			why = d.Lacks(sinks.Find, row)
+		}
+		return why
+	}
+	return d.Lacks(sinks.Create, row)
 }

@@ -197,6 +197,9 @@ func (d *Decoding) unique(n Node) {
 			d.Errorf(e.Key, "", "a key must be a plain text")
 			continue
 		}
+		if d.Expand != nil && reference.MatchString(name) {
+			d.Errorf(e.Key, "references such as ${NAME} stand in values", "a key cannot hold a reference")
+		}
 		if before, ok := first[name]; ok && e.Key.Tag() != "!!merge" {
 			d.Errorf(e.Key, fmt.Sprintf("it stands on line %d already", before.Pos().Line), "the key %q stands here a second time", name)
 		}

@@ -40,7 +40,7 @@ type Link struct {
 type Property struct {
 	Name      string
 	Label     string   // empty: the name
-	Type      string   // string (also when empty), number, integer, date, datetime, bool, enumeration, lookup
+	Type      string   // string (also when empty), number, integer, date, datetime, bool, enumeration, lookup; any takes every value
 	FieldType string   // the CRM's form field; "checkbox" lets an enumeration hold several values, as Multiple does
 	Group     string   // the CRM's property group
 	Unique    bool     // two records cannot hold one value; usable as an upsert key. Pipedrive has no such thing
