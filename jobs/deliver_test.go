@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -287,5 +288,39 @@ func TestPostgresRefusesOne(t *testing.T) {
 	}
 	if f := r.deliver(deal("d2", 2, "name", "c"))[0]; f.Outcome != ledger.Unchanged {
 		t.Errorf("the record was not stored: %+v", f)
+	}
+}
+
+// An event with a time beyond belief is ordered by its arrival: it shadows none that comes
+// after it with a time that can be right, and none of those is lost to it.
+func TestATimeBeyondBeliefShadowsNothing(t *testing.T) {
+	t.Parallel()
+	for name, at := range map[string]any{"seconds": 4_070_908_800, "milliseconds": 4_070_908_800_000, "text": "2999-01-01T00:00:00Z"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, setup{})
+			far := event{"deal.updated", map[string]any{"key": "d", "at": at, "name": "wrong clock"}}
+			right := event{"deal.updated", map[string]any{"key": "d", "at": time.Now().Add(time.Minute).Unix(), "name": "right"}}
+			if f := r.deliver(far, right); f[0].Outcome != ledger.Delivered || f[1].Outcome != ledger.Delivered {
+				t.Errorf("the event of 2099 is %s, the right one %s", f[0].Outcome, f[1].Outcome)
+			}
+			if got := r.records("orders", "order_key")["d"]["title"]; got != "right" {
+				t.Errorf("the CRM holds %v", got)
+			}
+		})
+	}
+}
+
+// Senders spell times in many ways; the order of events does not depend on it.
+func TestSpellingsOfTimesAreOrdered(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	for i, at := range []any{"2024-06-20T21:20:02.000+0000", "2024-06-20T16:20:02.000-0500", "2024-06-20 21:20:02 UTC", "Thu, 20 Jun 2024 21:20:02 GMT", 1_718_918_402_000, "1718918402"} {
+		key := fmt.Sprint("d", i)
+		newer := event{"deal.updated", map[string]any{"key": key, "at": at, "name": "newer"}}
+		older := event{"deal.updated", map[string]any{"key": key, "at": "2024-06-20T21:20:01.000+0000", "name": "older"}}
+		if f := r.deliver(newer, older); f[0].Outcome != ledger.Delivered || f[1].Outcome != ledger.Stale {
+			t.Errorf("%v: the newer is %s, the older %s", at, f[0].Outcome, f[1].Outcome)
+		}
 	}
 }

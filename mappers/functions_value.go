@@ -93,7 +93,7 @@ func valueFunctions() []*function {
 		},
 		{
 			FunctionDoc: FunctionDoc{Name: "datetime", Doc: "the time in RFC 3339, in UTC", Examples: []Example{
-				{`datetime("2020-03-01 05:00:00")`, `"2020-03-01T05:00:00Z"`},
+				{`datetime("2020-03-01 05:00:00")`, `"2020-03-01T05:00:00Z"`}, {`datetime("2020-03-01T00:00:00.000-0500")`, `"2020-03-01T05:00:00Z"`},
 			}},
 			params: []param{required("time", Time, Text)}, result: Text,
 			call: func(_ *Scope, a []any) (any, error) {
@@ -170,7 +170,7 @@ func minorDigits(currency string) int32 {
 func timeOf(v any) (time.Time, error) {
 	t, ok := ParseTime(v, "")
 	if !ok {
-		return time.Time{}, plainf("the text is no time")
+		return time.Time{}, plainf("the text is no time, or could mean several")
 	}
 	return t, nil
 }
