@@ -56,6 +56,11 @@ func (c *cycle) mapRoute(w *work, r *route) {
 		ID: r.Event.String(), Source: r.Source, Type: r.Type, Entity: r.Entity,
 		OccurredAt: r.OccurredAt, ReceivedAt: r.ReceivedAt, Body: body,
 	})
+	r.made, r.before = map[address]*delivery{}, map[address]*ledger.Delivery{}
+	for i := range r.Deliveries {
+		d := &r.Deliveries[i]
+		r.before[address{d.Mapping, d.Object, d.Key}] = d
+	}
 	if len(outcomes) == 0 {
 		r.skipped = append(r.skipped, "no mapping wants this event any more")
 	}
@@ -82,12 +87,13 @@ func (c *cycle) mapRoute(w *work, r *route) {
 				}
 				continue
 			}
-			if d := r.find(o.Mapping, change); d != nil {
+			at := address{o.Mapping, change.Object, change.Key.Value}
+			if d := r.made[at]; d != nil {
 				d.change = joined(d.change, change)
 				continue
 			}
 			d := c.delivery(r, o.Mapping, change.Object, change.Key.Value)
-			d.change = change
+			d.change, r.made[at] = change, d
 			d.key = ledger.RecordKey{Object: change.Object, Property: change.Key.Property, Key: c.sink.Fold(change.Key.Property, change.Key.Value)}
 		}
 	}
@@ -104,16 +110,6 @@ func longestKey(c *mappers.Change) int {
 	return n
 }
 
-// find returns the delivery that the mapping has made for the record of change already.
-func (r *route) find(mapping string, change *mappers.Change) *delivery {
-	for _, d := range r.deliveries {
-		if d.Mapping == mapping && d.Object == change.Object && d.Key == change.Key.Value && d.change != nil {
-			return d
-		}
-	}
-	return nil
-}
-
 // joined is one change that wants what first and then what second wants of a record.
 func joined(first, second *mappers.Change) *mappers.Change {
 	c := *first
@@ -121,7 +117,7 @@ func joined(first, second *mappers.Change) *mappers.Change {
 		return slices.ContainsFunc(second.Fields, func(g mappers.Field) bool { return g.Name == f.Name })
 	})
 	c.Fields = append(c.Fields, second.Fields...)
-	c.Links = slices.Concat(first.Links, second.Links)
+	c.Links = append(first.Links, second.Links...) // nobody else holds first
 	return &c
 }
 
@@ -130,10 +126,8 @@ func (c *cycle) delivery(r *route, mapping, object, key string) *delivery {
 	d := &delivery{route: r, Delivery: ledger.Delivery{
 		Event: r.Event, Run: r.Run, Mapping: mapping, MappingHash: c.plan.hashes[mapping], Object: object, Key: key,
 	}}
-	for _, before := range r.Deliveries {
-		if before.Mapping == mapping && before.Object == object && before.Key == key {
-			d.Outcome, d.Attempts, d.FirstFailedAt, d.again = before.Outcome, before.Attempts, before.FirstFailedAt, true
-		}
+	if before := r.before[address{mapping, object, key}]; before != nil {
+		d.Outcome, d.Attempts, d.FirstFailedAt, d.again = before.Outcome, before.Attempts, before.FirstFailedAt, true
 	}
 	r.deliveries = append(r.deliveries, d)
 	return d

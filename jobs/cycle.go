@@ -52,14 +52,19 @@ type work struct {
 type route struct {
 	*ledger.Route
 	deliveries []*delivery
-	skipped    []string       // reasons of mappings that want nothing
-	ended      ledger.Outcome // decided without deliveries
+	made       map[address]*delivery        // those with a change
+	before     map[address]*ledger.Delivery // what an earlier attempt has left
+	skipped    []string                     // reasons of mappings that want nothing
+	ended      ledger.Outcome               // decided without deliveries
 	reason     string
 	held       bool            // stays open whatever its deliveries say
 	erasure    *ledger.Erasure // of the event, which is about somebody who is forgotten
 	place      tracing.Place   // where in the trace of the event the work on it belongs
 	span       *tracing.Span   // of that work; nil where it is not exported
 }
+
+// address is what tells the deliveries of one route apart.
+type address struct{ mapping, object, key string }
 
 // delivery is one change on its way.
 type delivery struct {

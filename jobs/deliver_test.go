@@ -211,6 +211,65 @@ mappings:
 	}
 }
 
+// everybody is a mapping that makes a contact of each element of an event.
+const everybody = `
+mappings:
+  - name: people
+    on: shop.deal.updated
+    each: event.contacts
+    to: crm
+    object: contacts
+    key: {contact_key: item}
+    set: {firstname: event.name}
+`
+
+func crowd(n int) []string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = fmt.Sprint("p", i)
+	}
+	return list
+}
+
+// A list without end does not keep the sink from other work.
+func TestEachWithoutEnd(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{mappings: everybody})
+	fates := r.deliver(deal("d1", 1, "contacts", crowd(60_000)), deal("d2", 2, "name", "n", "contacts", crowd(1000)))
+	if f := fates[0]; f.Outcome != ledger.Dead || len(f.Deliveries) != 1 || !strings.Contains(f.Deliveries[0].Reason, "each has 60000 elements, and 1000 are the most") {
+		t.Errorf("the event of 60,000 elements is %s: %.500s", f.Outcome, fmt.Sprint(f.Deliveries))
+	}
+	if f := fates[1]; f.Outcome != ledger.Delivered || len(f.Deliveries) != 1000 {
+		t.Errorf("the event of 1,000 elements is %s with %d deliveries", f.Outcome, len(f.Deliveries))
+	}
+	if got := r.metric("mapping_errors_total", "mapping", "people", "reason", "expression"); got != 1 {
+		t.Errorf("%v counted", got)
+	}
+}
+
+// What an element costs does not depend on how many there are.
+func BenchmarkEach(b *testing.B) {
+	for _, n := range []int{100, 1000, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			s := newSolo(b, setup{mappings: everybody + "    limit: 10000\n"}, "crm")
+			id := s.rig.accept(deal("d1", 1, "name", "n", "contacts", crowd(n)))[0]
+			c := s.cycle(id)
+			if err := c.load(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			w := c.work[0]
+			loaded := w.routes[0].Route
+			for b.Loop() {
+				r := &route{Route: loaded}
+				if c.mapRoute(w, r); len(r.deliveries) != n {
+					b.Fatal(len(r.deliveries), r.reason)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/element")
+		})
+	}
+}
+
 // A key that no index takes is a dead delivery, not a batch that can never be recorded.
 func TestKeyTooLong(t *testing.T) {
 	t.Parallel()

@@ -143,7 +143,12 @@ func (r *running) all() {
 		r.outcome.Skipped = "each is empty"
 		return
 	}
-	for i, item := range list.([]any) {
+	items := list.([]any)
+	if n := len(items); n > r.record.limit {
+		r.failure("expression", fmt.Sprintf("%s: each has %d elements, and %d are the most (limit: allows more)", r.record.each.Pos(), n, r.record.limit))
+		return
+	}
+	for i, item := range items {
 		r.element = i + 1
 		r.vars["item"] = item
 		for _, l := range r.record.lets {

@@ -16,6 +16,7 @@ type record struct {
 	lets   []let
 	when   []*Expression
 	each   *Expression
+	limit  int // of the elements of each
 
 	sink     string
 	object   string
@@ -60,6 +61,7 @@ func (c *compilation) record(e entry, each *Expression) *record {
 		r.each = c.each(e.Each)
 		defer delete(c.scope.Variables, "item")
 	}
+	r.limit = c.limit(e.Limit, e.Each.Exists())
 	if e.When.Exists() {
 		r.when = append(r.when, c.compile(e.When, WantBool))
 	}
