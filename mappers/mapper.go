@@ -177,7 +177,8 @@ func (r *running) eval(e *Expression) (any, bool) {
 			r.vars[l.name], r.known[l.name] = v, true
 		}
 	}
-	v, err := e.Eval(r.vars)
+	v, misses, err := e.eval(r.vars)
+	r.outcome.Misses = append(r.outcome.Misses, misses...)
 	if err == nil {
 		return v, true
 	}

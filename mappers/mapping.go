@@ -305,7 +305,7 @@ func (c *compilation) lets(n, at diag.Node) (out []let, each *Expression) {
 			switch {
 			case !variableName.MatchString(name):
 				c.d.Errorf(e.Key, "a name is made of letters, digits and _", "%q cannot be a name", name)
-			case slices.Contains(reservedNames, name) || functionNamed(name) != nil || slices.Contains(predicates, name):
+			case slices.Contains(reservedNames, name) || slices.Contains(predicates, name):
 				c.d.Errorf(e.Key, "", "the name %q is taken", name)
 			}
 			value := c.compile(e.Value, WantAny)

@@ -381,3 +381,23 @@ func TestLimitOfEach(t *testing.T) {
 		}
 	}
 }
+
+// A name of let may be that of a function: which is meant tells the parenthesis.
+func TestLetNamedLikeAFunction(t *testing.T) {
+	t.Parallel()
+	out := compileAll(t, head+`
+  let: {email: 'email("Jane@Best.example")', lower: email}
+  set: {a: email, b: 'email("JOE@best.example")', c: lower(lower), d: 'domain(email) ?? email'}
+`).Run("crm", dealEvent())[0]
+	if out.Failed != nil {
+		t.Fatal(out.Failed)
+	}
+	got := map[string]any{}
+	for _, f := range out.Changes[0].Fields {
+		got[f.Name] = f.Value
+	}
+	want := map[string]any{"a": "jane@best.example", "b": "joe@best.example", "c": "jane@best.example", "d": "best.example"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
