@@ -23,6 +23,7 @@ type Mapper struct {
 func CompileAll(nodes []diag.Node, c *Catalog, d *diag.Decoding) *Mapper {
 	out := &Mapper{byType: map[string][]*mapping{}, wanted: map[string][]string{}}
 	first := map[string]diag.Node{}
+	var all []*mapping
 	for _, n := range nodes {
 		m := compileMapping(n, c, d)
 		if name := n.Get("name"); name.Kind() == diag.Scalar {
@@ -34,8 +35,10 @@ func CompileAll(nodes []diag.Node, c *Catalog, d *diag.Decoding) *Mapper {
 		}
 		if m != nil {
 			out.add(m)
+			all = append(all, m)
 		}
 	}
+	meetings(all, c, d)
 	return out
 }
 

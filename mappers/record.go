@@ -37,6 +37,7 @@ type key struct {
 }
 
 type field struct {
+	at       diag.Node
 	name     string
 	rule     Rule
 	value    *Expression
@@ -189,7 +190,7 @@ func (c *compilation) fields(e entry, r *record) {
 				c.d.Errorf(f.Key, "every record is written with its key", "the field %q is the key", name)
 				continue
 			}
-			r.fields = append(r.fields, field{name: name, rule: rule, value: c.compile(f.Value, WantAny)})
+			r.fields = append(r.fields, field{at: f.Key, name: name, rule: rule, value: c.compile(f.Value, WantAny)})
 		}
 	}
 	// The order of the file is kept inside a section; sections come as written.
