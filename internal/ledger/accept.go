@@ -69,6 +69,7 @@ func (l *Ledger) Accept(ctx context.Context, events []Incoming, generation int64
 	waves := split(events)
 	err := l.run(func() error {
 		batch := &pgx.Batch{}
+		queueLate(batch, events)
 		var locks []int64
 		for _, w := range waves {
 			locks = append(locks, w.locks...)
@@ -82,6 +83,9 @@ func (l *Ledger) Accept(ctx context.Context, events []Incoming, generation int64
 		}
 		results := l.pool.SendBatch(ctx, batch)
 		defer results.Close()
+		if err := readLate(results, events); err != nil {
+			return err
+		}
 		if len(locks) > 0 {
 			if _, err := results.Exec(); err != nil {
 				return err

@@ -264,6 +264,9 @@ func (s *Source) typeOfURL(name string) string {
 	if named := s.Find(name); len(named) > 0 {
 		return named[0].Name
 	}
+	if strings.ContainsAny(name, "@%&\\＠") {
+		return Unknown // no event is called so; it may be somebody's address
+	}
 	if name = fold(name); name == "" {
 		return Unknown
 	}

@@ -103,6 +103,8 @@ func TestOpen(t *testing.T) {
 		{name: "an alias of two, the shape tells nothing", url: "order", body: `{"x": 1}`, typ: "order.placed", known: true, drift: []string{"x"}},
 		{name: "unknown name", url: "order.lost", body: `{"id": 1}`, typ: "order.lost"},
 		{name: "unknown name with rubbish", url: "../O'Rder\x00\n", body: `{"id": 1}`, typ: ".._o_rder_"},
+		{name: "an address for a name", url: "Vera@best.example", body: `{"id": 1}`, typ: "unknown"},
+		{name: "an escaped address for a name", url: "vera%40best.example", body: `{"id": 1}`, typ: "unknown"},
 		{name: "unknown name that never ends", url: strings.Repeat("x", 5000), body: `{"id": 1}`, typ: strings.Repeat("x", 100)},
 		{name: "by the hint", body: `{"kind": "order.placed", "id": 1}`, typ: "order.placed", known: true, entity: "order:1"},
 		{name: "the URL beats the hint", url: "order.cancelled", body: `{"kind": "order.placed", "id": 1}`, typ: "order.cancelled", known: true, entity: "order:1", mismatch: true},
