@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"partnersync/internal/ledger"
+	"partnersync/mappers"
 	"partnersync/sinks"
 )
 
@@ -47,7 +48,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		batchRows:     histogram("sink_batch_rows", "Rows per request.", []float64{1, 2, 5, 10, 20, 50, 100, 200}, "sink"),
 		waits:         counter("sink_wait_seconds_total", "Time spent waiting before a request, by reason.", "sink", "reason"),
 		mappingErrors: counter("mapping_errors_total", "Mappings that could not be applied to an event.", "mapping", "reason"),
-		lookupMisses:  counter("lookup_misses_total", "Lookups that missed their table and left the field alone.", "table"),
+		lookupMisses:  counter("lookup_misses_total", "Lookups that missed their table and left the field alone; countries that are not known count as country().", "table"),
 		requeued:      counter("swept_routes_total", "Open routes that had lost their job and got a new one.", "sink"),
 		closed:        counter("routes_closed_total", "Routes that have ended, by outcome.", "sink", "outcome"),
 		deadLetters:   counter("dead_letters_total", "Deliveries that ended dead, by what refused them.", "sink", "mapping", "class"),
@@ -91,6 +92,7 @@ func (m *metrics) declare(plan *Plan) {
 			m.mappingErrors.WithLabelValues(info.Name, reason)
 		}
 	}
+	m.lookupMisses.WithLabelValues(mappers.Countries)
 	for _, table := range plan.Tables {
 		m.lookupMisses.WithLabelValues(table)
 	}

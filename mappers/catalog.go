@@ -17,6 +17,7 @@ type Catalog struct {
 
 // SourceInfo is what mappings need to know of a source.
 type SourceInfo struct {
+	Preset   string             // "" for a source of the config's own
 	Events   map[string]*Schema // by canonical type
 	Zone     *time.Location     // default of date(); nil is UTC
 	Currency string             // default of cents()

@@ -17,7 +17,6 @@ import (
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/parser"
 	"github.com/expr-lang/expr/types"
-	"golang.org/x/text/currency"
 
 	"partnersync/internal/diag"
 )
@@ -120,7 +119,7 @@ func (c *check) parse() bool {
 	}
 	c.config.WithEnv(env)
 	for _, f := range functions() {
-		c.config.Functions[f.Name] = &builtin.Function{Name: f.Name, Validate: c.validate(f)}
+		c.config.Functions[f.Name+called] = &builtin.Function{Name: f.Name, Validate: c.validate(f)}
 	}
 	tree, err := parser.ParseWithConfig(c.src, c.config)
 	if err != nil {
@@ -276,6 +275,10 @@ func (c *check) operator(n *ast.BinaryNode) {
 	}
 }
 
+// called marks the name of a function where it is called, so that a name of let may be the
+// same.
+const called = "()"
+
 func (c *check) call(n *ast.CallNode) {
 	callee, ok := n.Callee.(*ast.IdentifierNode)
 	if !ok {
@@ -287,6 +290,7 @@ func (c *check) call(n *ast.CallNode) {
 		c.unknownFunction(callee.Location(), callee.Value)
 		return
 	}
+	callee.Value += called
 	if len(n.Arguments) != 2 {
 		return
 	}
@@ -300,16 +304,31 @@ func (c *check) call(n *ast.CallNode) {
 		})
 	case "cents":
 		c.fixed(n.Arguments[1], "currency", "write its three letters, such as USD", func(name string) bool {
-			_, err := currency.ParseISO(strings.TrimSpace(name))
-			return err == nil
+			_, _, ok := Currency(name)
+			return ok
 		})
 	}
 }
 
 // fixed checks an argument that is written out: it will not be right later.
 func (c *check) fixed(n ast.Node, what, hint string, known func(string) bool) {
-	if text, ok := n.(*ast.StringNode); ok && text.Value != "" && !known(text.Value) {
-		c.errorf(n.Location(), hint, "unknown %s %q", what, text.Value)
+	switch n := n.(type) {
+	case *ast.StringNode:
+		if n.Value != "" && !known(n.Value) {
+			c.errorf(n.Location(), hint, "unknown %s %q", what, n.Value)
+		}
+	case *ast.ConditionalNode:
+		c.fixed(n.Exp1, what, hint, known)
+		c.fixed(n.Exp2, what, hint, known)
+	case *ast.BinaryNode:
+		if n.Operator == "??" {
+			c.fixed(n.Left, what, hint, known)
+			c.fixed(n.Right, what, hint, known)
+		}
+	case *ast.CallNode:
+		if f, ok := n.Callee.(*ast.IdentifierNode); ok && f.Value == "value" && len(n.Arguments) == 1 {
+			c.fixed(n.Arguments[0], what, hint, known)
+		}
 	}
 }
 

@@ -102,20 +102,29 @@ func (e *Expression) pathsBelow(variable string) []string {
 // content come out as nil. It may share memory with vars. The error is an
 // *EvalError. Eval may be called from several goroutines.
 func (e *Expression) Eval(vars map[string]any) (any, error) {
+	v, _, err := e.eval(vars)
+	return v, err
+}
+
+// eval is Eval that also tells where functions have missed values that they should know.
+func (e *Expression) eval(vars map[string]any) (_ any, misses []string, _ error) {
 	var result any
 	if e.chain != nil {
 		result = follow(vars, e.chain)
 	} else {
+		m := newMachine(vars)
 		var err error
-		if result, err = newMachine(vars).run(e.program); err != nil {
-			return nil, e.failure(err)
+		result, err = m.run(e.program)
+		misses = m.frame.misses
+		if err != nil {
+			return nil, misses, e.failure(err)
 		}
 	}
 	result, err := e.finish(result)
 	if err != nil {
-		return nil, &EvalError{Pos: e.node.Pos(), Err: err}
+		return nil, misses, &EvalError{Pos: e.node.Pos(), Err: err}
 	}
-	return result, nil
+	return result, misses, nil
 }
 
 // machine is what one evaluation needs, in one piece.

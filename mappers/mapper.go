@@ -23,6 +23,7 @@ type Mapper struct {
 func CompileAll(nodes []diag.Node, c *Catalog, d *diag.Decoding) *Mapper {
 	out := &Mapper{byType: map[string][]*mapping{}, wanted: map[string][]string{}}
 	first := map[string]diag.Node{}
+	var all []*mapping
 	for _, n := range nodes {
 		m := compileMapping(n, c, d)
 		if name := n.Get("name"); name.Kind() == diag.Scalar {
@@ -34,8 +35,10 @@ func CompileAll(nodes []diag.Node, c *Catalog, d *diag.Decoding) *Mapper {
 		}
 		if m != nil {
 			out.add(m)
+			all = append(all, m)
 		}
 	}
+	meetings(all, c, d)
 	return out
 }
 
@@ -135,7 +138,12 @@ func (r *running) all() {
 		r.outcome.Skipped = "each is empty"
 		return
 	}
-	for i, item := range list.([]any) {
+	items := list.([]any)
+	if n := len(items); n > r.record.limit {
+		r.failure("expression", fmt.Sprintf("%s: each has %d elements, and %d are the most (limit: allows more)", r.record.each.Pos(), n, r.record.limit))
+		return
+	}
+	for i, item := range items {
 		r.element = i + 1
 		r.vars["item"] = item
 		for _, l := range r.record.lets {
@@ -164,7 +172,8 @@ func (r *running) eval(e *Expression) (any, bool) {
 			r.vars[l.name], r.known[l.name] = v, true
 		}
 	}
-	v, err := e.Eval(r.vars)
+	v, misses, err := e.eval(r.vars)
+	r.outcome.Misses = append(r.outcome.Misses, misses...)
 	if err == nil {
 		return v, true
 	}

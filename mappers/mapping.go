@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,6 +28,7 @@ type entry struct {
 	// what each record may have
 	When        diag.Node         `yaml:"when"`
 	Each        diag.Node         `yaml:"each"`
+	Limit       diag.Node         `yaml:"limit"`
 	To          diag.Node         `yaml:"to"`
 	Object      diag.Node         `yaml:"object"`
 	Mode        diag.Node         `yaml:"mode"`
@@ -303,7 +305,7 @@ func (c *compilation) lets(n, at diag.Node) (out []let, each *Expression) {
 			switch {
 			case !variableName.MatchString(name):
 				c.d.Errorf(e.Key, "a name is made of letters, digits and _", "%q cannot be a name", name)
-			case slices.Contains(reservedNames, name) || functionNamed(name) != nil || slices.Contains(predicates, name):
+			case slices.Contains(reservedNames, name) || slices.Contains(predicates, name):
 				c.d.Errorf(e.Key, "", "the name %q is taken", name)
 			}
 			value := c.compile(e.Value, WantAny)
@@ -327,6 +329,29 @@ func (c *compilation) each(n diag.Node) *Expression {
 	c.scope.Variables["item"] = item
 	return e
 }
+
+// limit reads how many elements each may have.
+func (c *compilation) limit(n diag.Node, each bool) int {
+	if !n.Exists() {
+		return defaultLimit
+	}
+	text, ok := c.d.Scalar(n)
+	limit, err := strconv.Atoi(text)
+	switch {
+	case !ok:
+	case !each:
+		c.d.Errorf(n, "it says how many elements each may have", "limit is for mappings with each")
+	case err != nil || limit < 1 || limit > maxLimit:
+		c.d.Errorf(n, "", "%q is no limit: write a whole number from 1 to %d", text, maxLimit)
+	}
+	return limit
+}
+
+// A list of more elements than a sender means would keep a sink from everything else.
+const (
+	defaultLimit = 1000
+	maxLimit     = 10_000
+)
 
 func (c *compilation) compile(n diag.Node, want Want) *Expression {
 	e := Compile(n, want, c.scope, c.d)

@@ -25,7 +25,7 @@ var samples = []string{
 	`any(event.tags, # == event.stage)`, `all(event.tags, # != "")`, `none(event.users, .active)`, `one(event.tags, # in event.tags)`, `map(event.tags, #index)`,
 	`lower(event.stage)`, `upper(event.stage)`, `trim(event.stage)`, `split(event.stage, ",")`, `join(event.tags, event.stage)`, `replace(event.stage, "a", event.key)`,
 	`html_text(event.stage)`, `string(event.rate)`, `text(event)`, `hash(event)`, `value(event.users)`, `has(event.tags, "a")`, `has(event.meta)`, `bool(event.stage)`, `len(event.tags)`,
-	`lookup(event.stage, "tiers")`, `field(event, "company_name")`, `cents(event.amount, event.stage)`, `date(event.created_at)`, `datetime(event.created_at)`, `unix_ms(event.created_at)`,
+	`lookup(event.stage, "tiers")`, `field(event, "company_name")`, `cents(event.amount, event.meta.currency)`, `date(event.created_at)`, `datetime(event.created_at)`, `unix_ms(event.created_at)`,
 	`phone(event.contact.phone, event.contact.country)`, `country(event.contact.country)`, `domain(event.contact.email)`, `full_name(event.contact.first, event.contact.last)`,
 	`first_name(event.account_name)`, `last_name(event.account_name)`, `{"a": event.users, "b": [event.tags, event.amount]}`,
 }

@@ -16,6 +16,7 @@ type record struct {
 	lets   []let
 	when   []*Expression
 	each   *Expression
+	limit  int // of the elements of each
 
 	sink     string
 	object   string
@@ -36,6 +37,7 @@ type key struct {
 }
 
 type field struct {
+	at       diag.Node
 	name     string
 	rule     Rule
 	value    *Expression
@@ -60,6 +62,7 @@ func (c *compilation) record(e entry, each *Expression) *record {
 		r.each = c.each(e.Each)
 		defer delete(c.scope.Variables, "item")
 	}
+	r.limit = c.limit(e.Limit, e.Each.Exists())
 	if e.When.Exists() {
 		r.when = append(r.when, c.compile(e.When, WantBool))
 	}
@@ -239,7 +242,7 @@ func (c *compilation) fields(e entry, r *record) {
 				c.d.Errorf(f.Key, "every record is written with its key", "the field %q is the key", name)
 				continue
 			}
-			r.fields = append(r.fields, field{name: name, rule: rule, value: c.compile(f.Value, WantAny)})
+			r.fields = append(r.fields, field{at: f.Key, name: name, rule: rule, value: c.compile(f.Value, WantAny)})
 		}
 	}
 	// The order of the file is kept inside a section; sections come as written.

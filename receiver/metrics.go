@@ -87,7 +87,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		}, []string{"source", "sink"}),
 		clamps: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "partnersync_version_clamps_total",
-			Help: "Events whose time was too far ahead of ours and was clamped.",
+			Help: "Events whose time was too far ahead of ours: they are ordered by arrival.",
 		}, []string{"source"}),
 		drift: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "partnersync_payload_drift_total",

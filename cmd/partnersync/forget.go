@@ -69,8 +69,8 @@ func printForgotten(out io.Writer, f *ledger.Forgotten, dry bool) error {
 	if !dry {
 		fmt.Fprintln(out, "an event that comes later and holds the address is skipped and erased")
 	}
-	if len(f.CRM) == 0 {
-		return nil
+	if err := printUnderWay(out, f.UnderWay); err != nil || len(f.CRM) == 0 {
+		return err
 	}
 	fmt.Fprintln(out, "\nthese records are in the CRMs, where partnersync deletes nothing:")
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
@@ -81,6 +81,24 @@ func printForgotten(out io.Writer, f *ledger.Forgotten, dry bool) error {
 			why = "it holds the address"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Sink, r.Object, r.ID, why)
+	}
+	return w.Flush()
+}
+
+// printUnderWay tells of requests whose results nobody records any more.
+func printUnderWay(out io.Writer, list []ledger.UnderWay) error {
+	if len(list) == 0 {
+		return nil
+	}
+	n := 0
+	for _, u := range list {
+		n += u.Records
+	}
+	fmt.Fprintf(out, "\nrequests for %s were on their way: look in the CRM for this address\n", plural(n, "record"))
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "SINK\tOBJECT\tRECORDS")
+	for _, u := range list {
+		fmt.Fprintf(w, "%s\t%s\t%d\n", u.Sink, u.Object, u.Records)
 	}
 	return w.Flush()
 }

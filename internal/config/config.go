@@ -312,7 +312,7 @@ func (c *Config) Secrets() []secret.String {
 }
 
 func sourceInfo(s *sources.Source) *mappers.SourceInfo {
-	info := &mappers.SourceInfo{Events: map[string]*mappers.Schema{}, Zone: s.Zone, Currency: s.Currency, Allow: s.Allow}
+	info := &mappers.SourceInfo{Preset: s.Preset, Events: map[string]*mappers.Schema{}, Zone: s.Zone, Currency: s.Currency, Allow: s.Allow}
 	for name, e := range s.Events {
 		info.Events[name] = &e.Schema
 	}

@@ -50,9 +50,9 @@ type Accepted struct {
 	Duplicate bool
 }
 
-// ClockSkew is how far the sender's clock may run ahead of ours. What orders an event among
-// those of its entity is its own time, but no later than that: as the receiver's clock or
-// Postgres's tells it, whichever is ahead.
+// ClockSkew is how far the sender's clock may run ahead of ours: the receiver's or
+// Postgres's, whichever is ahead. What orders an event among those of its entity is its own
+// time; one that lies further ahead is none, and the event is ordered by its arrival.
 const ClockSkew = 2 * time.Minute
 
 // BeyondBelief reports whether an event's time lies further ahead of its receipt than that.
@@ -69,6 +69,7 @@ func (l *Ledger) Accept(ctx context.Context, events []Incoming, generation int64
 	waves := split(events)
 	err := l.run(func() error {
 		batch := &pgx.Batch{}
+		queueLate(batch, events)
 		var locks []int64
 		for _, w := range waves {
 			locks = append(locks, w.locks...)
@@ -82,6 +83,9 @@ func (l *Ledger) Accept(ctx context.Context, events []Incoming, generation int64
 		}
 		results := l.pool.SendBatch(ctx, batch)
 		defer results.Close()
+		if err := readLate(results, events); err != nil {
+			return err
+		}
 		if len(locks) > 0 {
 			if _, err := results.Exec(); err != nil {
 				return err
@@ -166,6 +170,7 @@ const lockEntities = `SELECT pg_advisory_xact_lock(k) FROM (SELECT unnest($1::bi
 // which store the same events wait for each other instead of deadlocking. Events
 // without a time are versioned in the order in which they are given all the same, and so are
 // those with a time beyond belief: where it is our clock that is wrong, they come in order still.
+// None of them lies ahead of our clock for that, so that the events after it are not older.
 const acceptEvents = `
 WITH given AS (
 	SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::smallint[],
@@ -195,8 +200,7 @@ WITH given AS (
 	SELECT g.id, g.source, g.type, g.entity, g.occurred_at,
 		CASE WHEN g.occurred_at <= greatest(g.latest, (SELECT clock_timestamp()) + interval '2 minutes') THEN g.occurred_at
 		ELSE greatest(
-			CASE WHEN g.occurred_at IS NULL THEN (SELECT clock_timestamp()) ELSE greatest(g.latest, (SELECT clock_timestamp()) + interval '2 minutes') END
-				+ g.position * interval '1 microsecond',
+			(SELECT clock_timestamp()) + g.position * interval '1 microsecond',
 			(SELECT max(p.version_at) + g.position * interval '1 microsecond' FROM events p WHERE p.source = g.source AND p.entity = g.entity AND p.entity <> ''))
 		END,
 		g.rank, g.received_at, g.status, g.reason, g.digest, g.headers, g.trace, g.verified_by, g.body, g.copies

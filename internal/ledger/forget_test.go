@@ -357,6 +357,43 @@ func TestTombstones(t *testing.T) {
 	}
 }
 
+// An event that no sink wants and that has waited in a spool is erased however long that was.
+func TestEraseLateFromASpool(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	l := ledger.New(pool)
+	if _, err := l.Forget(t.Context(), ledger.Person{Address: jane, By: "tester"}); err != nil {
+		t.Fatal(err)
+	}
+	erase := func() int {
+		n, more, err := l.EraseLate(t.Context(), 500)
+		if err != nil || more {
+			t.Fatal(more, err)
+		}
+		return n
+	}
+	erase() // the hourly maintenance has run meanwhile
+	spooled := func(i int, age time.Duration, again bool, body string) ledger.Incoming {
+		e := event("t", "", i, body)
+		e.ReceivedAt, e.Status, e.Again = time.Now().Add(-age), ledger.Unmapped, again
+		for b := range 6 {
+			e.ID[b] = byte(e.ReceivedAt.UnixMilli() >> (40 - 8*b))
+		}
+		return e
+	}
+	accept(t, l, spooled(1, 2*time.Hour, true, `{"email":"jane@example.com"}`), spooled(2, 50*time.Hour, true, `{"email":"jane@example.com","older":1}`), spooled(3, 70*time.Hour, true, `{"email":"joe@example.com"}`))
+	if n := erase(); n != 2 {
+		t.Errorf("erased %d of 2", n)
+	}
+	accept(t, l, spooled(4, 30*time.Hour, true, `{"email":"Jane@example.com"}`))
+	if n := erase(); n != 1 {
+		t.Errorf("erased %d of 1", n)
+	}
+	if got := query[string](t, pool, `SELECT convert_from(body, 'UTF8') FROM events WHERE body <> ''`); !cmp.Equal(got, []string{`{"email":"joe@example.com"}`}) {
+		t.Errorf("left %v", got)
+	}
+}
+
 // What nobody works is looked through now and then.
 func TestEraseLate(t *testing.T) {
 	t.Parallel()

@@ -111,7 +111,11 @@ func (s *Source) Open(urlEvent string, body []byte) Envelope {
 		e.Type, e.Known, e.Rank = event.Name, true, event.Rank
 		vars := map[string]any{"event": e.Body}
 		e.Entity = entity(event.kind, event.entity.text(vars))
-		e.OccurredAt = plausible(event.occurredAt.time(vars))
+		var told bool
+		if e.OccurredAt, told = event.occurredAt.time(vars); !told && len(e.Drift) == 0 {
+			// It comes in order of arrival, which somebody should know.
+			e.Drift = event.occurredAt.compiled.Paths()
+		}
 	}
 	e.Ignored = s.ignored(&e)
 	return e
@@ -260,6 +264,9 @@ func (s *Source) typeOfURL(name string) string {
 	if named := s.Find(name); len(named) > 0 {
 		return named[0].Name
 	}
+	if strings.ContainsAny(name, "@%&\\＠") {
+		return Unknown // no event is called so; it may be somebody's address
+	}
 	if name = fold(name); name == "" {
 		return Unknown
 	}
@@ -284,14 +291,6 @@ func entity(kind, id string) string {
 		cut--
 	}
 	return text[:cut] + "~" + hex.EncodeToString(sum[:len(sum)/2])
-}
-
-// plausible drops times that no webhook can mean.
-func plausible(t time.Time) time.Time {
-	if y := t.Year(); y < 1990 || y > 2200 {
-		return time.Time{}
-	}
-	return t.UTC()
 }
 
 // withoutMark removes a byte order mark.

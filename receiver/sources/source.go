@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/text/currency"
-
 	"partnersync/internal/diag"
 	"partnersync/internal/secret"
 	"partnersync/mappers"
@@ -359,12 +357,12 @@ func (m *money) DecodeNode(n diag.Node, d *diag.Decoding) {
 	if !ok {
 		return
 	}
-	unit, err := currency.ParseISO(text)
-	if err != nil {
+	code, _, known := mappers.Currency(text)
+	if !known {
 		d.Errorf(n, "write its three letters, such as USD", "unknown currency %q", n.Text())
 		return
 	}
-	*m = money(unit.String())
+	*m = money(code)
 }
 
 type size int64
