@@ -170,9 +170,9 @@ func (p *process) openDatabase(ctx context.Context, cfg *config.Config) error {
 		}
 		url = p.pg.URL()
 	}
-	pc, err := pgxpool.ParseConfig(url)
+	pc, err := poolConfig(url)
 	if err != nil {
-		return errNoURL
+		return err
 	}
 	pc.MaxConns = int32(cfg.Database.MaxConnections)
 	pc.AfterConnect = ledger.AfterConnect
@@ -466,12 +466,20 @@ func (p *process) serveReady(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
 	defer cancel()
-	if !p.hasJoined() || p.ledger.Ping(ctx) != nil {
+	fault := ""
+	switch {
+	case !p.hasJoined() || p.ledger.Ping(ctx) != nil:
+		fault = "Postgres does not answer"
+	// Who is not ready may get no event whose commit would tell that it is again.
+	case p.receiver != nil && p.receiver.Failing() && p.ledger.Rehearse(ctx) != nil:
+		fault = "Postgres answers, but stores no event (the log says why)"
+	}
+	if fault != "" {
 		if p.receiver != nil && p.receiver.Spools() {
-			_, _ = io.WriteString(w, "ok: Postgres does not answer, events go to the spool\n")
+			_, _ = io.WriteString(w, "ok: "+fault+", events go to the spool\n")
 			return
 		}
-		http.Error(w, "not ready: Postgres does not answer", http.StatusServiceUnavailable)
+		http.Error(w, "not ready: "+fault, http.StatusServiceUnavailable)
 		return
 	}
 	_, _ = io.WriteString(w, "ok\n")
