@@ -36,10 +36,10 @@ func (c checkCmd) Run(cli *commands, s streams) error {
 		}
 		printProblems(s.err, problems)
 		if cfg != nil {
-			fmt.Fprintf(s.out, "%s: ok: %s\n", file, summary(cfg))
+			say(s.out, "%s: ok: %s\n", file, summary(cfg))
 			continue
 		}
-		fmt.Fprintf(s.err, "\n%s: %s\n", file, plural(len(problems), "problem"))
+		say(s.err, "\n%s: %s\n", file, plural(len(problems), "problem"))
 	}
 	if cli.JSON {
 		if err := printJSON(s.out, problemsJSON(all)); err != nil {

@@ -233,7 +233,7 @@ func printArrivals(out io.Writer, arrivals []arrival) error {
 		if a.Seconds > 0 {
 			took = fmt.Sprintf("%.0f ms", a.Seconds*1000)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", a.Event, a.Outcome, strings.Join(a.Records, ", "), strings.Join(a.CRMIDs, ", "), took, a.Reason)
+		say(w, "%s\t%s\t%s\t%s\t%s\t%s\n", a.Event, a.Outcome, strings.Join(a.Records, ", "), strings.Join(a.CRMIDs, ", "), took, a.Reason)
 	}
 	return w.Flush()
 }
