@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -142,6 +143,10 @@ func routing(cfg *config.Config, generation int64) receiver.Routing {
 }
 
 func listen(address, key string) (net.Listener, error) {
+	if _, port, err := net.SplitHostPort(address); err != nil || !isPort(port) {
+		// Not what stands there: it may be a secret in the wrong place.
+		return nil, usageError{fmt.Errorf("%s is no address to listen on: write host:port, such as 127.0.0.1:8081, or :8080 for all addresses", key)}
+	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		var op *net.OpError
@@ -151,6 +156,11 @@ func listen(address, key string) (net.Listener, error) {
 		return nil, usageError{fmt.Errorf("%s: cannot listen on %s: %v", key, address, err)}
 	}
 	return l, nil
+}
+
+func isPort(text string) bool {
+	_, err := strconv.ParseUint(text, 10, 16)
+	return err == nil
 }
 
 func hostName() string {

@@ -133,20 +133,23 @@ func Load(path string, o Options) (*Config, diag.Problems) {
 func Parse(path string, data []byte, o Options) (*Config, diag.Problems) {
 	root, problems := diag.Parse(path, data)
 	if problems.Failed() {
+		newHider(data, root).hide(path, problems)
 		return nil, problems
 	}
 	over, overProblems := diag.Parse("overlay", []byte(o.Over))
 	if problems = append(problems, overProblems...); problems.Failed() {
 		return nil, problems
 	}
-	d := &diag.Decoding{Expand: o.expand(filepath.Dir(path))}
 	root = diag.Overlay(root, over)
+	hidden := newHider(data, root)
+	d := &diag.Decoding{Expand: o.expand(filepath.Dir(path), hidden.add)}
 	if !root.Exists() {
 		problems.Add(diag.Problem{Pos: diag.Pos{File: path}, Message: "the config is empty", Hint: "begin with a copy of config.example.yaml"})
 		return nil, problems
 	}
 	c := compile(root, d)
 	d.Problems.Sort()
+	hidden.hide(path, d.Problems)
 	if d.Problems.Failed() {
 		return nil, d.Problems
 	}
@@ -216,7 +219,7 @@ func (f *file) check(root diag.Node, d *diag.Decoding) {
 	positive("jobs", "grace", f.Jobs.Grace >= time.Second, "at least 1s")
 	positive("retention", "events", f.Retention.Events == 0 || f.Retention.Events >= 7*day, "at least 7d, since a sender may repeat an event for days; or 0, which keeps all")
 	if n := root.Get("admin").Get("listen"); n.Exists() && f.Admin.Token.Empty() && !loopback(f.Admin.Listen) {
-		d.Warnf(n, "set admin.token, or listen on 127.0.0.1", "the admin listener is open to whoever can reach %s", f.Admin.Listen)
+		d.Warnf(n, "set admin.token, or listen on 127.0.0.1", "the admin listener is open to whoever can reach it")
 	}
 	oneOf := func(key, value string, allowed ...string) {
 		if n := root.Get("log").Get(key); n.Exists() && !slices.Contains(allowed, value) {
@@ -255,7 +258,10 @@ func named(section diag.Node, what string, d *diag.Decoding) []string {
 	return names
 }
 
-func (o Options) expand(dir string) func(string) (string, error) {
+var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// expand resolves references, and tells learn what they hold.
+func (o Options) expand(dir string, learn func(string)) func(string) (string, error) {
 	lookup := o.Getenv
 	if lookup == nil {
 		lookup = os.LookupEnv
@@ -272,10 +278,16 @@ func (o Options) expand(dir string) func(string) (string, error) {
 				}
 				return "", fmt.Errorf("the file %q cannot be read", path)
 			}
-			return strings.TrimRight(string(data), "\r\n"), nil
+			text := strings.TrimRight(string(data), "\r\n")
+			learn(text)
+			return text, nil
 		}
 		name, fallback, hasFallback := strings.Cut(reference, ":-")
+		if !variable.MatchString(name) {
+			return "", errors.New("what stands in ${} is no name of an environment variable: letters, digits and _") // a secret, perhaps
+		}
 		if value, ok := lookup(name); ok && value != "" {
+			learn(value)
 			return value, nil
 		}
 		if hasFallback {
