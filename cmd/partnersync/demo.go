@@ -50,7 +50,7 @@ func (c demoCmd) Run(ctx context.Context, cli *commands, s streams) (err error) 
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: box, ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Handler: sandboxHandler(box, crm.Addr().String()), ReadHeaderTimeout: 5 * time.Second}
 	go func() { _ = server.Serve(crm) }() // ends by Close below
 	defer server.Close()
 

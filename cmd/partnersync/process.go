@@ -445,22 +445,23 @@ func (p *process) adminHandler() http.Handler {
 		}
 		_, _ = io.WriteString(w, "the config is in force\n")
 	})
-	return p.guard(mux)
+	return p.guard(ownPages(mux))
 }
 
-// guard asks for the admin token where one is set. Probes need none: they tell nothing.
+// guard asks for the admin token where one is set, and for a name of ours where none is. Probes need neither: they tell
+// nothing.
 func (p *process) guard(next http.Handler) http.Handler {
+	isProbe := func(r *http.Request) bool { return r.URL.Path == "/livez" || r.URL.Path == "/readyz" }
 	want := p.config.Admin.Token
 	if want.Empty() {
-		return next
+		return ownNames(p.config.Admin.Listen, isProbe, next)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, given, _ := r.BasicAuth()
 		if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
 			given = bearer
 		}
-		probe := r.URL.Path == "/livez" || r.URL.Path == "/readyz"
-		if !probe && subtle.ConstantTimeCompare([]byte(given), []byte(want.Reveal())) != 1 {
+		if !isProbe(r) && subtle.ConstantTimeCompare([]byte(given), []byte(want.Reveal())) != 1 {
 			w.Header().Set("WWW-Authenticate", `Basic realm="partnersync"`)
 			http.Error(w, "the admin token is missing or wrong", http.StatusUnauthorized)
 			return

@@ -58,7 +58,7 @@ type Receiver struct {
 // Admin configures the private listener.
 type Admin struct {
 	Listen string        `yaml:"listen"`
-	Token  secret.String `yaml:"token"` // asked for as bearer or basic password, if set; not by /livez and /readyz
+	Token  secret.String `yaml:"token"` // asked for as bearer or basic password, if set; not by /livez and /readyz; "none": none, off loopback too
 }
 
 // Jobs configures the workers.
@@ -198,7 +198,10 @@ func compile(root diag.Node, d *diag.Decoding) *Config {
 	return c
 }
 
-const day = 24 * time.Hour
+const (
+	day        = 24 * time.Hour
+	leastToken = 16 // bytes: what is shorter can be tried out, or was chosen by a person
+)
 
 // check looks at the settings that are plain values.
 func (f *file) check(root diag.Node, d *diag.Decoding) {
@@ -218,8 +221,29 @@ func (f *file) check(root diag.Node, d *diag.Decoding) {
 	positive("jobs", "max_workers", f.Jobs.MaxWorkers >= 0 && f.Jobs.MaxWorkers <= 10000, "from 1 to 10000, or 0: as many as fill the requests of a sink")
 	positive("jobs", "grace", f.Jobs.Grace >= time.Second, "at least 1s")
 	positive("retention", "events", f.Retention.Events == 0 || f.Retention.Events >= 7*day, "at least 7d, since a sender may repeat an event for days; or 0, which keeps all")
-	if n := root.Get("admin").Get("listen"); n.Exists() && f.Admin.Token.Empty() && !loopback(f.Admin.Listen) {
-		d.Warnf(n, "set admin.token, or listen on 127.0.0.1", "the admin listener is open to whoever can reach it")
+	switch n := root.Get("admin").Get("listen"); {
+	case f.Admin.Token.Reveal() == "none":
+		f.Admin.Token = secret.String{}
+	case n.Exists() && f.Admin.Token.Empty() && !loopback(f.Admin.Listen):
+		d.Errorf(n, "set admin.token (`openssl rand -hex 32` makes one), or listen on 127.0.0.1, or write `token: none` to take what anybody sends",
+			"the admin listener is open to whoever can reach it")
+	}
+	long := func(n diag.Node) {
+		if text, ok := d.Scalar(n); ok && text != Unset && text != "none" && text != "" && len(text) < leastToken {
+			d.Warnf(n, "`openssl rand -hex 32` makes one that is not", "a token of less than %d characters can be guessed", leastToken)
+		}
+	}
+	if n := root.Get("admin").Get("token"); n.Kind() == diag.Scalar {
+		long(n)
+	}
+	for _, source := range root.Get("sources").Entries() {
+		verify := source.Value.Get("verify")
+		tokens := verify.Get("token").Items()
+		for _, n := range append(tokens, verify.Get("token"), verify.Get("basic").Get("password")) {
+			if n.Kind() == diag.Scalar {
+				long(n)
+			}
+		}
 	}
 	oneOf := func(key, value string, allowed ...string) {
 		if n := root.Get("log").Get(key); n.Exists() && !slices.Contains(allowed, value) {
