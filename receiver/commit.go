@@ -161,6 +161,9 @@ func (r *Receiver) storeAlone(ctx context.Context, w *waiting, refusal error, tr
 		Again:      w.event.Again,
 	}}, w.generation)
 	if err != nil {
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && ledger.Refused(err) {
+			r.fails(errors.New("everything is refused with SQLSTATE " + pg.Code)) // nothing of the sender is left to refuse
+		}
 		return stored{err: err}
 	}
 	return stored{accepted: accepted[0], refused: code}
@@ -185,13 +188,7 @@ func (r *Receiver) accept(ctx context.Context, events []ledger.Incoming, generat
 				r.options.Logger.Info("events are stored again")
 			}
 		case !ledger.Refused(err):
-			if r.down.CompareAndSwap(false, true) {
-				instead := "senders are told to come again"
-				if r.options.Spool != nil {
-					instead = "they go to the spool"
-				}
-				r.options.Logger.Warn("events cannot be stored in Postgres; "+instead, "error", err)
-			}
+			r.fails(err)
 		}
 	}()
 	if generation == 0 {
@@ -199,6 +196,20 @@ func (r *Receiver) accept(ctx context.Context, events []ledger.Incoming, generat
 	}
 	return r.options.Ledger.Accept(ctx, events, generation, r.options.EventsPerJob)
 }
+
+// fails notes that events cannot be stored, for a reason that is not their data.
+func (r *Receiver) fails(err error) {
+	if r.down.CompareAndSwap(false, true) {
+		instead := "senders are told to come again"
+		if r.options.Spool != nil {
+			instead = "they go to the spool"
+		}
+		r.options.Logger.Warn("events cannot be stored in Postgres; "+instead, "error", err)
+	}
+}
+
+// Failing reports whether the last commit has failed for a reason that is not its data.
+func (r *Receiver) Failing() bool { return r.down.Load() }
 
 // reserve takes n bytes for a body out of what bodies may hold, and reports whether
 // there was so much left.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
@@ -23,6 +24,11 @@ func (c checkCmd) Run(cli *commands, s streams) error {
 	var all diag.Problems
 	for _, file := range files {
 		cfg, problems := config.Load(file, config.Options{Lenient: !c.Strict})
+		// What else may be wrong with a connection string is a matter of the machine that uses it.
+		if err := connectable(cfg); err != nil && !errors.Is(err, errNoURL) {
+			problems.Add(diag.Problem{Pos: diag.Pos{File: file}, Message: err.Error()})
+			cfg = nil
+		}
 		all = append(all, problems...)
 		failed = failed || cfg == nil
 		if cli.JSON {
@@ -30,10 +36,10 @@ func (c checkCmd) Run(cli *commands, s streams) error {
 		}
 		printProblems(s.err, problems)
 		if cfg != nil {
-			fmt.Fprintf(s.out, "%s: ok: %s\n", file, summary(cfg))
+			say(s.out, "%s: ok: %s\n", file, summary(cfg))
 			continue
 		}
-		fmt.Fprintf(s.err, "\n%s: %s\n", file, plural(len(problems), "problem"))
+		say(s.err, "\n%s: %s\n", file, plural(len(problems), "problem"))
 	}
 	if cli.JSON {
 		if err := printJSON(s.out, problemsJSON(all)); err != nil {
@@ -44,6 +50,15 @@ func (c checkCmd) Run(cli *commands, s streams) error {
 		return errRefused
 	}
 	return nil
+}
+
+// connectable looks at the connection string of a config, if there is one.
+func connectable(cfg *config.Config) error {
+	if cfg == nil || cfg.Database.URL.Empty() || cfg.Database.URL.Reveal() == config.Unset {
+		return nil
+	}
+	_, err := poolConfig(cfg.Database.URL.Reveal())
+	return err
 }
 
 func summary(c *config.Config) string {

@@ -43,19 +43,19 @@ func (c deadCmd) Run(ctx context.Context, cli *commands, s streams) error {
 			if !reflect.DeepEqual(filter, ledger.Filter{}) {
 				what = "nothing that fits is dead"
 			}
-			fmt.Fprintf(s.out, "%s%s\n", what, strangers(cfg, filter))
+			say(s.out, "%s%s\n", what, strangers(cfg, filter))
 			return nil
 		}
 		for i, g := range groups {
 			if i == deadGroups {
-				fmt.Fprintf(s.out, "and %s more: narrow it down with --sink, --mapping, --reason, --since, or take --json\n", plural(len(groups)-i, "group"))
+				say(s.out, "and %s more: narrow it down with --sink, --mapping, --reason, --since, or take --json\n", plural(len(groups)-i, "group"))
 				break
 			}
-			fmt.Fprintf(s.out, "%d to %s", g.Count, g.Sink)
+			say(s.out, "%d to %s", g.Count, g.Sink)
 			if g.Mapping != "" {
-				fmt.Fprintf(s.out, " by %q", g.Mapping)
+				say(s.out, " by %q", g.Mapping)
 			}
-			fmt.Fprintf(s.out, ", latest %s\n    %s: %s\n    for example: partnersync explain %s\n    after the fix: partnersync replay%s\n",
+			say(s.out, ", latest %s\n    %s: %s\n    for example: partnersync explain %s\n    after the fix: partnersync replay%s\n",
 				clock(g.Latest), orNone(g.Class), g.Reason, g.Example, replayFlags(g))
 		}
 		return nil

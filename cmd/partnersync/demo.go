@@ -50,7 +50,7 @@ func (c demoCmd) Run(ctx context.Context, cli *commands, s streams) (err error) 
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: box, ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Handler: sandboxHandler(box, crm.Addr().String()), ReadHeaderTimeout: 5 * time.Second}
 	go func() { _ = server.Serve(crm) }() // ends by Close below
 	defer server.Close()
 
@@ -233,7 +233,7 @@ func printArrivals(out io.Writer, arrivals []arrival) error {
 		if a.Seconds > 0 {
 			took = fmt.Sprintf("%.0f ms", a.Seconds*1000)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", a.Event, a.Outcome, strings.Join(a.Records, ", "), strings.Join(a.CRMIDs, ", "), took, a.Reason)
+		say(w, "%s\t%s\t%s\t%s\t%s\t%s\n", a.Event, a.Outcome, strings.Join(a.Records, ", "), strings.Join(a.CRMIDs, ", "), took, a.Reason)
 	}
 	return w.Flush()
 }

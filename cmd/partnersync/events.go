@@ -35,7 +35,7 @@ func (c eventsCmd) Run(ctx context.Context, cli *commands, s streams) error {
 			return printJSON(s.out, list)
 		}
 		if len(list) == 0 {
-			fmt.Fprintf(s.out, "no event fits%s\n", strangers(cfg, filter))
+			say(s.out, "no event fits%s\n", strangers(cfg, filter))
 			return nil
 		}
 		w := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
@@ -45,7 +45,7 @@ func (c eventsCmd) Run(ctx context.Context, cli *commands, s streams) error {
 			if outcome == "" {
 				outcome = e.Reason // why nothing delivers it
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s.%s\t%s\t%s\t%s\n", e.ReceivedAt.UTC().Format("2006-01-02 15:04:05Z"), e.ID, e.Source, e.Type, e.Entity, e.Status, outcome)
+			say(w, "%s\t%s\t%s.%s\t%s\t%s\t%s\n", e.ReceivedAt.UTC().Format("2006-01-02 15:04:05Z"), e.ID, e.Source, e.Type, e.Entity, e.Status, outcome)
 		}
 		return w.Flush()
 	})

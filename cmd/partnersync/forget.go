@@ -65,7 +65,7 @@ func printForgotten(out io.Writer, f *ledger.Forgotten, dry bool) error {
 	if dry {
 		verb = "to erase"
 	}
-	fmt.Fprintf(out, "%s: %s, %s, %s, errors of %s\n", verb, plural(int(f.Events), "event"), deliveries(f.Deliveries), plural(int(f.Records), "record"), plural(int(f.Jobs), "job"))
+	say(out, "%s: %s, %s, %s, errors of %s\n", verb, plural(int(f.Events), "event"), deliveries(f.Deliveries), plural(int(f.Records), "record"), plural(int(f.Jobs), "job"))
 	if !dry {
 		fmt.Fprintln(out, "an event that comes later and holds the address is skipped and erased")
 	}
@@ -80,7 +80,7 @@ func printForgotten(out io.Writer, f *ledger.Forgotten, dry bool) error {
 		if r.Holds {
 			why = "it holds the address"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Sink, r.Object, r.ID, why)
+		say(w, "%s\t%s\t%s\t%s\n", r.Sink, r.Object, r.ID, why)
 	}
 	return w.Flush()
 }

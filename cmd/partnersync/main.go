@@ -47,7 +47,7 @@ type commands struct {
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
-// streams are what a command talks to.
+// streams are what a command talks to. What comes from senders and CRMs goes to them by say, or as JSON.
 type streams struct {
 	out, err io.Writer
 }
@@ -75,7 +75,7 @@ func run(args []string, out, errOut io.Writer) int {
 		return exit
 	}
 	if err != nil {
-		fmt.Fprintf(errOut, "partnersync: %v\n", err)
+		fmt.Fprintf(&clean{w: errOut}, "partnersync: %v\n", err)
 		return exitUsage
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -83,7 +83,7 @@ func run(args []string, out, errOut io.Writer) int {
 	// The first signal drains; the second must stop at once, as if nobody listened.
 	context.AfterFunc(ctx, stop)
 	command.BindTo(ctx, (*context.Context)(nil))
-	return report(command.Run(&cli, streams{out, errOut}), errOut)
+	return report(command.Run(&cli, streams{&clean{w: out}, errOut}), &clean{w: errOut})
 }
 
 // usageError is a mistake in how partnersync was called or configured.
@@ -119,7 +119,7 @@ func (c *commands) load(s streams, o config.Options) (*config.Config, error) {
 }
 
 func printProblems(w io.Writer, problems diag.Problems) {
-	diag.Print(w, problems, func(file string) []byte {
+	diag.Print(&clean{w: w}, problems, func(file string) []byte {
 		if data, err := os.ReadFile(file); err == nil {
 			return data
 		}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -146,6 +147,10 @@ func routing(cfg *config.Config, generation int64) receiver.Routing {
 }
 
 func listen(address, key string) (net.Listener, error) {
+	if _, port, err := net.SplitHostPort(address); err != nil || !isPort(port) {
+		// Not what stands there: it may be a secret in the wrong place.
+		return nil, usageError{fmt.Errorf("%s is no address to listen on: write host:port, such as 127.0.0.1:8081, or :8080 for all addresses", key)}
+	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		var op *net.OpError
@@ -155,6 +160,11 @@ func listen(address, key string) (net.Listener, error) {
 		return nil, usageError{fmt.Errorf("%s: cannot listen on %s: %v", key, address, err)}
 	}
 	return l, nil
+}
+
+func isPort(text string) bool {
+	_, err := strconv.ParseUint(text, 10, 16)
+	return err == nil
 }
 
 func hostName() string {
@@ -174,9 +184,9 @@ func (p *process) openDatabase(ctx context.Context, cfg *config.Config) error {
 		}
 		url = p.pg.URL()
 	}
-	pc, err := pgxpool.ParseConfig(url)
+	pc, err := poolConfig(url)
 	if err != nil {
-		return errNoURL
+		return err
 	}
 	pc.MaxConns = int32(cfg.Database.MaxConnections)
 	pc.AfterConnect = ledger.AfterConnect
@@ -438,22 +448,23 @@ func (p *process) adminHandler() http.Handler {
 		}
 		_, _ = io.WriteString(w, "the config is in force\n")
 	})
-	return p.guard(mux)
+	return p.guard(ownPages(mux))
 }
 
-// guard asks for the admin token where one is set. Probes need none: they tell nothing.
+// guard asks for the admin token where one is set, and for a name of ours where none is. Probes need neither: they tell
+// nothing.
 func (p *process) guard(next http.Handler) http.Handler {
+	isProbe := func(r *http.Request) bool { return r.URL.Path == "/livez" || r.URL.Path == "/readyz" }
 	want := p.config.Admin.Token
 	if want.Empty() {
-		return next
+		return ownNames(p.config.Admin.Listen, isProbe, next)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, given, _ := r.BasicAuth()
 		if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
 			given = bearer
 		}
-		probe := r.URL.Path == "/livez" || r.URL.Path == "/readyz"
-		if !probe && subtle.ConstantTimeCompare([]byte(given), []byte(want.Reveal())) != 1 {
+		if !isProbe(r) && subtle.ConstantTimeCompare([]byte(given), []byte(want.Reveal())) != 1 {
 			w.Header().Set("WWW-Authenticate", `Basic realm="partnersync"`)
 			http.Error(w, "the admin token is missing or wrong", http.StatusUnauthorized)
 			return
@@ -469,12 +480,20 @@ func (p *process) serveReady(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
 	defer cancel()
-	if !p.hasJoined() || p.ledger.Ping(ctx) != nil {
+	fault := ""
+	switch {
+	case !p.hasJoined() || p.ledger.Ping(ctx) != nil:
+		fault = "Postgres does not answer"
+	// Who is not ready may get no event whose commit would tell that it is again.
+	case p.receiver != nil && p.receiver.Failing() && p.ledger.Rehearse(ctx) != nil:
+		fault = "Postgres answers, but stores no event (the log says why)"
+	}
+	if fault != "" {
 		if p.receiver != nil && p.receiver.Spools() {
-			_, _ = io.WriteString(w, "ok: Postgres does not answer, events go to the spool\n")
+			_, _ = io.WriteString(w, "ok: "+fault+", events go to the spool\n")
 			return
 		}
-		http.Error(w, "not ready: Postgres does not answer", http.StatusServiceUnavailable)
+		http.Error(w, "not ready: "+fault, http.StatusServiceUnavailable)
 		return
 	}
 	_, _ = io.WriteString(w, "ok\n")

@@ -164,7 +164,7 @@ func (r *replaying) told(ctx context.Context, id, routes int64, err error) error
 	if r.cli.JSON {
 		return printJSON(r.out, map[string]int64{"replay": id, "routes": routes})
 	}
-	fmt.Fprintf(r.out, "replay %d: %s opened; live events go first\n", id, plural(int(routes), "route"))
+	say(r.out, "replay %d: %s opened; live events go first\n", id, plural(int(routes), "route"))
 	return nil
 }
 
@@ -191,7 +191,7 @@ func (r *replaying) cancel(ctx context.Context) error {
 	if r.cli.JSON {
 		return printJSON(r.out, map[string]int64{"replay": r.Cancel, "cancelled_routes": n})
 	}
-	fmt.Fprintf(r.out, "replay %d is cancelled: %s had not been sent\n", r.Cancel, plural(int(n), "route"))
+	say(r.out, "replay %d is cancelled: %s had not been sent\n", r.Cancel, plural(int(n), "route"))
 	return nil
 }
 
@@ -223,24 +223,24 @@ func (r *replaying) seconds(plan *ledger.ReplayPlan) map[string]float64 {
 
 func (r *replaying) print(plan *ledger.ReplayPlan, filter ledger.Filter) {
 	if plan.Events+plan.Kept == 0 {
-		fmt.Fprintf(r.out, "nothing to replay: %s\n", nothing(plan, r.config, filter))
+		say(r.out, "nothing to replay: %s\n", nothing(plan, r.config, filter))
 		return
 	}
-	fmt.Fprintf(r.out, "%s", plural(int(plan.Events), "event"))
+	say(r.out, "%s", plural(int(plan.Events), "event"))
 	if plan.Later > 0 {
-		fmt.Fprintf(r.out, ", %d of them because they came later to the same things", plan.Later)
+		say(r.out, ", %d of them because they came later to the same things", plan.Later)
 	}
 	fmt.Fprintln(r.out)
 	seconds := r.seconds(plan)
 	for _, name := range sortedKeys(plan.Routes) {
-		fmt.Fprintf(r.out, "  %d to %s", plan.Routes[name], name)
+		say(r.out, "  %d to %s", plan.Routes[name], name)
 		if least := time.Duration(seconds[name] * float64(time.Second)); least > time.Second {
-			fmt.Fprintf(r.out, ", at least %s under its limits if each changes a record", least.Round(time.Second))
+			say(r.out, ", at least %s under its limits if each changes a record", least.Round(time.Second))
 		}
 		fmt.Fprintln(r.out)
 	}
 	if plan.Kept > 0 {
-		fmt.Fprintf(r.out, "  not replayed: %s\n", kept(plan))
+		say(r.out, "  not replayed: %s\n", kept(plan))
 	}
 }
 
@@ -293,14 +293,14 @@ func (r *replaying) list(ctx context.Context) error {
 		if p.Rewrite {
 			selection += " --rewrite"
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\n", p.ID, clock(p.At), p.By, p.State, p.Events, p.Left, p.Routes, p.Open, selection)
+		say(w, "%d\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\n", p.ID, clock(p.At), p.By, p.State, p.Events, p.Left, p.Routes, p.Open, selection)
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	for _, p := range list {
 		if p.State == ledger.ReplayCut {
-			fmt.Fprintf(r.out, "replay %d was cut short: `partnersync replay --continue %d` does the rest, `partnersync replay --cancel %d` takes it back\n", p.ID, p.ID, p.ID)
+			say(r.out, "replay %d was cut short: `partnersync replay --continue %d` does the rest, `partnersync replay --cancel %d` takes it back\n", p.ID, p.ID, p.ID)
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -35,7 +36,7 @@ func (c sandboxCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		return err
 	}
 	fmt.Fprintf(s.out, "sandbox CRM: http://%s/ lists its records; it takes any credentials. As sinks of a config:\n\n%s", l.Addr(), sandboxSinks(l.Addr()))
-	server := &http.Server{Handler: r, ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Handler: sandboxHandler(r, c.Listen), ReadHeaderTimeout: 5 * time.Second}
 	stopped := context.AfterFunc(ctx, func() {
 		deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
@@ -46,6 +47,16 @@ func (c sandboxCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		return fmt.Errorf("serve the sandbox: %w", err)
 	}
 	return nil
+}
+
+// sandboxHandler keeps pages of other sites away from the sandbox's own: records may be copies of real ones. What a CRM would
+// answer is for programs, under whatever name they know it.
+func sandboxHandler(box http.Handler, listen string) http.Handler {
+	isCRM := func(r *http.Request) bool {
+		head, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+		return slices.Contains(sinks.Presets(), head)
+	}
+	return ownNames(listen, isCRM, ownPages(box))
 }
 
 // sandboxSinks is the section of a config whose sinks write to a sandbox, one for each preset.

@@ -78,7 +78,7 @@ func (c sendCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	} else {
 		w := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
 		for _, a := range answers {
-			fmt.Fprintf(w, "%s.%s\t%d\t%s\t%s\n", a.Source, a.Event, a.Code, a.Status, strings.TrimSpace(a.ID+"  "+a.Problem))
+			say(w, "%s.%s\t%d\t%s\t%s\n", a.Source, a.Event, a.Code, a.Status, strings.TrimSpace(a.ID+"  "+a.Problem))
 		}
 		err = w.Flush()
 		if again := repeated(list, answers); again != "" {

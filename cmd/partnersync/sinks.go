@@ -74,7 +74,7 @@ func (sinksList) Run(ctx context.Context, cli *commands, s streams) error {
 			if k.Oldest > 0 {
 				oldest = time.Duration(k.Oldest * float64(time.Second)).Round(time.Second).String()
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%d\t%s\n", k.Sink, k.State, until, orNone(k.Owner),
+			say(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%d\t%s\n", k.Sink, k.State, until, orNone(k.Owner),
 				k.Jobs["available"]+k.Jobs["scheduled"]+k.Jobs["retryable"], k.Jobs["running"], oldest, k.Dead, k.Reason)
 		}
 		return w.Flush()

@@ -60,7 +60,7 @@ func TestCannotStart(t *testing.T) {
 		{"the spool is a file", `{listen: "127.0.0.1:0"}` + "\nadmin", `{listen: "127.0.0.1:0", spool: config.yaml}` + "\nadmin", false, `^partnersync: .*config\.yaml.*not a directory\n$`, ""},
 		{"nobody may write the spool", `{listen: "127.0.0.1:0"}` + "\nadmin", `{listen: "127.0.0.1:0", spool: /proc/spool}` + "\nadmin", false, `^partnersync: .*/proc/spool.*(no such file or directory|permission denied)\n$`, ""},
 		{"an address that is none", `receiver: {listen: "127.0.0.1:0"}`, `receiver: {listen: "127.0.0.1:port"}`, false, `listen`, ""},
-		{"an address of somebody else", `admin: {listen: "127.0.0.1:0"}`, `admin: {listen: "203.0.113.7:8081", token: geheim}`, false, `^partnersync: admin\.listen: cannot listen on 203\.0\.113\.7:8081: .*cannot assign requested address\n$`, "geheim"},
+		{"an address of somebody else", `admin: {listen: "127.0.0.1:0"}`, `admin: {listen: "203.0.113.7:8081", token: geheim-geheim-geheim}`, false, `^partnersync: admin\.listen: cannot listen on 203\.0\.113\.7:8081: .*cannot assign requested address\n$`, "geheim"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -186,34 +186,34 @@ func trySink(cfg *config.Config, name string, ev *mappers.Event) (trialSink, err
 }
 
 func (t trial) print(w io.Writer) {
-	fmt.Fprintf(w, "%s.%s", t.Source, t.Event)
+	say(w, "%s.%s", t.Source, t.Event)
 	if t.Entity != "" {
-		fmt.Fprintf(w, " about %s", t.Entity)
+		say(w, " about %s", t.Entity)
 	}
 	fmt.Fprintln(w)
 	if t.Ignored != "" {
-		fmt.Fprintf(w, "  ignored: %s\n", t.Ignored)
+		say(w, "  ignored: %s\n", t.Ignored)
 		return
 	}
 	for _, path := range t.Drift {
-		fmt.Fprintf(w, "  not in the schema: %s\n", path)
+		say(w, "  not in the schema: %s\n", path)
 	}
 	if len(t.Sinks) == 0 {
 		fmt.Fprintln(w, "  no mapping wants it: it would be stored as unmapped")
 	}
 	for _, s := range t.Sinks {
-		fmt.Fprintf(w, "\nto %s\n", s.Sink)
+		say(w, "\nto %s\n", s.Sink)
 		for _, m := range s.Mappings {
 			switch {
 			case m.Skipped != "":
-				fmt.Fprintf(w, "  %s: skipped: %s\n", m.Mapping, m.Skipped)
+				say(w, "  %s: skipped: %s\n", m.Mapping, m.Skipped)
 			case m.Failed != "":
-				fmt.Fprintf(w, "  %s: dead: %s\n", m.Mapping, m.Failed)
+				say(w, "  %s: dead: %s\n", m.Mapping, m.Failed)
 			}
 			for _, ch := range m.Changes {
-				fmt.Fprintf(w, "  %s: %s %s %s\n", m.Mapping, ch.Mode, ch.Object, showKey(ch.Key))
+				say(w, "  %s: %s %s %s\n", m.Mapping, ch.Mode, ch.Object, showKey(ch.Key))
 				for _, f := range ch.Fields {
-					fmt.Fprintf(w, "      %-24s %v%s\n", f.Name, showValue(f.Value), showRule(f.Rule))
+					say(w, "      %-24s %v%s\n", f.Name, showValue(f.Value), showRule(f.Rule))
 				}
 				for _, l := range ch.Links {
 					verb := "link to"
@@ -224,14 +224,16 @@ func (t trial) print(w io.Writer) {
 					if l.As != "" {
 						role = " as " + l.As
 					}
-					fmt.Fprintf(w, "      %s %s %s%s\n", verb, l.To, showKey(l.Key), role)
+					say(w, "      %s %s %s%s\n", verb, l.To, showKey(l.Key), role)
 				}
 			}
 		}
 		for _, r := range s.Requests {
-			fmt.Fprintf(w, "\n  %s %s\n", r.Method, r.URL)
+			say(w, "\n  %s %s\n", r.Method, r.URL)
 			if len(r.Body) > 0 {
-				fmt.Fprintf(w, "  %s\n", strings.ReplaceAll(string(r.Body), "\n", "\n  "))
+				for line := range strings.SplitSeq(string(r.Body), "\n") {
+					say(w, "  %s\n", line)
+				}
 			}
 		}
 	}

@@ -157,15 +157,15 @@ func reasonsOf(s *ledger.RecordStory) reasons {
 }
 
 func (r reasons) print(out io.Writer) error {
-	fmt.Fprintf(out, "%s", r.Object)
+	say(out, "%s", r.Object)
 	for _, property := range sortedKeys(r.Keys) {
 		for _, k := range r.Keys[property] {
-			fmt.Fprintf(out, "  %s=%s", property, k)
+			say(out, "  %s=%s", property, k)
 		}
 	}
-	fmt.Fprintf(out, "\nin the CRM: %s", r.State)
+	say(out, "\nin the CRM: %s", r.State)
 	if r.CRMID != "" {
-		fmt.Fprintf(out, " as %s", r.CRMID)
+		say(out, " as %s", r.CRMID)
 	}
 	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
@@ -175,10 +175,10 @@ func (r reasons) print(out io.Writer) error {
 		if f.Acked != nil {
 			crm += fmt.Sprintf(" (has %v)", f.Acked)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s %s\t%s\t%s\n", f.Field, showValue(f.Wanted), crm, f.As.Format("2006-01-02 15:04:05Z"), f.Type, f.Event, f.Mapping, f.Rule)
+		say(w, "%s\t%s\t%s\t%s\t%s %s\t%s\t%s\n", f.Field, showValue(f.Wanted), crm, f.As.Format("2006-01-02 15:04:05Z"), f.Type, f.Event, f.Mapping, f.Rule)
 	}
 	for _, k := range r.Links {
-		fmt.Fprintf(w, "link to %s\t%s\t%s\t\t%s\t%s\t%s\n", k.To, k.Key, k.CRM, k.Event, k.Mapping, k.As)
+		say(w, "link to %s\t%s\t%s\t\t%s\t%s\t%s\n", k.To, k.Key, k.CRM, k.Event, k.Mapping, k.As)
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -187,7 +187,7 @@ func (r reasons) print(out io.Writer) error {
 		fmt.Fprintln(out, "\ndropped:")
 	}
 	for _, d := range r.Dropped {
-		fmt.Fprintf(out, "  %s  %s %s by %q: %s: %s\n", clock(d.At), d.Type, d.Event, d.Mapping, d.Outcome, d.Reason)
+		say(out, "  %s  %s %s by %q: %s: %s\n", clock(d.At), d.Type, d.Event, d.Mapping, d.Outcome, d.Reason)
 	}
 	return nil
 }

@@ -61,7 +61,7 @@ type Receiver struct {
 // Admin configures the private listener.
 type Admin struct {
 	Listen string        `yaml:"listen"`
-	Token  secret.String `yaml:"token"` // asked for as bearer or basic password, if set; not by /livez and /readyz
+	Token  secret.String `yaml:"token"` // asked for as bearer or basic password, if set; not by /livez and /readyz; "none": none, off loopback too
 }
 
 // Jobs configures the workers.
@@ -136,20 +136,23 @@ func Load(path string, o Options) (*Config, diag.Problems) {
 func Parse(path string, data []byte, o Options) (*Config, diag.Problems) {
 	root, problems := diag.Parse(path, data)
 	if problems.Failed() {
+		newHider(data, root).hide(path, problems)
 		return nil, problems
 	}
 	over, overProblems := diag.Parse("overlay", []byte(o.Over))
 	if problems = append(problems, overProblems...); problems.Failed() {
 		return nil, problems
 	}
-	d := &diag.Decoding{Expand: o.expand(filepath.Dir(path))}
 	root = diag.Overlay(root, over)
+	hidden := newHider(data, root)
+	d := &diag.Decoding{Expand: o.expand(filepath.Dir(path), hidden.add)}
 	if !root.Exists() {
 		problems.Add(diag.Problem{Pos: diag.Pos{File: path}, Message: "the config is empty", Hint: "begin with a copy of config.example.yaml"})
 		return nil, problems
 	}
 	c := compile(root, d)
 	d.Problems.Sort()
+	hidden.hide(path, d.Problems)
 	if d.Problems.Failed() {
 		return nil, d.Problems
 	}
@@ -198,7 +201,10 @@ func compile(root diag.Node, d *diag.Decoding) *Config {
 	return c
 }
 
-const day = 24 * time.Hour
+const (
+	day        = 24 * time.Hour
+	leastToken = 16 // bytes: what is shorter can be tried out, or was chosen by a person
+)
 
 // check looks at the settings that are plain values.
 func (f *file) check(root diag.Node, d *diag.Decoding) {
@@ -219,8 +225,29 @@ func (f *file) check(root diag.Node, d *diag.Decoding) {
 	positive("jobs", "max_workers", f.Jobs.MaxWorkers >= 0 && f.Jobs.MaxWorkers <= 10000, "from 1 to 10000, or 0: as many as fill the requests of a sink")
 	positive("jobs", "grace", f.Jobs.Grace >= time.Second, "at least 1s")
 	positive("retention", "events", f.Retention.Events == 0 || f.Retention.Events >= 7*day, "at least 7d, since a sender may repeat an event for days; or 0, which keeps all")
-	if n := root.Get("admin").Get("listen"); n.Exists() && f.Admin.Token.Empty() && !loopback(f.Admin.Listen) {
-		d.Warnf(n, "set admin.token, or listen on 127.0.0.1", "the admin listener is open to whoever can reach %s", f.Admin.Listen)
+	switch n := root.Get("admin").Get("listen"); {
+	case f.Admin.Token.Reveal() == "none":
+		f.Admin.Token = secret.String{}
+	case n.Exists() && f.Admin.Token.Empty() && !loopback(f.Admin.Listen):
+		d.Errorf(n, "set admin.token (`openssl rand -hex 32` makes one), or listen on 127.0.0.1, or write `token: none` to take what anybody sends",
+			"the admin listener is open to whoever can reach it")
+	}
+	long := func(n diag.Node) {
+		if text, ok := d.Scalar(n); ok && text != Unset && text != "none" && text != "" && len(text) < leastToken {
+			d.Warnf(n, "`openssl rand -hex 32` makes one that is not", "a token of less than %d characters can be guessed", leastToken)
+		}
+	}
+	if n := root.Get("admin").Get("token"); n.Kind() == diag.Scalar {
+		long(n)
+	}
+	for _, source := range root.Get("sources").Entries() {
+		verify := source.Value.Get("verify")
+		tokens := verify.Get("token").Items()
+		for _, n := range append(tokens, verify.Get("token"), verify.Get("basic").Get("password")) {
+			if n.Kind() == diag.Scalar {
+				long(n)
+			}
+		}
 	}
 	oneOf := func(key, value string, allowed ...string) {
 		if n := root.Get("log").Get(key); n.Exists() && !slices.Contains(allowed, value) {
@@ -259,7 +286,10 @@ func named(section diag.Node, what string, d *diag.Decoding) []string {
 	return names
 }
 
-func (o Options) expand(dir string) func(string) (string, error) {
+var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// expand resolves references, and tells learn what they hold.
+func (o Options) expand(dir string, learn func(string)) func(string) (string, error) {
 	lookup := o.Getenv
 	if lookup == nil {
 		lookup = os.LookupEnv
@@ -276,10 +306,16 @@ func (o Options) expand(dir string) func(string) (string, error) {
 				}
 				return "", fmt.Errorf("the file %q cannot be read", path)
 			}
-			return strings.TrimRight(string(data), "\r\n"), nil
+			text := strings.TrimRight(string(data), "\r\n")
+			learn(text)
+			return text, nil
 		}
 		name, fallback, hasFallback := strings.Cut(reference, ":-")
+		if !variable.MatchString(name) {
+			return "", errors.New("what stands in ${} is no name of an environment variable: letters, digits and _") // a secret, perhaps
+		}
 		if value, ok := lookup(name); ok && value != "" {
+			learn(value)
 			return value, nil
 		}
 		if hasFallback {

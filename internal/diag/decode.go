@@ -39,6 +39,11 @@ func (d *Decoding) Errorf(n Node, hint, format string, args ...any) {
 	d.Problems.Add(Problem{Pos: n.Pos(), Width: width(n), Message: fmt.Sprintf(format, args...), Hint: hint})
 }
 
+// unsure reports an error at n where nobody knows what stands there.
+func (d *Decoding) unsure(n Node, hint, format string, args ...any) {
+	d.Problems.Add(Problem{Pos: n.Pos(), Width: width(n), Message: fmt.Sprintf(format, args...), Hint: hint, Unsure: true})
+}
+
 // Warnf reports a warning at n.
 func (d *Decoding) Warnf(n Node, hint, format string, args ...any) {
 	d.Problems.Add(Problem{Pos: n.Pos(), Width: width(n), Severity: Warning, Message: fmt.Sprintf(format, args...), Hint: hint})
@@ -174,7 +179,7 @@ func (d *Decoding) structure(n Node, v reflect.Value) {
 		name := e.Key.Text()
 		i, ok := fields[name]
 		if !ok {
-			d.Errorf(e.Key, OneOf(name, names), "unknown key %q", name)
+			d.unsure(e.Key, OneOf(name, names), "unknown key %q", name)
 			continue
 		}
 		_, options, _ := strings.Cut(v.Type().Field(i).Tag.Get("yaml"), ",")
@@ -208,14 +213,8 @@ func (d *Decoding) unique(n Node) {
 }
 
 func (d *Decoding) want(n Node, what string) {
-	d.Errorf(n, "", "expected %s, found %s", what, describe(n))
-}
-
-func describe(n Node) string {
-	if n.Kind() == Scalar {
-		return strconv.Quote(n.Text())
-	}
-	return n.Kind().String()
+	// Not which one: a secret may have been written in the place of what holds it.
+	d.unsure(n, "", "expected %s, found %s", what, n.Kind())
 }
 
 // Scalar returns the text of a value with its reference resolved, or reports

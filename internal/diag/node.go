@@ -180,6 +180,7 @@ func syntaxProblem(file string, data []byte, err error) Problem {
 	case strings.Contains(p.Message, "mapping values are not allowed"):
 		p.Hint = "a colon followed by a space ends an unquoted value: put the whole value in single quotes"
 	case strings.Contains(p.Message, "unknown anchor"):
+		p.Message = "YAML: unknown anchor" // its name may be a secret that begins with *
 		p.Hint = "a leading * is YAML's sign for an alias: put the whole value in single quotes"
 	case strings.Contains(p.Message, "tab character"):
 		p.Hint = "YAML is indented with spaces, never with tabs"

@@ -65,6 +65,25 @@ func BeyondBelief(occurredAt, receivedAt time.Time) bool {
 // same order. Equal events within one call are folded. An event that is given again
 // and is stored already is told as a duplicate and changes nothing.
 func (l *Ledger) Accept(ctx context.Context, events []Incoming, generation int64, eventsPerJob int) ([]Accepted, error) {
+	return l.accept(ctx, l.pool, events, generation, eventsPerJob)
+}
+
+// Rehearse does what Accept does with an event of its own, and takes it back: nil means that events can be stored.
+func (l *Ledger) Rehearse(ctx context.Context) error {
+	tx, err := l.pool.Begin(ctx)
+	if err != nil {
+		return fmt.Errorf("store an event for a trial: %w", err)
+	}
+	defer tx.Rollback(context.WithoutCancel(ctx))
+	now := time.Now()
+	trial := Incoming{ID: uuid.Must(uuid.NewV7()), Source: "trial", Type: "trial", OccurredAt: now, ReceivedAt: now, Status: Stored, Body: []byte{}, Sinks: []string{"trial"}}
+	_, err = l.accept(ctx, tx, []Incoming{trial}, 0, 1)
+	return err
+}
+
+func (l *Ledger) accept(ctx context.Context, db interface {
+	SendBatch(context.Context, *pgx.Batch) pgx.BatchResults
+}, events []Incoming, generation int64, eventsPerJob int) ([]Accepted, error) {
 	accepted := make([]Accepted, len(events))
 	waves := split(events)
 	err := l.run(func() error {
@@ -81,7 +100,7 @@ func (l *Ledger) Accept(ctx context.Context, events []Incoming, generation int64
 		for _, w := range waves {
 			w.queue(batch, events, generation, max(eventsPerJob, 1))
 		}
-		results := l.pool.SendBatch(ctx, batch)
+		results := db.SendBatch(ctx, batch)
 		defer results.Close()
 		if err := readLate(results, events); err != nil {
 			return err
