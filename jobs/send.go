@@ -410,6 +410,9 @@ func (c *cycle) turn(p *parcel, before sinks.Result) []*parcel {
 
 // postpone leaves the deliveries, and those of what comes after them, open, uncounted: the sink has stopped.
 func (c *cycle) postpone(p *parcel, res sinks.Result) {
+	if res.Sent {
+		c.inDoubt(p)
+	}
 	wait, _ := c.owner.gate.stopped()
 	for q := p; q != nil; q = q.next {
 		for _, d := range q.deliveries {
@@ -420,29 +423,38 @@ func (c *cycle) postpone(p *parcel, res sinks.Result) {
 	}
 }
 
+// inDoubt notes that what a parcel carries may be in the CRM, and shuts the record until that has settled.
+func (c *cycle) inDoubt(p *parcel) {
+	doubt(p.record, p.fields)
+	if p.row.Operation == sinks.Archive {
+		doubtAll(p.record)
+	}
+	for _, l := range p.links {
+		l.Made = true
+	}
+	c.ambiguous[p.key] = c.sink.Settle()
+	if p.record.CRMID == "" {
+		c.ambiguous[p.key] += c.sink.FindLag() // who looks for what it may have made must be able to see it
+	}
+}
+
 // failed leaves the deliveries open for another attempt, or ends them when their time is up.
 func (c *cycle) failed(p *parcel, res sinks.Result, counts bool) {
 	if res.Sent {
-		doubt(p.record, p.fields)
-		if p.row.Operation == sinks.Archive {
-			doubtAll(p.record)
-		}
-		for _, l := range p.links {
-			l.Made = true
-		}
-		c.ambiguous[p.key] = c.sink.Settle()
-		if p.record.CRMID == "" {
-			c.ambiguous[p.key] += c.sink.FindLag() // who looks for what it may have made must be able to see it
-		}
+		c.inDoubt(p)
 	}
 	for _, d := range p.deliveries {
 		if !d.open() {
 			continue
 		}
 		d.Status, d.Class, d.Reason, d.fresh = int32(res.Status), string(res.Class), reasonOf(res), true
-		if res.Sent && res.Status == 0 && d.change.Key.Local && !c.sink.Repeatable(p.row.Operation) {
+		if res.Sent && !c.sink.Repeatable(p.row.Operation) && (d.change.Key.Local || !c.sink.UniqueKeys()) {
 			// Nothing in the CRM tells whether it was made; a second one would be worse.
-			d.end(ledger.Dead, res.Class, "the connection broke before the CRM said whether it made the record: look, then replay")
+			what := "the connection broke before the CRM said whether it made the record"
+			if res.Status != 0 {
+				what = "the CRM may have made the record all the same"
+			}
+			d.end(ledger.Dead, res.Class, reasonOf(res)+": "+what+": look, then replay")
 			continue
 		}
 		if !counts {

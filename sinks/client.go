@@ -22,7 +22,7 @@ import (
 )
 
 // client sends requests. It repeats one at most once, and only where the first
-// try surely had no effect.
+// try surely had no effect, or a second does no harm.
 type client struct {
 	retry *retryablehttp.Client
 	own   *http.Transport // nil where a test brought its own
@@ -67,6 +67,7 @@ type exchange struct {
 	repeatable bool
 	spend      func() // called before it is sent again: that is one more for the limits
 	repeated   bool
+	doubtful   bool        // it was sent again after an answer that leaves open whether it had an effect
 	wrote      atomic.Bool // something of it went out
 }
 
@@ -95,6 +96,7 @@ func worthwhile(ctx context.Context, resp *http.Response, err error) (bool, erro
 		return false, nil
 	}
 	ex.repeated = true
+	ex.doubtful = resp != nil && resp.StatusCode != http.StatusTooManyRequests
 	ex.spend()
 	return true, nil
 }
