@@ -124,6 +124,16 @@ func (v *verdict) renews(status int) bool {
 	return status == http.StatusUnauthorized
 }
 
+// forbids reports whether the target, and not a firewall before it, refuses what was asked, not who asked: a scope is
+// missing, not a credential.
+func (d *Description) forbids(a *answer) bool {
+	if a.fault == htmlPage {
+		return false
+	}
+	v := d.judge(WhoAmI, a, time.Time{})
+	return a.status == http.StatusForbidden || a.status == http.StatusUnauthorized && !v.renews(a.status)
+}
+
 // inDoubt reports whether a request that failed may have been carried out all the same. A target that breaks
 // down, or what stands before it, can say so after the fact; only a plain refusal tells that it was not, or the
 // preset, which knows its target.

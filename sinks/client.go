@@ -150,6 +150,9 @@ const keptText = 8 << 10
 // connection can be used again.
 const drained = 64 << 10
 
+// htmlPage is the fault of an answer that is a page, as proxies and firewalls give it.
+const htmlPage = "is a page of HTML"
+
 // readAnswer reads a response up to most bytes and closes it. The error is one
 // of reading; the answer is there all the same.
 func readAnswer(resp *http.Response, o *outline, most int64) (*answer, error) {
@@ -177,7 +180,7 @@ func readAnswer(resp *http.Response, o *outline, most int64) (*answer, error) {
 		}
 		a.fault = "is not JSON"
 		if trimmed[0] == '<' {
-			a.fault = "is a page of HTML"
+			a.fault = htmlPage
 		}
 	}
 	if a.fault == "is not JSON" {
