@@ -239,7 +239,7 @@ func (w *Workers) newBreaker(name string) *breaker {
 	g.silence, g.firstProbe = w.options.Silence, w.options.ProbeEvery
 	g.probe = func(ctx context.Context) sinks.Result {
 		if s := w.plan.Load().Sinks[name]; s != nil {
-			return accountOf(ctx, w.ledger, s)
+			return accountOf(ctx, w.ledger, s, s.Probe)
 		}
 		return sinks.Result{Class: sinks.Held}
 	}
@@ -323,10 +323,11 @@ func (w *Workers) ownerOf(sink string) *tenancy {
 	return w.owned[sink]
 }
 
-// accountOf probes a sink. Credentials of another account than the sink has been
-// writing to are refused: what is known of its records is not true there.
-func accountOf(ctx context.Context, l *ledger.Ledger, s *sinks.Sink) sinks.Result {
-	res := s.Probe(ctx)
+// accountOf asks whose account a sink writes to, or whether it is there at all. Credentials of
+// another account than the sink has been writing to are refused: what is known of its records
+// is not true there.
+func accountOf(ctx context.Context, l *ledger.Ledger, s *sinks.Sink, ask func(context.Context) sinks.Result) sinks.Result {
+	res := ask(ctx)
 	if res.Class != sinks.OK || res.ID == "" {
 		return res
 	}

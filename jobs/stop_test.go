@@ -313,6 +313,39 @@ func TestEveryClassHasADecision(t *testing.T) {
 	}
 }
 
+// A sink whose credentials may write, but not ask who they are, stops and comes back like any other.
+func TestComesBackThoughItMayNotAsk(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		preset, whoami, custom string
+		box                    sandbox.Options
+		stops                  sandbox.Fault
+		state                  string
+	}{
+		{preset: "salesforce", whoami: "userinfo", stops: sandbox.Fault{Method: http.MethodPatch, Effect: sandbox.EffectStatus, Status: 503}, state: parked},
+		{preset: "salesforce", whoami: "userinfo", stops: sandbox.Fault{Method: http.MethodPatch, Effect: sandbox.EffectStatus, Status: 403}, state: held},
+		{preset: "hubspot", whoami: "account-info", stops: sandbox.Fault{Method: http.MethodPost, Effect: sandbox.EffectStatus, Status: 503}, state: parked},
+		{preset: "hubspot", whoami: "account-info", stops: sandbox.Fault{Method: http.MethodPost, Effect: sandbox.EffectStatus, Status: 401}, state: held},
+	}
+	for _, test := range tests {
+		t.Run(test.preset+" "+test.state, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, setup{preset: test.preset, options: Options{Silence: 500 * time.Millisecond, ProbeEvery: 100 * time.Millisecond},
+				box: sandbox.Options{Custom: map[string][]sandbox.Property{"salesforce/orders": {
+					{Name: "order_key", Unique: true}, {Name: "title"}, {Name: "amount", Type: "number"}, {Name: "tier"}, {Name: "description"},
+					{Name: "first_partner"}, {Name: "last_synced"}}}}})
+			r.box.Fault(sandbox.Fault{Path: test.whoami, Effect: sandbox.EffectStatus, Status: 403, Body: `{"category":"MISSING_SCOPES"}`})
+			lift := r.box.Fault(test.stops)
+			id := r.accept(deal("d1", 1, "name", "n"))[0]
+			r.until("the sink has stopped", func() bool { return strings.Contains(r.log.String(), "sink "+test.state) })
+			lift()
+			if f := r.ended(id)[id]; f.Outcome != ledger.Delivered {
+				t.Errorf("%+v", f)
+			}
+		})
+	}
+}
+
 // Credentials of another account hold the sink: what is known of its records is not true there.
 func TestAnotherAccountHolds(t *testing.T) {
 	t.Parallel()

@@ -25,7 +25,9 @@ func (t target) Carries(mode mappers.Mode, id string) (byID, byKey bool) {
 	return t.sink.Description().CarriesLinks(t.operation(mode, id))
 }
 
-func (t target) Repeats(mode mappers.Mode) bool { return t.sink.Repeatable(t.operation(mode, "")) }
+func (t target) Repeats(mode mappers.Mode, key mappers.Key) bool {
+	return t.sink.Repeatable(t.operation(mode, "")) || !key.Local && t.sink.UniqueKeys()
+}
 
 func (t target) Replaces(r *records.Record, l *records.Link) bool {
 	return t.sink.Replaces(linkRow(r, &records.Tie{Link: l}))

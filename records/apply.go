@@ -53,6 +53,9 @@ func (w *Work) Apply(s *Step, a Answer, env *Env) Effect {
 	if s.Tie != nil {
 		return w.applyLink(s, a, env)
 	}
+	if a.Lost && s.Do != Find {
+		w.lost(s, env)
+	}
 	if a.Kind == Busy {
 		if a.Short && w.once(paused) {
 			return Effect{Pause: a.Wait}
@@ -371,20 +374,6 @@ func (w *Work) Suspect(can Capabilities) bool {
 
 // failed leaves the deliveries open for another attempt, or ends them when their time is up.
 func (w *Work) failed(s *Step, a Answer, env *Env) {
-	r := w.Record
-	if a.Lost {
-		r.doubt(s.Sent)
-		if s.Do == Archive {
-			r.doubtAll()
-		}
-		for _, t := range s.Carried {
-			t.Link.Have = max(t.Link.Have, InDoubt)
-		}
-		w.hold(env, true)
-		if s.unrepeatable(env.Can) {
-			r.Presence = Unsure
-		}
-	}
 	for _, d := range w.ready() {
 		switch {
 		case !slices.Contains(s.Serves, d):
@@ -392,7 +381,11 @@ func (w *Work) failed(s *Step, a Answer, env *Env) {
 		case a.Lost && s.unrepeatable(env.Can):
 			// Nothing in the CRM tells whether it was made; a second one would be worse.
 			d.Status = int32(a.Status)
-			d.Finish(Dead, a.Class, unsureReason)
+			what := "the connection broke before the CRM said whether it made the record"
+			if a.Status != 0 {
+				what = "the CRM may have made the record all the same"
+			}
+			d.Finish(Dead, a.Class, a.Reason+": "+what+": "+lookReason)
 		case !a.Counts:
 			d.Status = int32(a.Status)
 			d.Wait(a.Class, a.Reason, max(a.Wait, time.Second))
@@ -400,6 +393,21 @@ func (w *Work) failed(s *Step, a Answer, env *Env) {
 			d.Status = int32(a.Status)
 			d.Fail(a.Class, a.Reason, env.Now, env.GiveUp)
 		}
+	}
+}
+
+// lost notes that a request may have taken effect, though its answer does not say so.
+func (w *Work) lost(s *Step, env *Env) {
+	w.Record.doubt(s.Sent)
+	if s.Do == Archive {
+		w.Record.doubtAll()
+	}
+	for _, t := range s.Carried {
+		t.Link.Have = max(t.Link.Have, InDoubt)
+	}
+	w.hold(env, true)
+	if s.unrepeatable(env.Can) {
+		w.Record.Presence = Unsure
 	}
 }
 

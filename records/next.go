@@ -22,8 +22,9 @@ type Capabilities interface {
 	Carries(mode mappers.Mode, id string) (byID, byKey bool)
 	// Replaces reports whether making the link takes the place of the former one of its role.
 	Replaces(r *Record, l *Link) bool
-	// Repeats reports whether a row of the mode may be sent twice without harm.
-	Repeats(mode mappers.Mode) bool
+	// Repeats reports whether a row of the mode may be sent twice without harm, since the target
+	// makes no second record of the key.
+	Repeats(mode mappers.Mode, key mappers.Key) bool
 	// Settle is how long a request may still take effect, FindLag how long a search may miss
 	// what it has made.
 	Settle() time.Duration
@@ -95,7 +96,7 @@ type Tie struct {
 }
 
 func (s *Step) unrepeatable(can Capabilities) bool {
-	return s.Last != nil && s.Last.Change.Key.Local && s.Mode == mappers.Append && !can.Repeats(s.Mode)
+	return s.Do == Write && !can.Repeats(s.Mode, s.Last.Change.Key)
 }
 
 // Next decides what to do next about the record. It ends the deliveries that need nothing
@@ -150,11 +151,11 @@ func (w *Work) conclude(d *Delivery, env *Env) {
 		}
 		return
 	case r.Presence == Unsure && !d.served:
-		if d.Cause.Run == 0 || d.Repeat {
+		if !env.Can.Repeats(mode, d.Change.Key) && (d.Cause.Run == 0 || d.Repeat) {
 			d.Finish(Dead, "unavailable", unsureReason)
 			return
 		}
-		r.Presence = Unknown // somebody has looked, and replays
+		r.Presence = Unknown // somebody has looked, and replays; or the request finds it itself
 		return
 	case (mode == mappers.CreateOnly || mode == mappers.Append) && r.Presence == Present && d.tally.Acked == 0 && !d.served:
 		d.refuseAll(r)
@@ -226,7 +227,10 @@ func (w *Work) stalest(d *Delivery) bool {
 
 const decidedReason = "a newer event has decided every field"
 
-const unsureReason = "no answer to the create: check in the CRM whether it exists; if not, run partnersync replay"
+const (
+	unsureReason = "no answer to the create: " + lookReason
+	lookReason   = "check in the CRM whether it exists; if not, run partnersync replay"
+)
 
 // leftOut says which fields and links of a delivery the CRM does not have, by its own decision.
 func (w *Work) leftOut(d *Delivery) []string {

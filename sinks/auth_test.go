@@ -97,6 +97,7 @@ auth:
   client_secret: s3cret
   token_url: "{auth.base_url}/token"
   base_url_from: instance_url
+  base_url_in: 127.0.0.1
 `+anyOperation, Options{})
 	rows := []Row{{Object: "o", Key: "1"}}
 	var wg sync.WaitGroup

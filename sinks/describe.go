@@ -120,6 +120,12 @@ func (s *Sink) Repeatable(op Operation) bool {
 // Formerly lists the names that the sink had before: what is known under them is its own.
 func (s *Sink) Formerly() []string { return s.desc.formerly }
 
+// UniqueKeys reports whether the target itself sees to it that no two records have one key: not one in which
+// records have to be looked for before they are made.
+func (s *Sink) UniqueKeys() bool {
+	return !slices.ContainsFunc(s.desc.operations[Upsert], func(o *operation) bool { return o.through })
+}
+
 // TokenPath is the path of the token endpoint where that has an address of its
 // own, apart from base_url; "" otherwise.
 func (d *Description) TokenPath() string {

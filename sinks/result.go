@@ -121,10 +121,19 @@ const unknown = "unknown_answer"
 // read tells the outcome of each unit. It never returns fewer than there are.
 func (s *Sink) read(o *operation, units []*unit, a *answer, v verdict) []outcome {
 	out := make([]outcome, len(units))
-	if v.class != OK {
+	if v.class == OK {
+		s.readRows(out, o, units, a)
+	} else {
 		s.refuse(out, o, units, a, v)
-		return out
 	}
+	for i := range out {
+		out[i].Sent = out[i].Sent || a.again && out[i].Class != OK // it may have had its effect the first time
+	}
+	return out
+}
+
+// readRows tells the outcomes that an answer with a success holds.
+func (s *Sink) readRows(out []outcome, o *operation, units []*unit, a *answer) {
 	a.property = s.propertyIn(o, units)
 	requestID := s.clean(s.desc.errors.RequestID.one(a, nil, ""))
 	for i := range out {
@@ -133,11 +142,11 @@ func (s *Sink) read(o *operation, units []*unit, a *answer, v verdict) []outcome
 	r := &o.result
 	if a.tree == nil && r.wantsBody(a) {
 		s.fail(out, units, a, "the answer "+orDefault(a.fault, "is empty"))
-		return out
+		return
 	}
 	if r.Expect != nil && (!a.empty || r.Expect.Path == nil) && !r.Expect.holds(a, a.tree, a.property) {
 		s.fail(out, units, a, "the answer has a shape that the description does not know")
-		return out
+		return
 	}
 	switch r.Mode {
 	case modeOrdered:
@@ -151,7 +160,6 @@ func (s *Sink) read(o *operation, units []*unit, a *answer, v verdict) []outcome
 	default:
 		s.readStatus(out, o, units, a)
 	}
-	return out
 }
 
 // wantsBody reports whether a success without a readable body is none.
@@ -182,7 +190,7 @@ func (s *Sink) refuse(out []outcome, o *operation, units []*unit, a *answer, v v
 		message = describe(a)
 	}
 	base.Message = s.tell(message)
-	base.Sent = v.class == Unavailable && a.status >= 500 && a.status != 503
+	base.Sent = v.inDoubt(a.status)
 	if v.rule != nil {
 		base.Absent = v.rule.Absent
 	}

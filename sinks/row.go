@@ -99,7 +99,7 @@ type Result struct {
 	Field      string        // the refused field, if named
 	Allowed    []string      // the values that the CRM would take, if named
 	RetryAfter time.Duration // with Throttled and Parked: how long to wait
-	Sent       bool          // the request may have taken effect (matters for Timeout and Network)
+	Sent       bool          // with another class than OK: the request may have taken effect all the same
 	Dropped    []string      // optional fields that were left out in the end
 	RequestID  string        // the CRM's id of the request
 	Absent     bool          // with Rejected: the record that the row names is not in the CRM
