@@ -132,6 +132,9 @@ CREATE TABLE sinks (
     account    text        NOT NULL DEFAULT '',
     auth_hash  bytea,                -- of the credentials that were refused
     tokens     bytea,                -- encrypted
+    barred     text        NOT NULL DEFAULT '', -- why nobody may take it, as it cannot take over its former names
+    renamed_to text        NOT NULL DEFAULT '', -- its name by now; the row stays, so that nobody takes this one any more
+    renamed_by bigint      NOT NULL DEFAULT 0,  -- generation of the config that renamed it
     changed_at timestamptz NOT NULL DEFAULT now()
 );
 

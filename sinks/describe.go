@@ -74,7 +74,10 @@ func (s *Sink) Repeatable(op Operation) bool {
 }
 
 // Formerly lists the names that the sink had before: what is known under them is its own.
-func (s *Sink) Formerly() []string { return s.desc.formerly }
+func (d *Description) Formerly() []string { return slices.Clone(d.formerly) }
+
+// Formerly is that of the description.
+func (s *Sink) Formerly() []string { return s.desc.Formerly() }
 
 // TokenPath is the path of the token endpoint where that has an address of its
 // own, apart from base_url; "" otherwise.
