@@ -143,6 +143,7 @@ var JobStates = []string{"available", "running", "retryable", "scheduled"}
 type SinkLine struct {
 	SinkState
 	RenamedTo string    // the name that it has by now; "" mostly
+	Barred    bool      // nobody may take it, for the reason that its state tells
 	Owner     string    // id of the process that works it; "" while none does
 	Owned     bool      // the owner has shown lately that it lives
 	Epoch     int64     // grows with every change of the owner
@@ -178,7 +179,7 @@ func (l *Ledger) Sinks(ctx context.Context, names []string) (map[string]SinkLine
 			bar = renamed(name, line.RenamedTo).Reason
 		}
 		if bar != "" {
-			line.SinkState = SinkState{State: "held", Reason: bar}
+			line.SinkState, line.Barred = SinkState{State: "held", Reason: bar}, true
 		}
 		line.Owned = owned != nil && *owned
 		lines[name] = line
