@@ -133,6 +133,8 @@ func (m *metrics) observer(sink string) sinks.Observer {
 type queueCollector struct {
 	ledger *ledger.Ledger
 	names  func() []string
+	known  func() []string
+	orphan *prometheus.Desc
 	jobs   *prometheus.Desc
 	oldest *prometheus.Desc
 	dead   *prometheus.Desc
@@ -142,13 +144,15 @@ type queueCollector struct {
 	up     *prometheus.Desc
 }
 
-// NewCollector returns the collector of the queues of the sinks that names lists.
-func NewCollector(l *ledger.Ledger, names func() []string) prometheus.Collector {
+// NewCollector returns the collector of the queues of the sinks that names lists. Known lists
+// these with their former names.
+func NewCollector(l *ledger.Ledger, names, known func() []string) prometheus.Collector {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("partnersync_"+name, help, labels, nil)
 	}
 	return &queueCollector{
-		ledger: l, names: names,
+		ledger: l, names: names, known: known,
+		orphan: desc("orphaned_routes", "Open routes of sinks that the config does not have; counted up to 10000 for each."),
 		jobs:   desc("queue_jobs", "Jobs of a sink by River's state; counted up to 10000.", "sink", "state"),
 		oldest: desc("queue_oldest_seconds", "Age of the oldest open route of a sink.", "sink"),
 		dead:   desc("dead_deliveries", "Routes of a sink that ended dead; counted up to 10000.", "sink"),
@@ -160,7 +164,7 @@ func NewCollector(l *ledger.Ledger, names func() []string) prometheus.Collector 
 }
 
 func (c *queueCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.jobs, c.oldest, c.dead, c.state, c.owned, c.epochs, c.up} {
+	for _, d := range []*prometheus.Desc{c.orphan, c.jobs, c.oldest, c.dead, c.state, c.owned, c.epochs, c.up} {
 		ch <- d
 	}
 }
@@ -177,11 +181,20 @@ func (c *queueCollector) Collect(ch chan<- prometheus.Metric) {
 	if err == nil {
 		lines, err = c.ledger.Sinks(ctx, names)
 	}
+	var orphans []ledger.Orphan
+	if err == nil {
+		orphans, err = c.ledger.Orphans(ctx, c.known())
+	}
 	if err != nil {
 		ch <- prometheus.MustNewConstMetric(c.up, prometheus.GaugeValue, 0)
 		return
 	}
 	ch <- prometheus.MustNewConstMetric(c.up, prometheus.GaugeValue, 1)
+	open := 0
+	for _, o := range orphans {
+		open += o.Open
+	}
+	ch <- prometheus.MustNewConstMetric(c.orphan, prometheus.GaugeValue, float64(open))
 	for _, s := range stats {
 		for _, state := range ledger.JobStates {
 			ch <- prometheus.MustNewConstMetric(c.jobs, prometheus.GaugeValue, float64(s.Jobs[state]), s.Sink, state)

@@ -83,6 +83,10 @@ type Workers struct {
 
 	inHand sync.Map // ids of the jobs that are being worked here
 
+	// Of the goroutine of keep alone, by the name of the sink.
+	renaming map[string]*renaming
+	barred   map[string]string // why it cannot be taken, as it was told last
+
 	mu    sync.Mutex
 	owned map[string]*tenancy
 	tasks sync.WaitGroup
@@ -98,7 +102,7 @@ func New(o Options) (*Workers, error) {
 	o.Silence = cmp.Or(o.Silence, time.Minute)
 	o.ProbeEvery = cmp.Or(o.ProbeEvery, 5*time.Second)
 	o.ID = cmp.Or(o.ID, processID())
-	w := &Workers{options: o, ledger: ledger.New(o.Pool), metrics: newMetrics(o.Registerer), id: o.ID, changed: make(chan struct{}, 1), owned: map[string]*tenancy{}}
+	w := &Workers{options: o, ledger: ledger.New(o.Pool), metrics: newMetrics(o.Registerer), id: o.ID, changed: make(chan struct{}, 1), owned: map[string]*tenancy{}, renaming: map[string]*renaming{}, barred: map[string]string{}}
 	registry := river.NewWorkers()
 	if err := river.AddWorkerSafely(registry, &deliverWorker{workers: w}); err != nil {
 		return nil, fmt.Errorf("register the worker: %w", err)
@@ -202,10 +206,7 @@ func (w *Workers) Use(plan *Plan) {
 	for _, t := range w.tenancies() {
 		t.breaker.hurry()
 	}
-	select {
-	case w.changed <- struct{}{}:
-	default:
-	}
+	w.wake()
 }
 
 // sweep queues the open routes that have lost their job, and the jobs that have lost their worker.
@@ -227,6 +228,7 @@ func (w *Workers) sweep(ctx context.Context) {
 			if err := w.ledger.Reclaim(ctx, name, w.id, w.options.SweepAge, w.working()); err != nil && ctx.Err() == nil {
 				w.options.Logger.Warn("jobs without a worker could not be queued again", "sink", name, "err", err)
 			}
+			w.moveStrays(ctx, name)
 			n, next, err := w.ledger.Sweep(ctx, name, w.options.SweepAge, cursors[name], sweepRoutes)
 			if err != nil {
 				if ctx.Err() == nil {

@@ -130,6 +130,9 @@ CREATE TABLE sinks (
     asked      text        NOT NULL DEFAULT '', -- 'stop' or 'resume': what a person wants the owner to do
     account    text        NOT NULL DEFAULT '',
     tokens     bytea,                -- encrypted
+    barred     text        NOT NULL DEFAULT '', -- why nobody may take it, as it cannot take over its former names
+    renamed_to text        NOT NULL DEFAULT '', -- its name by now; the row stays, so that nobody takes this one any more
+    renamed_by bigint      NOT NULL DEFAULT 0,  -- generation of the config that renamed it
     changed_at timestamptz NOT NULL DEFAULT now()
 );
 

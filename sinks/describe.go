@@ -118,7 +118,10 @@ func (s *Sink) Repeatable(op Operation) bool {
 }
 
 // Formerly lists the names that the sink had before: what is known under them is its own.
-func (s *Sink) Formerly() []string { return s.desc.formerly }
+func (d *Description) Formerly() []string { return slices.Clone(d.formerly) }
+
+// Formerly is that of the description.
+func (s *Sink) Formerly() []string { return s.desc.Formerly() }
 
 // UniqueKeys reports whether the target itself sees to it that no two records have one key: not one in which
 // records have to be looked for before they are made.

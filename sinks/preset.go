@@ -215,6 +215,7 @@ func (desc *Description) fill(doc *document, d *diag.Decoding) {
 	desc.limits, desc.reports, desc.budget = doc.Limits, doc.Reports, doc.Budget
 	desc.maxAnswer = orDefault(doc.MaxAnswer, int64(defaultMaxAnswer))
 	desc.errors, desc.rowErrors = doc.Error, doc.RowError
+	desc.formerly = doc.Formerly
 	desc.classify, desc.rowRules = doc.Classify, doc.ClassifyRows
 	desc.settings = map[string]any{}
 	for _, e := range doc.Settings.Entries() {

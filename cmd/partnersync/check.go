@@ -1,21 +1,29 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"partnersync/internal/config"
 	"partnersync/internal/diag"
+	"partnersync/internal/ledger"
+	"partnersync/internal/localpg"
 )
 
 type checkCmd struct {
-	Files  []string `arg:"" optional:"" help:"Config files; the one of --config if none is named."`
-	Strict bool     `help:"Variables that are not set are errors."`
+	Files    []string `arg:"" optional:"" help:"Config files; the one of --config if none is named."`
+	Strict   bool     `help:"Variables that are not set are errors, and so is what --database finds to be left behind."`
+	Database bool     `help:"Also look into the database for what the config would leave behind; changes nothing."`
 }
 
-func (c checkCmd) Run(cli *commands, s streams) error {
+func (c checkCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	files := c.Files
 	if len(files) == 0 {
 		files = []string{cli.Config}
@@ -28,6 +36,15 @@ func (c checkCmd) Run(cli *commands, s streams) error {
 		if err := connectable(cfg); err != nil && !errors.Is(err, errNoURL) {
 			problems.Add(diag.Problem{Pos: diag.Pos{File: file}, Message: err.Error()})
 			cfg = nil
+		}
+		if cfg != nil && c.Database {
+			found, err := c.left(ctx, cfg)
+			if err != nil {
+				return err
+			}
+			if problems = append(problems, found...); found.Failed() {
+				cfg = nil
+			}
 		}
 		all = append(all, problems...)
 		failed = failed || cfg == nil
@@ -59,6 +76,63 @@ func connectable(cfg *config.Config) error {
 	}
 	_, err := poolConfig(cfg.Database.URL.Reveal())
 	return err
+}
+
+// left finds what waits in the database and would have no sink under a config, and sinks that nobody could take.
+func (c checkCmd) left(ctx context.Context, cfg *config.Config) (diag.Problems, error) {
+	url := cfg.Database.URL.Reveal()
+	switch url {
+	case config.Unset:
+		return nil, usageError{errors.New("--database: the variable of database.url is not set here")}
+	case "":
+		if url = localpg.Running(ctx, cfg.Database.Dir); url == "" {
+			return nil, usageError{errors.New("--database: the private Postgres of database.dir does not run: start `partnersync run`")}
+		}
+	}
+	pc, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, errNoURL
+	}
+	pc.MaxConns = 1
+	pc.ConnConfig.ConnectTimeout = connectTimeout
+	ctx, cancel := context.WithTimeout(ctx, 2*connectTimeout)
+	defer cancel()
+	pool, err := pgxpool.NewWithConfig(ctx, pc)
+	if err != nil {
+		return nil, fmt.Errorf("open the database: %w", err)
+	}
+	defer pool.Close()
+	l := ledger.New(pool)
+	if err := l.Ping(ctx); err != nil {
+		return nil, fmt.Errorf("--database: %w", refused(err))
+	}
+	var problems diag.Problems
+	orphans, err := l.Orphans(ctx, cfg.SinkNames())
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == "42P01" || pg.Code == "42703") { // no such table, or column
+		return nil, errors.New("--database: the schema is not up to date: `partnersync migrate up` makes it so")
+	}
+	if err != nil {
+		return nil, err
+	}
+	severity := diag.Warning
+	if c.Strict {
+		severity = diag.Error
+	}
+	for _, o := range orphans {
+		if message, hint := orphanTold(o); message != "" {
+			problems.Add(diag.Problem{Pos: diag.Pos{File: cfg.Path}, Severity: severity, Message: message, Hint: hint})
+		}
+	}
+	for _, name := range sortedKeys(cfg.Sinks) {
+		// This config would be the newest.
+		_, err := l.Formers(ctx, name, cfg.Sinks[name].Formerly(), math.MaxInt64)
+		if barred, ok := errors.AsType[*ledger.Barred](err); ok {
+			problems.Add(diag.Problem{Pos: diag.Pos{File: cfg.Path}, Message: fmt.Sprintf("nobody could work sink %q", name), Hint: barred.Reason})
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	return problems, nil
 }
 
 func summary(c *config.Config) string {

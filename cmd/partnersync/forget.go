@@ -29,8 +29,8 @@ func (c forgetCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		return usageError{err}
 	}
 	ask := !c.DryRun && !c.Yes
-	if ask && (cli.JSON || !term.IsTerminal(int(os.Stdin.Fd()))) {
-		return usageError{errors.New("nothing can be brought back: look with --dry-run, then say --yes")}
+	if ask && !canAsk(cli) {
+		return errNobodyToAsk
 	}
 	return cli.withLedger(ctx, s, func(_ *config.Config, l *ledger.Ledger) error {
 		bar := progress.New(s.err)
@@ -51,13 +51,24 @@ func (c forgetCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		if err := forget(true); err != nil {
 			return err
 		}
-		fmt.Fprint(s.err, "\nnothing can be brought back; go on? [y/N] ")
-		answer, _ := bufio.NewReader(os.Stdin).ReadString('\n') // no answer is a no
-		if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
+		if !confirmed(s) {
 			return errors.New("nothing has been erased")
 		}
 		return forget(false)
 	})
+}
+
+// canAsk reports whether there is somebody who could say yes.
+func canAsk(cli *commands) bool { return !cli.JSON && term.IsTerminal(int(os.Stdin.Fd())) }
+
+var errNobodyToAsk = usageError{errors.New("nothing can be brought back: look with --dry-run, then say --yes")}
+
+// confirmed asks whether to go on.
+func confirmed(s streams) bool {
+	fmt.Fprint(s.err, "\nnothing can be brought back; go on? [y/N] ")
+	answer, _ := bufio.NewReader(os.Stdin).ReadString('\n') // no answer is a no
+	a := strings.ToLower(strings.TrimSpace(answer))
+	return a == "y" || a == "yes"
 }
 
 func printForgotten(out io.Writer, f *ledger.Forgotten, dry bool) error {

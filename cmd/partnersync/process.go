@@ -59,6 +59,7 @@ type process struct {
 	grace    time.Duration
 	ready    atomic.Bool
 	names    atomic.Pointer[[]string] // of the sinks in the config in force
+	known    atomic.Pointer[[]string] // these, and what they were called before
 
 	mu         sync.Mutex // a reload at a time
 	config     *config.Config
@@ -203,7 +204,7 @@ func (p *process) openSinks(cfg *config.Config) (map[string]*sinks.Sink, error) 
 	for name, d := range cfg.Sinks {
 		options := sinks.Options{Observer: p.workers.Observer(name)}
 		options.Observer.Tokens = func(err error) { p.log.Warn("the tokens of the sink are not kept", "sink", name, "err", err) }
-		store, err := newTokenStore(p.ledger, name, cfg.Database.TokenKey)
+		store, err := newTokenStore(p.ledger, name, d.Formerly(), cfg.Database.TokenKey)
 		if err != nil {
 			return nil, fmt.Errorf("database.token_key: %w", err)
 		}
@@ -226,14 +227,16 @@ func (p *process) register() {
 	p.reloaded.Set(1)
 	p.noteSinks(p.config)
 	names := func() []string { return *p.names.Load() } // a reload that waits for Postgres holds up no scrape
+	known := func() []string { return *p.known.Load() }
 	p.registry.MustRegister(p.reloaded, p.loadedAt, p.configInfo, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		jobs.NewCollector(p.ledger, names), pgstats.New(pgstats.Options{Pool: p.pool, Sinks: names}))
+		jobs.NewCollector(p.ledger, names, known), pgstats.New(pgstats.Options{Pool: p.pool, Sinks: names}))
 }
 
 func (p *process) noteSinks(cfg *config.Config) {
-	names := sortedKeys(cfg.Sinks)
+	names, known := sortedKeys(cfg.Sinks), cfg.SinkNames()
 	p.names.Store(&names)
+	p.known.Store(&known)
 }
 
 func (p *process) noteConfig(cfg *config.Config) {
@@ -243,8 +246,9 @@ func (p *process) noteConfig(cfg *config.Config) {
 	p.loadedAt.SetToCurrentTime()
 }
 
-// reload takes the config file as it is now. A bad one changes nothing.
-func (p *process) reload(ctx context.Context) error {
+// reload takes the config file as it is now. A bad one changes nothing. It returns what a person
+// should know of a good one.
+func (p *process) reload(ctx context.Context) ([]string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	err := p.reloadLocked(ctx)
@@ -252,10 +256,29 @@ func (p *process) reload(ctx context.Context) error {
 	if err != nil {
 		p.reloaded.Set(0)
 		p.log.Error("the config was not reloaded; the former one stays in force", "err", strings.ReplaceAll(err.Error(), "\n", "; "))
-		return err
+		return nil, err
 	}
 	p.reloaded.Set(1)
-	return nil
+	return p.tellOrphans(ctx), nil
+}
+
+// tellOrphans tells the log, and its caller, what waits for sinks that the config does not have.
+func (p *process) tellOrphans(ctx context.Context) []string {
+	if !p.hasJoined() {
+		return nil // told as soon as Postgres answers
+	}
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	found, err := p.ledger.Orphans(ctx, *p.known.Load())
+	if err != nil {
+		p.log.Warn("nobody knows what waits for sinks that the config does not have", "err", err)
+		return nil
+	}
+	told := orphanLines(found)
+	for _, line := range told {
+		p.log.Warn(line)
+	}
+	return told
 }
 
 func (p *process) reloadLocked(ctx context.Context) error {
@@ -442,11 +465,12 @@ func (p *process) adminHandler() http.Handler {
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", p.serveReady)
 	mux.HandleFunc("POST /-/reload", func(w http.ResponseWriter, r *http.Request) {
-		if err := p.reload(r.Context()); err != nil {
+		told, err := p.reload(r.Context())
+		if err != nil {
 			http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 			return
 		}
-		_, _ = io.WriteString(w, "the config is in force\n")
+		_, _ = io.WriteString(w, strings.Join(append([]string{"the config is in force"}, told...), "\n")+"\n")
 	})
 	return p.guard(ownPages(mux))
 }

@@ -49,7 +49,7 @@ func (c runCmd) Run(ctx context.Context, cli *commands, s streams) error {
 			case <-reloading.Done():
 				return
 			case <-hup:
-				_ = p.reload(reloading) // logged and counted there
+				_, _ = p.reload(reloading) // logged and counted there
 			}
 		}
 	}()

@@ -190,6 +190,7 @@ func compile(root diag.Node, d *diag.Decoding) *Config {
 			catalog.Sinks[name] = sinkInfo(s)
 		}
 	}
+	checkFormerly(root.Get("sinks"), d)
 	d.Decode(f.Tables, &c.Tables)
 	catalog.Tables = c.Tables
 	switch f.Mappings.Kind() {
@@ -282,6 +283,57 @@ func named(section diag.Node, what string, d *diag.Decoding) []string {
 			continue
 		}
 		names = append(names, name)
+	}
+	return names
+}
+
+// checkFormerly refuses former names under which nothing can be that is the sink's own.
+func checkFormerly(section diag.Node, d *diag.Decoding) {
+	claimed := map[string]string{} // by the former name, the sink that had it
+	for _, e := range section.Entries() {
+		name := e.Key.Text()
+		for _, n := range formerNames(e.Value) {
+			former := n.Text()
+			by, twice := claimed[former]
+			switch {
+			case !validName.MatchString(former) || len(former) > 50:
+				d.Errorf(n, "names of sinks have lower-case letters, digits, - and _, 50 characters at most", "%q was never the name of a sink", former)
+			case former == name:
+				d.Errorf(n, "leave it out", "sink %q still has this name", name)
+			case slices.ContainsFunc(formerNames(section.Get(former)), func(n diag.Node) bool { return n.Text() == name }):
+				if name > former {
+					continue // told at the other one
+				}
+				d.Errorf(n, "rename one of them to a third name, run that config, then rename the other and the first", "sinks %q and %q cannot swap their names at once", name, former)
+			case section.Get(former).Exists():
+				d.Errorf(n, "leave it out; if that sink is renamed too, rename and run it first", "there is a sink %q, which has its own state", former)
+			case twice && by == name:
+				d.Errorf(n, "leave it out", "%q is named twice", former)
+			case twice:
+				d.Errorf(n, "only one of them can take over what is known of it", "sink %q was formerly %q, too", by, former)
+			default:
+				claimed[former] = name
+			}
+		}
+	}
+}
+
+func formerNames(sink diag.Node) []diag.Node {
+	n := sink.Get("formerly")
+	if n.Kind() == diag.List {
+		return n.Items()
+	}
+	if n.Kind() == diag.Scalar {
+		return []diag.Node{n}
+	}
+	return nil
+}
+
+// SinkNames are the names of the sinks, with all that these had before.
+func (c *Config) SinkNames() []string {
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(c.Sinks)) {
+		names = append(append(names, name), c.Sinks[name].Formerly()...)
 	}
 	return names
 }

@@ -85,3 +85,50 @@ func TestReceiver(t *testing.T) {
 		}
 	}
 }
+
+// The former names of sinks reach the sinks, and those that cannot be are refused.
+func TestFormerly(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		give string // of sinks, by name what follows formerly
+		want []string
+		err  string
+	}{
+		{name: "none", give: "crm: []"},
+		{name: "one", give: "crm: old", want: []string{"old"}},
+		{name: "a chain", give: "crm: [older, old]", want: []string{"older", "old"}},
+		{name: "two sinks", give: "crm: [old]\nerp: [old_erp]", want: []string{"old"}},
+		{name: "no name", give: "crm: [Old CRM]", err: `"Old CRM" was never the name of a sink`},
+		{name: "its own", give: "crm: [crm]", err: `sink "crm" still has this name`},
+		{name: "twice", give: "crm: [old, old]", err: `"old" is named twice`},
+		{name: "of two sinks", give: "crm: [old]\nerp: [old]", err: `sink "crm" was formerly "old", too`},
+		{name: "of another sink", give: "crm: [erp]\nerp: []", err: `there is a sink "erp", which has its own state`},
+		{name: "a ring", give: "a: [b]\nb: [c]\nc: [a]", err: `there is a sink "b", which has its own state; there is a sink "c", which has its own state; there is a sink "a", which has its own state`},
+		{name: "a swap", give: "crm: [erp]\nerp: [crm]", err: `sinks "crm" and "erp" cannot swap their names at once`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			text := "sinks:\n"
+			for line := range strings.Lines(tt.give) {
+				name, formerly, _ := strings.Cut(strings.TrimSpace(line), ": ")
+				text += "  " + name + ": {preset: webhook, url: 'https://example.com', formerly: " + formerly + "}\n"
+			}
+			cfg, problems := config.Parse("config.yaml", []byte(text), config.Options{})
+			var messages []string
+			for _, p := range problems {
+				messages = append(messages, p.Message)
+			}
+			if got := strings.Join(messages, "; "); got != tt.err {
+				t.Fatalf("got %q, want %q", got, tt.err)
+			}
+			if tt.err != "" {
+				return
+			}
+			if diff := cmp.Diff(tt.want, cfg.Sinks["crm"].Formerly()); diff != "" && len(tt.want)+len(cfg.Sinks["crm"].Formerly()) > 0 {
+				t.Error(diff)
+			}
+		})
+	}
+}

@@ -46,15 +46,16 @@ func (l *Ledger) RollUp(ctx context.Context) error {
 }
 
 // Counts and open routes come from one snapshot, so that the balance holds while
-// events arrive.
+// events arrive. What still bears the former name of a sink counts as that sink's.
 const balance = `
-WITH counted AS (
-	SELECT source, sink, outcome, sum(routes)::bigint AS routes FROM (
-		SELECT source, sink, outcome, routes FROM tallies WHERE hour >= $1
-		UNION ALL SELECT source, sink, outcome, routes FROM tally_changes WHERE hour >= $1
-	) c GROUP BY source, sink, outcome
+WITH stored AS (
+	SELECT source, sink, outcome, routes FROM tallies WHERE hour >= $1
+	UNION ALL SELECT source, sink, outcome, routes FROM tally_changes WHERE hour >= $1
 	UNION ALL
 	SELECT source, sink, 'open', count(*) FROM routes WHERE outcome IS NULL AND opened_at >= $1 GROUP BY source, sink
+), counted AS (
+	SELECT c.source, coalesce(nullif(s.renamed_to, ''), c.sink) AS sink, c.outcome, c.routes
+	FROM stored c LEFT JOIN sinks s ON s.name = c.sink
 )
 SELECT source, sink,
 	coalesce(sum(routes) FILTER (WHERE outcome = 'opened'), 0)::bigint,

@@ -173,7 +173,7 @@ func (o *Owners) Leave(ctx context.Context) error {
 // Take makes the process the owner of a sink, if nobody else is: its lock is free,
 // or the owner has been silent for too long. It then ends the former owner's jobs
 // and queues their routes anew. The announcements are those of requests that may
-// still be on their way.
+// still be on their way. The error is a *Barred where the sink goes by another name now.
 func (o *Owners) Take(ctx context.Context, sink string) (*Ownership, []Announcement, error) {
 	var free bool
 	if err := o.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, lockKey(sink)).Scan(&free); err != nil {
@@ -185,14 +185,17 @@ func (o *Owners) Take(ctx context.Context, sink string) (*Ownership, []Announcem
 	w := &Ownership{Sink: sink}
 	var announced []Announcement
 	err := pgx.BeginFunc(ctx, o.conn, func(tx pgx.Tx) error {
-		var former string
+		var to string
 		err := tx.QueryRow(ctx, `
-			INSERT INTO sinks (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING owner`, sink).Scan(&former)
+			INSERT INTO sinks (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING renamed_to`, sink).Scan(&to)
 		if err != nil {
 			return err
 		}
+		if to != "" {
+			return renamed(sink, to)
+		}
 		err = tx.QueryRow(ctx, `
-			UPDATE sinks SET owner = $2, epoch = epoch + 1, backend = pg_backend_pid(), renewed_at = now() WHERE name = $1 RETURNING epoch`, sink, o.id).Scan(&w.Epoch)
+			UPDATE sinks SET owner = $2, epoch = epoch + 1, backend = pg_backend_pid(), renewed_at = now(), barred = '' WHERE name = $1 RETURNING epoch`, sink, o.id).Scan(&w.Epoch)
 		if err != nil {
 			return err
 		}
@@ -210,8 +213,11 @@ func (o *Owners) Take(ctx context.Context, sink string) (*Ownership, []Announcem
 		return err
 	})
 	if err != nil {
+		if !errors.As(err, new(*Barred)) {
+			err = fmt.Errorf("take sink %q: %w", sink, err)
+		}
 		_, unlockErr := o.conn.Exec(ctx, `SELECT pg_advisory_unlock($1)`, lockKey(sink))
-		return nil, nil, errors.Join(fmt.Errorf("take sink %q: %w", sink, err), unlockErr)
+		return nil, nil, errors.Join(err, unlockErr)
 	}
 	return w, announced, nil
 }

@@ -139,9 +139,11 @@ const CountLimit = 10_000
 // JobStates are the states of jobs that are counted.
 var JobStates = []string{"available", "running", "retryable", "scheduled"}
 
-// SinkLine is a sink as the database knows it.
+// SinkLine is a sink as the database knows it. One that nobody may take is told as held.
 type SinkLine struct {
 	SinkState
+	RenamedTo string    // the name that it has by now; "" mostly
+	Barred    bool      // nobody may take it, for the reason that its state tells
 	Owner     string    // id of the process that works it; "" while none does
 	Owned     bool      // the owner has shown lately that it lives
 	Epoch     int64     // grows with every change of the owner
@@ -156,7 +158,7 @@ func (l *Ledger) Sinks(ctx context.Context, names []string) (map[string]SinkLine
 		lines[name] = SinkLine{SinkState: SinkState{State: "ready"}}
 	}
 	rows, err := l.pool.Query(ctx, `
-		SELECT name, state, reason, until, owner, owner <> '' AND renewed_at > now() - $2::interval, epoch, changed_at, asked
+		SELECT name, state, reason, until, owner, owner <> '' AND renewed_at > now() - $2::interval, epoch, changed_at, asked, renamed_to, barred
 		FROM sinks WHERE name = ANY($1)`, names, Silence)
 	if err != nil {
 		return nil, fmt.Errorf("read the sinks: %w", err)
@@ -166,11 +168,18 @@ func (l *Ledger) Sinks(ctx context.Context, names []string) (map[string]SinkLine
 		var line SinkLine
 		var until *time.Time
 		var owned *bool
-		if err := rows.Scan(&name, &line.State, &line.Reason, &until, &line.Owner, &owned, &line.Epoch, &line.ChangedAt, &line.Asked); err != nil {
+		var bar string
+		if err := rows.Scan(&name, &line.State, &line.Reason, &until, &line.Owner, &owned, &line.Epoch, &line.ChangedAt, &line.Asked, &line.RenamedTo, &bar); err != nil {
 			return nil, fmt.Errorf("read the sinks: %w", err)
 		}
 		if until != nil {
 			line.Until = *until
+		}
+		if line.RenamedTo != "" {
+			bar = renamed(name, line.RenamedTo).Reason
+		}
+		if bar != "" {
+			line.SinkState, line.Barred = SinkState{State: "held", Reason: bar}, true
 		}
 		line.Owned = owned != nil && *owned
 		lines[name] = line
