@@ -2,6 +2,7 @@ package diag_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -253,4 +254,48 @@ func FuzzDecode(f *testing.F) {
 		_ = n.Plain()
 		diag.Print(&strings.Builder{}, d.Problems, func(string) []byte { return data })
 	})
+}
+
+// bomb is so many levels of aliases, ten to each, that all stand for its first.
+func bomb(levels int) string {
+	var b strings.Builder
+	b.WriteString("l0: &l0 [x, x, x, x, x, x, x, x, x, x]\n")
+	for i := 1; i <= levels; i++ {
+		fmt.Fprintf(&b, "l%d: &l%d [%s]\n", i, i, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*l%d, ", i-1), 10), ", "))
+	}
+	return b.String()
+}
+
+// Whatever aliases stand for, a document is read at once, or refused in one line.
+func TestAliasesAreBounded(t *testing.T) {
+	t.Parallel()
+	const refused = "aliases stand for more than 100000 values up to here"
+	tests := []struct {
+		name, give string
+		want       string
+	}{
+		{"three levels", bomb(3), ""},
+		{"five levels", bomb(5), "f.yaml:5:45: " + refused},
+		{"twelve levels", bomb(12), "f.yaml:5:45: " + refused},
+		{"a hundred levels", bomb(98), "f.yaml:1:1: the document is nested more than 100 levels deep"},
+		{"one alias often", "a: &a [x, x, x, x, x, x, x, x, x]\nb: [" + strings.Repeat("*a, ", 10_000) + "]\n", ""},
+		{"once more than may be", "a: &a [x, x, x, x, x, x, x, x, x]\nb: [" + strings.Repeat("*a, ", 10_001) + "]\n", "f.yaml:2:40005: " + refused},
+		{"in maps", "a: &a {x: 1, y: 2}\nb: &b {<<: *a, p: *a, q: *a}\nc: {<<: *b, p: *b}\n", ""},
+		{"one that holds itself", "a: &a [*a, *a, *a]\n", "f.yaml:1:1: the document is nested more than 100 levels deep"},
+		{"two that hold each other", "a: &a {b: &b [*a, *a], c: *b}\n", "f.yaml:1:1: the document is nested more than 100 levels deep"},
+		{"many values without an alias", strings.Repeat("- x\n", 200_000), ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, problems := diag.Parse("f.yaml", []byte(tt.give))
+			var got []string
+			for _, p := range problems {
+				got = append(got, p.Pos.String()+": "+p.Message)
+			}
+			if strings.Join(got, "\n") != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
 }
