@@ -81,9 +81,7 @@ func TestSinkTakenOut(t *testing.T) {
 	if code != 200 || !strings.HasPrefix(said, "the config is in force\n"+waits) {
 		t.Errorf("the reload answers %d %s", code, said)
 	}
-	if !strings.Contains(s.said(), waits) {
-		t.Error("the log does not tell")
-	}
+	s.until("the log tells", func() bool { return strings.Contains(s.said(), waits) })
 	if got := s.metric("orphaned_routes"); got != 3 {
 		t.Errorf("%v orphaned routes", got)
 	}
