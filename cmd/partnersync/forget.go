@@ -109,7 +109,7 @@ func printUnderWay(out io.Writer, list []ledger.UnderWay) error {
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "SINK\tOBJECT\tRECORDS")
 	for _, u := range list {
-		fmt.Fprintf(w, "%s\t%s\t%d\n", u.Sink, u.Object, u.Records)
+		say(w, "%s\t%s\t%d\n", u.Sink, u.Object, u.Records)
 	}
 	return w.Flush()
 }

@@ -86,9 +86,8 @@ func TestSinkTakenOut(t *testing.T) {
 		t.Errorf("%v orphaned routes", got)
 	}
 	s.stop()
-	if s = w.start(); !strings.Contains(s.said(), waits) {
-		t.Error("the log does not tell at the start")
-	}
+	s = w.start()
+	s.until("the log tells at the start", func() bool { return strings.Contains(s.said(), waits) })
 	if out := w.run("sinks", "drop", "crm", "--yes"); out != "ended: 3 open events of crm, as skipped; what is known of 1 record\n" {
 		t.Errorf("drop says %s", out)
 	}
