@@ -119,9 +119,9 @@ func TestExampleValues(t *testing.T) {
 				"  set partner_stage=Working",
 				"  set partner_contact=Stephanie Sullivan",
 				"  set partner_company=Some Company",
-				"  set partner_source=brendachapman3787",
-				"  set_first first_partner=brendachapman3787",
-				"  link contacts partnerstack_partner_key=brendachapman3787",
+				"  set partner_source=JohnSmith",
+				"  set_first first_partner=JohnSmith",
+				"  link contacts partnerstack_partner_key=JohnSmith",
 			},
 		},
 		{
