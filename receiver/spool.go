@@ -225,6 +225,7 @@ type spooled struct {
 	Reason     string          `json:"reason,omitempty"`
 	Trace      string          `json:"trace,omitempty"`
 	VerifiedBy string          `json:"verified_by,omitempty"`
+	Delivery   []byte          `json:"delivery,omitempty"`
 }
 
 // encodeSpooled writes the length of the head, the head, and the body.
@@ -232,7 +233,7 @@ func encodeSpooled(w *waiting) (spool.Record, error) {
 	e := &w.event
 	head, err := json.Marshal(spooled{
 		e.ID, e.Source, w.named, e.ReceivedAt, e.Headers, e.Type, e.Entity, e.OccurredAt, e.Rank, e.Status, e.Reason,
-		e.Trace, e.VerifiedBy,
+		e.Trace, e.VerifiedBy, e.Delivery,
 	})
 	if err != nil {
 		return spool.Record{}, fmt.Errorf("event %s: %w", e.ID, err)
@@ -273,7 +274,7 @@ func reopenSpooled(g *gates, record spool.Record) (w *waiting, err error) {
 	event := ledger.Incoming{
 		ID: head.ID, Source: head.Source, ReceivedAt: head.ReceivedAt, Headers: head.Headers, Body: body, Again: true,
 		Type: head.Type, Entity: head.Entity, OccurredAt: head.OccurredAt, Rank: head.Rank, Status: head.Status, Reason: head.Reason,
-		Trace: head.Trace, VerifiedBy: head.VerifiedBy,
+		Trace: head.Trace, VerifiedBy: head.VerifiedBy, Delivery: head.Delivery,
 	}
 	var e sources.Envelope
 	at := g.bySource[head.Source]

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,6 +111,118 @@ func TestAcceptSameEvent(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// What the sender calls one delivery is one event, whatever it holds; what it calls
+// another is another, unless it is a body with the sender's time that is known.
+func TestAcceptDeliveries(t *testing.T) {
+	t.Parallel()
+	// An event is an id of its delivery, "-" for none, and a body; calls are divided by "|".
+	tests := []struct {
+		name   string
+		timed  bool
+		entity string
+		give   string
+		want   string // "+" stored, "=" duplicate
+	}{
+		{"again, with another between", false, "e", "1a|2b|1a", "++="},
+		{"again within a batch", false, "e", "1a 2b 1a", "++="},
+		{"again across batches", false, "e", "1a 2b|1a 2b", "++=="},
+		{"again with another body", false, "e", "1a|1b", "+="},
+		{"again with another body, within a batch", false, "e", "1a 1b", "+="},
+		{"the same body under another id", false, "e", "1a|2a|2a|1a", "++=="},
+		{"the same body under another id, within a batch", false, "e", "1a 2a 2a 1a", "++=="},
+		{"without an entity", false, "", "1a 1a|1a|2a 3a|3b", "+==++="},
+		{"timed", true, "e", "1a|2b|1a|1c", "++=="},
+		{"timed within a batch", true, "e", "1a 2b 1a 1c", "++=="},
+		{"timed, the same body under another id", true, "e", "1a|2a", "+="},
+		{"timed, the same body under another id, within a batch", true, "e", "1a 2a -a", "+=="},
+		{"some without an id", false, "e", "-a 1a -a|-a", "++=="},
+		{"some without an id, across batches", false, "e", "1a|-a|1a|-b|1a", "+==+="},
+		{"timed, some without an id", true, "e", "-a 1a 1b", "+=+"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			pool := pgtest.Pool(t)
+			l := ledger.New(pool)
+			var got string
+			for call := range strings.SplitSeq(tt.give, "|") {
+				var events []ledger.Incoming
+				for _, one := range strings.Fields(call) {
+					e := event("t", tt.entity, -1, one[1:])
+					if one[0] != '-' {
+						e.Delivery = ledger.DeliveryOf("s", one[:1], 0)
+					}
+					if tt.timed {
+						e.OccurredAt = noon
+					}
+					events = append(events, e)
+				}
+				for i, a := range accept(t, l, events...) {
+					if a.Duplicate != (a.ID != events[i].ID) {
+						t.Errorf("event %d: duplicate %v, of itself %v", i, a.Duplicate, a.ID == events[i].ID)
+					}
+					got += map[bool]string{false: "+", true: "="}[a.Duplicate]
+				}
+			}
+			if got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+			stored := query[int](t, pool, "SELECT count(*)::int + sum(duplicates)::int FROM events")
+			if stored[0] != len(tt.want) {
+				t.Errorf("%d events are accounted for, want %d", stored[0], len(tt.want))
+			}
+		})
+	}
+}
+
+// Equal ids that come at once, in commits of their own, are one event.
+func TestAcceptDeliveriesAtOnce(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	l := ledger.New(pool)
+	var wg sync.WaitGroup
+	var stored atomic.Int64
+	for n := range 16 {
+		wg.Go(func() {
+			var events []ledger.Incoming
+			for i := range 8 {
+				e := event("t", "", -1, fmt.Sprint(n)) // no entity: nothing else keeps them apart
+				e.Delivery = ledger.DeliveryOf("s", fmt.Sprint((n+i)%8), 0)
+				events = append(events, e)
+			}
+			accepted, err := l.Accept(context.Background(), events, 1, 1)
+			if err != nil {
+				t.Error(err)
+			}
+			for _, a := range accepted {
+				if !a.Duplicate {
+					stored.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := query[int](t, pool, "SELECT count(*)::int FROM events")[0]; n != 8 || stored.Load() != 8 {
+		t.Errorf("%d are stored, %d are told so, want 8", n, stored.Load())
+	}
+}
+
+// An id belongs to its source, and to one event of its request.
+func TestDeliveryTellsApart(t *testing.T) {
+	t.Parallel()
+	seen := map[string]string{}
+	for _, d := range []struct {
+		source, id string
+		part       int
+	}{{"a", "b", 0}, {"a", "b", 1}, {"ab", "", 0}, {"", "ab", 0}, {"a", "b0", 0}, {"c", "b", 0}} {
+		key := string(ledger.DeliveryOf(d.source, d.id, d.part))
+		if other, ok := seen[key]; ok || len(key) != 16 {
+			t.Errorf("%v is like %s", d, other)
+		}
+		seen[key] = fmt.Sprint(d)
 	}
 }
 
