@@ -54,6 +54,13 @@ func (r *Receiver) appendToSpool(batch []*waiting) {
 	var fits []*waiting
 	var failure error
 	for room, i := r.options.Spool.Room(), 0; i < len(batch); i++ {
+		// What decides among events without a time is their receipt: in this spool it never
+		// goes back, though the clock may.
+		event := &batch[i].event
+		if event.ReceivedAt.Before(r.lastSpooled) {
+			event.ReceivedAt = r.lastSpooled
+		}
+		r.lastSpooled = event.ReceivedAt.Round(0) // by the wall, as it is written
 		record, err := encodeSpooled(batch[i])
 		if room -= record.Size(); err == nil && room < 0 {
 			err = spool.ErrFull

@@ -196,6 +196,11 @@ const lockKeys = `SELECT pg_advisory_xact_lock(k) FROM (SELECT unnest($1::bigint
 // which store the same events wait for each other instead of deadlocking. Events
 // without a time are versioned in the order in which they are given all the same, and so are
 // those with a time beyond belief: where it is our clock that is wrong, they come in order still.
+//
+// An event without a time that is given again has waited in a spool, while other receivers
+// may have stored what came later. It is versioned by its receipt, after what of its
+// entity was received before it and before what was received after it, and is the same
+// event as its like next to it.
 const acceptEvents = `
 WITH given AS (
 	SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::smallint[],
@@ -205,6 +210,14 @@ WITH given AS (
 	SELECT a.id
 	FROM unnest($20::uuid[]) AS a(id)
 	CROSS JOIN LATERAL (SELECT FROM events e WHERE e.id = a.id LIMIT 1) e
+), placed AS (
+	SELECT g.id,
+		(SELECT max(e.version_at) FROM events e
+			WHERE e.source = g.source AND e.entity = g.entity AND e.entity <> '' AND (e.received_at, e.id) < (g.received_at, g.id)) AS earlier,
+		(SELECT min(e.version_at) FROM events e
+			WHERE e.source = g.source AND e.entity = g.entity AND e.entity <> '' AND (e.received_at, e.id) > (g.received_at, g.id) AND e.occurred_at IS NULL) AS later
+	FROM unnest($20::uuid[]) AS a(id) JOIN given g ON g.id = a.id
+	WHERE g.occurred_at IS NULL
 ), latest AS (
 	SELECT k.id AS given, k.id FROM known k
 	UNION ALL
@@ -215,8 +228,23 @@ WITH given AS (
 		WHERE e.source = g.source AND e.entity = g.entity AND e.type = g.type AND e.entity <> ''
 		ORDER BY e.version_at DESC, e.id DESC LIMIT 1
 	) e
-	WHERE g.occurred_at IS NULL AND g.entity <> '' AND g.delivery IS NULL AND e.digest = g.digest
+	WHERE NOT EXISTS (SELECT FROM placed p WHERE p.id = g.id) AND g.occurred_at IS NULL AND g.entity <> '' AND g.delivery IS NULL AND e.digest = g.digest
 		AND NOT EXISTS (SELECT FROM known k WHERE k.id = g.id)
+	UNION ALL
+	SELECT g.id, e.id
+	FROM placed p JOIN given g ON g.id = p.id
+	CROSS JOIN LATERAL (
+		SELECT e.id FROM (
+			(SELECT e.id, e.digest FROM events e
+				WHERE e.source = g.source AND e.entity = g.entity AND e.type = g.type AND e.entity <> '' AND (e.received_at, e.id) < (g.received_at, g.id)
+				ORDER BY e.received_at DESC, e.id DESC LIMIT 1)
+			UNION ALL
+			(SELECT e.id, e.digest FROM events e
+				WHERE e.source = g.source AND e.entity = g.entity AND e.type = g.type AND e.entity <> '' AND (e.received_at, e.id) > (g.received_at, g.id)
+				ORDER BY e.received_at, e.id LIMIT 1)
+		) e WHERE e.digest = g.digest LIMIT 1
+	) e
+	WHERE g.entity <> '' AND g.delivery IS NULL AND NOT EXISTS (SELECT FROM known k WHERE k.id = g.id)
 	UNION ALL
 	SELECT g.id, e.id
 	FROM given g
@@ -229,13 +257,16 @@ WITH given AS (
 	INSERT INTO events AS e (id, source, type, entity, occurred_at, version_at, rank, received_at, status, reason, digest, headers, trace, verified_by, delivery, body, duplicates)
 	SELECT g.id, g.source, g.type, g.entity, g.occurred_at,
 		CASE WHEN g.occurred_at <= greatest(g.latest, (SELECT clock_timestamp()) + interval '2 minutes') THEN g.occurred_at
+		WHEN p.id IS NOT NULL THEN least(
+			greatest(least(g.received_at, (SELECT clock_timestamp())), p.earlier + interval '1 microsecond'),
+			CASE WHEN p.later IS NOT NULL THEN greatest(p.later - interval '1 microsecond', p.earlier) END)
 		ELSE greatest(
 			CASE WHEN g.occurred_at IS NULL THEN (SELECT clock_timestamp()) ELSE greatest(g.latest, (SELECT clock_timestamp()) + interval '2 minutes') END
 				+ g.position * interval '1 microsecond',
-			(SELECT max(p.version_at) + g.position * interval '1 microsecond' FROM events p WHERE p.source = g.source AND p.entity = g.entity AND p.entity <> ''))
+			(SELECT max(e.version_at) + g.position * interval '1 microsecond' FROM events e WHERE e.source = g.source AND e.entity = g.entity AND e.entity <> ''))
 		END,
 		g.rank, g.received_at, g.status, g.reason, g.digest, g.headers, g.trace, g.verified_by, g.delivery, g.body, g.copies
-	FROM given g
+	FROM given g LEFT JOIN placed p ON p.id = g.id
 	WHERE NOT EXISTS (SELECT FROM latest l WHERE l.given = g.id)
 	ORDER BY g.digest
 	ON CONFLICT (digest) WHERE occurred_at IS NOT NULL DO UPDATE SET duplicates = e.duplicates + excluded.duplicates + (e.id <> excluded.id)::int
