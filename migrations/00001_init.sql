@@ -13,6 +13,7 @@ CREATE TABLE events (
     status      text        NOT NULL CHECK (status IN ('stored', 'unmapped', 'ignored', 'malformed', 'erased')),
     reason      text        NOT NULL DEFAULT '',
     digest      bytea       NOT NULL,            -- of source, type and body
+    delivery    bytea,                           -- hash of source and the sender's id of the delivery; null where it names none
     duplicates  integer     NOT NULL DEFAULT 0,  -- how often the same event came again
     headers     jsonb,
     trace       text        NOT NULL DEFAULT '', -- traceparent and tracestate; '' where the sender gave none
@@ -21,6 +22,8 @@ CREATE TABLE events (
 );
 -- A body that carries the sender's time is stored once.
 CREATE UNIQUE INDEX events_timed ON events (digest) WHERE occurred_at IS NOT NULL;
+-- So is one whose delivery the sender names.
+CREATE UNIQUE INDEX events_delivery ON events (delivery) WHERE delivery IS NOT NULL;
 CREATE INDEX events_entity ON events (source, entity, version_at) WHERE entity <> '';
 CREATE INDEX events_type ON events (type, id);
 -- Those that no worker looks at.

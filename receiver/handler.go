@@ -169,6 +169,9 @@ func (r *Receiver) waiting(req *http.Request, v *visit, e *sources.Envelope, typ
 	if event.Body == nil {
 		event.Body = []byte{} // NULL is no body
 	}
+	if id := req.Header.Get(v.gate.source.DeliveryID); id != "" {
+		event.Delivery = ledger.DeliveryOf(v.gate.source.Name, id, 0)
+	}
 	describe(&event, v.gate, e, typ)
 	v.id, v.typ, v.trace = event.ID, otherType, tracing.Kept(req.Header)
 	if e.Known {
@@ -218,6 +221,9 @@ func describe(event *ledger.Incoming, g *gate, e *sources.Envelope, typ *kind) {
 		}
 	}
 	event.Reason = clean(event.Reason, maxReason)
+	if event.Status == ledger.Malformed {
+		event.Delivery = nil // sent again, it may be read
+	}
 }
 
 // answerTo tells what became of an event.

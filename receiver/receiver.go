@@ -83,6 +83,7 @@ type Receiver struct {
 	// connections are used by Server and Limit alone.
 	connections *connections
 	down        atomic.Bool // the last commit failed for a reason that is not its data
+	lastSpooled time.Time   // when the newest event of the spool was received; of the spool's writer
 	// diskFailed is when the spool could not be written, unless it could since.
 	diskFailed atomic.Pointer[time.Time]
 }

@@ -68,6 +68,13 @@ posts:
 signed:
   verify: {hmac: {header: X-Signature, secrets: a-key-of-the-tests}}
   events: {thing: {schema: {n: integer}}}
+hooked:
+  verify: {standard_webhooks: {secrets: whsec_AAAA}}
+  events: {thing: {schema: {id: id, v: text}, entity: {thing: event.id}}}
+numbered:
+  verify: {token: a-token-of-the-tests}
+  delivery_id: x-delivery
+  events: {thing: {schema: {id: id, v: text}, entity: {thing: event.id}}}
 anybody:
   verify: none
   events: {thing: {schema: {n: integer}}}
@@ -502,14 +509,14 @@ func TestSeriesExistFromTheStart(t *testing.T) {
 	for _, f := range families {
 		got[f.GetName()] = len(f.GetMetric())
 	}
-	// 7 sources with 8 events and one "other" each.
+	// 9 sources with 10 events and one "other" each.
 	want := map[string]int{
-		"partnersync_events_received_total":        8*int(firstUntyped) + 7*int(results),
-		"partnersync_receive_duration_seconds":     7,
-		"partnersync_last_event_timestamp_seconds": 7,
+		"partnersync_events_received_total":        10*int(firstUntyped) + 9*int(results),
+		"partnersync_receive_duration_seconds":     9,
+		"partnersync_last_event_timestamp_seconds": 9,
 		"partnersync_commit_batch_events":          1,
 		"partnersync_commit_duration_seconds":      1,
-		"partnersync_routes_opened_total":          6,
+		"partnersync_routes_opened_total":          8,
 		"partnersync_receive_waiting_events":       1,
 		"partnersync_receive_waiting_limit_events": 1,
 		"partnersync_receive_held_bytes":           1,
@@ -517,8 +524,8 @@ func TestSeriesExistFromTheStart(t *testing.T) {
 		"partnersync_receive_connections":          1,
 		"partnersync_receive_connections_limit":    1,
 		"partnersync_receive_cut_total":            2,
-		"partnersync_version_clamps_total":         7,
-		"partnersync_payload_drift_total":          15,
+		"partnersync_version_clamps_total":         9,
+		"partnersync_payload_drift_total":          19,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

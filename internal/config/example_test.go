@@ -411,3 +411,19 @@ func TestExampleNamesItsKeys(t *testing.T) {
 		t.Errorf("keys of the mappings and those that the comment names (-mappings +comment):\n%s", diff)
 	}
 }
+
+// What is made in a test ends at the door.
+func TestExampleIgnoresTests(t *testing.T) {
+	t.Parallel()
+	s := example(t).Sources["partnerstack"]
+	for body, want := range map[string]string{
+		`{"key": "crust_1", "partner_key": "p", "test": true, "created_at": 1, "updated_at": 1}`:           "test customer",
+		`{"key": "crust_1", "partner_key": "p", "test": false, "created_at": 1, "updated_at": 1}`:          "",
+		`{"key": "crust_1", "partner_key": "p", "created_at": 1, "updated_at": 1}`:                         "",
+		`{"key": "crust_1", "partner_key": "p", "email": "a@test.example", "created_at": 1, "test": null}`: "test partner",
+	} {
+		if e := s.Open("customer.created", []byte(body)); e.Ignored != want {
+			t.Errorf("%s: ignored for %q, want %q", body, e.Ignored, want)
+		}
+	}
+}

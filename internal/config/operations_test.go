@@ -62,10 +62,10 @@ func TestModesOfObjects(t *testing.T) {
 			t.Parallel()
 			access := auth[o.preset]
 			if access == "" {
-				access = "auth: {token: t}"
+				access = "auth: {token: a-token-that-nobody-guesses}"
 			}
 			sink := fmt.Sprintf("{preset: %s, %s}", o.preset, access)
-			head := "sources: {shop: {verify: {token: t}, description: d, events: {made: {description: d, schema: {id: id required}, entity: {e: event.id}}}}}\nsinks: {crm: " + sink + "}\n"
+			head := "sources: {shop: {verify: none, description: d, events: {made: {description: d, schema: {id: id required}, entity: {e: event.id}}}}}\nsinks: {crm: " + sink + "}\n"
 			cfg, problems := config.Parse("c.yaml", []byte(head), config.Options{})
 			if cfg == nil {
 				t.Fatal(problems)
@@ -172,7 +172,7 @@ func renders(s *sinks.Sink, mode mappers.Mode, row sinks.Row) error {
 // What is said names the place, the reason, and what is left.
 func TestModesAreExplained(t *testing.T) {
 	t.Parallel()
-	head := "sources: {shop: {verify: {token: t}, description: d, events: {made: {description: d, schema: {id: id required}, entity: {e: event.id}}}}}\nsinks: {crm: {preset: attio, auth: {token: t}}}\n"
+	head := "sources: {shop: {verify: none, description: d, events: {made: {description: d, schema: {id: id required}, entity: {e: event.id}}}}}\nsinks: {crm: {preset: attio, auth: {token: a-token-that-nobody-guesses}}}\n"
 	for give, want := range map[string]string{
 		mappingOf("notes", "x", true, "upsert", nil, "people"):                                       `c.yaml:8:9: error: sink "crm" (attio) cannot do mode upsert of notes: Attio cannot look for notes or tasks by a key (what such a record can have: mode archive)`,
 		strings.Replace(mappingOf("deals", "x", true, "upsert", nil, ""), "  mode: upsert\n", "", 1): `c.yaml:7:11: error: sink "crm" (attio) cannot do mode upsert of deals: its key is local, and a record is found by a property alone (what such a record can have: mode update_only, create_only, append, archive)`,

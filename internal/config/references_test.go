@@ -14,7 +14,7 @@ import (
 	"partnersync/sinks"
 )
 
-const shop = "sources: {shop: {verify: {token: t}, description: d, events: {made: {description: d, schema: {id: id required, stage: text}, entity: {e: event.id}}}}}\n" +
+const shop = "sources: {shop: {verify: none, description: d, events: {made: {description: d, schema: {id: id required, stage: text}, entity: {e: event.id}}}}}\n" +
 	"sinks: {crm: {preset: webhook, url: \"https://x.example\"}}\n"
 
 // References in tables are replaced as elsewhere.

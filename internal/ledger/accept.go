@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"hash"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -39,6 +41,7 @@ type Incoming struct {
 	Headers    []byte // a JSON object, or nil
 	Trace      string // traceparent and tracestate, "" where the sender gave none
 	VerifiedBy string // how the request proved who sent it; no secret
+	Delivery   []byte // DeliveryOf the sender's id, or nil
 	Body       []byte
 	Sinks      []string // one route and job each
 	Again      bool     // it may be stored already, under this ID
@@ -60,10 +63,17 @@ func BeyondBelief(occurredAt, receivedAt time.Time) bool {
 	return occurredAt.After(receivedAt.Add(ClockSkew))
 }
 
+// DeliveryOf hashes the id that a source gives a delivery: what is stored tells nothing
+// of it. part is the position of the event among several of one delivery.
+func DeliveryOf(source, id string, part int) []byte {
+	return hashed(source, id, strconv.Itoa(part)).Sum(nil)[:16]
+}
+
 // Accept stores events, opens their routes and inserts their jobs, all in one
 // transaction and one round trip. It returns one Accepted per Incoming, in the
 // same order. Equal events within one call are folded. An event that is given again
-// and is stored already is told as a duplicate and changes nothing.
+// and is stored already is told as a duplicate and changes nothing. So is any whose
+// delivery is known, whatever else it holds.
 func (l *Ledger) Accept(ctx context.Context, events []Incoming, generation int64, eventsPerJob int) ([]Accepted, error) {
 	return l.accept(ctx, l.pool, events, generation, eventsPerJob)
 }
@@ -95,7 +105,7 @@ func (l *Ledger) accept(ctx context.Context, db interface {
 		}
 		if len(locks) > 0 {
 			slices.Sort(locks)
-			batch.Queue(lockEntities, slices.Compact(locks))
+			batch.Queue(lockKeys, slices.Compact(locks))
 		}
 		for _, w := range waves {
 			w.queue(batch, events, generation, max(eventsPerJob, 1))
@@ -129,7 +139,7 @@ type wave struct {
 	first   []int            // of each distinct event, the index in the batch
 	copies  []int32          // how often it came again within the batch
 	again   [][2]int         // index in the batch of such a copy, and the position of its like in first
-	folded  map[[16]byte]int // digest → position in first
+	folded  map[[16]byte]int // digest, or delivery, → position in first
 	digests [][]byte
 	untimed map[string]bool
 	locks   []int64
@@ -145,7 +155,12 @@ func split(events []Incoming) []*wave {
 	for i := range events {
 		e := &events[i]
 		digest := digestOf(e)
-		if at, ok := current().folded[digest]; ok && foldable(e) {
+		at, ok := current().folded[digest]
+		ok = ok && foldable(e)
+		if e.Delivery != nil && !ok {
+			at, ok = current().folded[[16]byte(e.Delivery)]
+		}
+		if ok {
 			current().copies[at]++
 			current().again = append(current().again, [2]int{i, at})
 			continue
@@ -157,9 +172,13 @@ func split(events []Incoming) []*wave {
 			}
 			current().untimed[thing] = true
 			sum := sha256.Sum256([]byte(thing))
-			current().locks = append(current().locks, int64(binary.BigEndian.Uint64(sum[:8])))
+			current().locks = append(current().locks, lockOf(sum[:]))
 		}
 		w := current()
+		if e.Delivery != nil {
+			w.locks = append(w.locks, lockOf(e.Delivery))
+			w.folded[[16]byte(e.Delivery)] = len(w.first)
+		}
 		w.folded[digest] = len(w.first)
 		w.first = append(w.first, i)
 		w.copies = append(w.copies, 0)
@@ -168,37 +187,61 @@ func split(events []Incoming) []*wave {
 	return waves
 }
 
-// foldable: an event without time and entity cannot be told from its equals.
-func foldable(e *Incoming) bool { return !e.OccurredAt.IsZero() || e.Entity != "" }
+func lockOf(hash []byte) int64 { return int64(binary.BigEndian.Uint64(hash)) }
+
+// foldable: an event without time and entity cannot be told from its equals, nor can
+// one without time that the sender calls another delivery.
+func foldable(e *Incoming) bool {
+	return !e.OccurredAt.IsZero() || e.Entity != "" && e.Delivery == nil
+}
 
 func digestOf(e *Incoming) [16]byte {
+	h := hashed(e.Source, e.Type, e.Entity)
+	h.Write(e.Body)
+	return [16]byte(h.Sum(nil)[:16])
+}
+
+// hashed hashes texts so that no other texts give the same.
+func hashed(texts ...string) hash.Hash {
 	h := sha256.New()
-	for _, s := range []string{e.Source, e.Type, e.Entity} {
+	for _, s := range texts {
 		var n [4]byte
 		binary.BigEndian.PutUint32(n[:], uint32(len(s)))
 		h.Write(n[:])
 		h.Write([]byte(s))
 	}
-	h.Write(e.Body)
-	return [16]byte(h.Sum(nil)[:16])
+	return h
 }
 
-const lockEntities = `SELECT pg_advisory_xact_lock(k) FROM (SELECT unnest($1::bigint[]) AS k ORDER BY 1) keys`
+const lockKeys = `SELECT pg_advisory_xact_lock(k) FROM (SELECT unnest($1::bigint[]) AS k ORDER BY 1) keys`
 
 // acceptEvents writes rows in the order of their digests, so that two receivers
 // which store the same events wait for each other instead of deadlocking. Events
 // without a time are versioned in the order in which they are given all the same, and so are
 // those with a time beyond belief: where it is our clock that is wrong, they come in order still.
 // None of them lies ahead of our clock for that, so that the events after it are not older.
+//
+// An event without a time that is given again has waited in a spool, while other receivers
+// may have stored what came later. It is versioned by its receipt, after what of its
+// entity was received before it and before what was received after it, and is the same
+// event as its like next to it.
 const acceptEvents = `
 WITH given AS (
 	SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::smallint[],
-		$8::timestamptz[], $9::text[], $10::text[], $11::bytea[], $12::jsonb[], $13::bytea[], $14::int[], $21::text[], $22::text[])
-		WITH ORDINALITY AS g(id, source, type, entity, occurred_at, latest, rank, received_at, status, reason, digest, headers, body, copies, trace, verified_by, position)
+		$8::timestamptz[], $9::text[], $10::text[], $11::bytea[], $12::jsonb[], $13::bytea[], $14::int[], $21::text[], $22::text[], $23::bytea[])
+		WITH ORDINALITY AS g(id, source, type, entity, occurred_at, latest, rank, received_at, status, reason, digest, headers, body, copies, trace, verified_by, delivery, position)
 ), known AS (
 	SELECT a.id
 	FROM unnest($20::uuid[]) AS a(id)
 	CROSS JOIN LATERAL (SELECT FROM events e WHERE e.id = a.id LIMIT 1) e
+), placed AS (
+	SELECT g.id,
+		(SELECT max(e.version_at) FROM events e
+			WHERE e.source = g.source AND e.entity = g.entity AND e.entity <> '' AND (e.received_at, e.id) < (g.received_at, g.id)) AS earlier,
+		(SELECT min(e.version_at) FROM events e
+			WHERE e.source = g.source AND e.entity = g.entity AND e.entity <> '' AND (e.received_at, e.id) > (g.received_at, g.id) AND e.occurred_at IS NULL) AS later
+	FROM unnest($20::uuid[]) AS a(id) JOIN given g ON g.id = a.id
+	WHERE g.occurred_at IS NULL
 ), latest AS (
 	SELECT k.id AS given, k.id FROM known k
 	UNION ALL
@@ -209,21 +252,44 @@ WITH given AS (
 		WHERE e.source = g.source AND e.entity = g.entity AND e.type = g.type AND e.entity <> ''
 		ORDER BY e.version_at DESC, e.id DESC LIMIT 1
 	) e
-	WHERE g.occurred_at IS NULL AND g.entity <> '' AND e.digest = g.digest
+	WHERE NOT EXISTS (SELECT FROM placed p WHERE p.id = g.id) AND g.occurred_at IS NULL AND g.entity <> '' AND g.delivery IS NULL AND e.digest = g.digest
 		AND NOT EXISTS (SELECT FROM known k WHERE k.id = g.id)
+	UNION ALL
+	SELECT g.id, e.id
+	FROM placed p JOIN given g ON g.id = p.id
+	CROSS JOIN LATERAL (
+		SELECT e.id FROM (
+			(SELECT e.id, e.digest FROM events e
+				WHERE e.source = g.source AND e.entity = g.entity AND e.type = g.type AND e.entity <> '' AND (e.received_at, e.id) < (g.received_at, g.id)
+				ORDER BY e.received_at DESC, e.id DESC LIMIT 1)
+			UNION ALL
+			(SELECT e.id, e.digest FROM events e
+				WHERE e.source = g.source AND e.entity = g.entity AND e.type = g.type AND e.entity <> '' AND (e.received_at, e.id) > (g.received_at, g.id)
+				ORDER BY e.received_at, e.id LIMIT 1)
+		) e WHERE e.digest = g.digest LIMIT 1
+	) e
+	WHERE g.entity <> '' AND g.delivery IS NULL AND NOT EXISTS (SELECT FROM known k WHERE k.id = g.id)
+	UNION ALL
+	SELECT g.id, e.id
+	FROM given g
+	CROSS JOIN LATERAL (SELECT e.id FROM events e WHERE e.delivery = g.delivery LIMIT 1) e
+	WHERE g.delivery IS NOT NULL AND NOT EXISTS (SELECT FROM known k WHERE k.id = g.id)
 ), again AS (
 	UPDATE events e SET duplicates = e.duplicates + g.copies + (e.id <> g.id)::int
 	FROM latest l JOIN given g ON g.id = l.given WHERE e.id = l.id AND (g.copies > 0 OR e.id <> g.id)
 ), stored AS (
-	INSERT INTO events AS e (id, source, type, entity, occurred_at, version_at, rank, received_at, status, reason, digest, headers, trace, verified_by, body, duplicates)
+	INSERT INTO events AS e (id, source, type, entity, occurred_at, version_at, rank, received_at, status, reason, digest, headers, trace, verified_by, delivery, body, duplicates)
 	SELECT g.id, g.source, g.type, g.entity, g.occurred_at,
 		CASE WHEN g.occurred_at <= greatest(g.latest, (SELECT clock_timestamp()) + interval '2 minutes') THEN g.occurred_at
+		WHEN p.id IS NOT NULL THEN least(
+			greatest(least(g.received_at, (SELECT clock_timestamp())), p.earlier + interval '1 microsecond'),
+			CASE WHEN p.later IS NOT NULL THEN greatest(p.later - interval '1 microsecond', p.earlier) END)
 		ELSE greatest(
 			(SELECT clock_timestamp()) + g.position * interval '1 microsecond',
-			(SELECT max(p.version_at) + g.position * interval '1 microsecond' FROM events p WHERE p.source = g.source AND p.entity = g.entity AND p.entity <> ''))
+			(SELECT max(e.version_at) + g.position * interval '1 microsecond' FROM events e WHERE e.source = g.source AND e.entity = g.entity AND e.entity <> ''))
 		END,
-		g.rank, g.received_at, g.status, g.reason, g.digest, g.headers, g.trace, g.verified_by, g.body, g.copies
-	FROM given g
+		g.rank, g.received_at, g.status, g.reason, g.digest, g.headers, g.trace, g.verified_by, g.delivery, g.body, g.copies
+	FROM given g LEFT JOIN placed p ON p.id = g.id
 	WHERE NOT EXISTS (SELECT FROM latest l WHERE l.given = g.id)
 	ORDER BY g.digest
 	ON CONFLICT (digest) WHERE occurred_at IS NOT NULL DO UPDATE SET duplicates = e.duplicates + excluded.duplicates + (e.id <> excluded.id)::int
@@ -255,7 +321,7 @@ func (w *wave) queue(batch *pgx.Batch, events []Incoming, generation int64, even
 	ids, sources, types, entities := make(uuids, n), make([]string, n), make([]string, n), make([]string, n)
 	occurred, latest, received := make(pgtype.FlatArray[pgtype.Timestamptz], n), make([]time.Time, n), make([]time.Time, n)
 	ranks, statuses, reasons := make([]int16, n), make([]string, n), make([]string, n)
-	headers, bodies := make([][]byte, n), make([][]byte, n)
+	headers, bodies, deliveries := make([][]byte, n), make([][]byte, n), make([][]byte, n)
 	traces, verifiedBy := make([]string, n), make([]string, n)
 	var routeIDs uuids
 	again := pgtype.FlatArray[[16]byte]{}
@@ -268,7 +334,7 @@ func (w *wave) queue(batch *pgx.Batch, events []Incoming, generation int64, even
 			occurred[i] = pgtype.Timestamptz{Time: e.OccurredAt, Valid: true}
 		}
 		received[i], ranks[i], statuses[i], reasons[i] = e.ReceivedAt, e.Rank, string(e.Status), e.Reason
-		headers[i], bodies[i] = e.Headers, e.Body
+		headers[i], bodies[i], deliveries[i] = e.Headers, e.Body, e.Delivery
 		traces[i], verifiedBy[i] = e.Trace, e.VerifiedBy
 		if e.Again {
 			again = append(again, e.ID)
@@ -278,7 +344,7 @@ func (w *wave) queue(batch *pgx.Batch, events []Incoming, generation int64, even
 		}
 	}
 	batch.Queue(acceptEvents, ids, sources, types, entities, occurred, latest, ranks, received, statuses, reasons,
-		w.digests, headers, bodies, w.copies, routeIDs, routeSinks, generation, eventsPerJob, MaxAttempts, again, traces, verifiedBy)
+		w.digests, headers, bodies, w.copies, routeIDs, routeSinks, generation, eventsPerJob, MaxAttempts, again, traces, verifiedBy, deliveries)
 }
 
 func (w *wave) read(results pgx.BatchResults, events []Incoming, accepted []Accepted) error {

@@ -3,11 +3,14 @@ package sources
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 
 	"partnersync/internal/diag"
 	"partnersync/internal/secret"
@@ -27,6 +30,7 @@ type Source struct {
 	Capture     bool              // store headers and body, map nothing
 	AllowGet    bool              // events may come as GET with query parameters
 	MaxBody     int64             // bytes
+	DeliveryID  string            // header with the sender's id of a delivery, canonical; "" for none
 
 	private map[string]bool     // names of fields that are private wherever they stand
 	hints   []string            // keys of a body that may name its event
@@ -62,6 +66,7 @@ type description struct {
 	Preset      string      `yaml:"preset"`
 	Description string      `yaml:"description"`
 	Verify      diag.Node   `yaml:"verify"`
+	DeliveryID  diag.Node   `yaml:"delivery_id"`
 	Zone        zone        `yaml:"zone"`
 	Currency    money       `yaml:"currency"`
 	Ignore      []ignoring  `yaml:"ignore"`
@@ -150,7 +155,9 @@ func Load(name string, user diag.Node, d *diag.Decoding) *Source {
 	for _, written := range w.Ignore {
 		s.ignore = append(s.ignore, ignore{compile(written.When, mappers.WantBool, s.scope(all), d), written.Reason})
 	}
+	before := len(d.Problems)
 	s.verify = loadVerification(whole, name, w.Verify, d)
+	s.delivery(w, len(d.Problems) > before, d)
 	return s
 }
 
@@ -296,6 +303,37 @@ func (s *Source) checkAllow(written []diag.Node, d *diag.Decoding) {
 	for _, n := range written {
 		if path := n.Text(); !known[path] && n.Kind() == diag.Scalar {
 			d.Errorf(n, diag.OneOf(path, slices.Collect(maps.Keys(known))), "no event of %q has a private field %q", s.Name, path)
+		}
+	}
+}
+
+// delivery reads which header names a delivery, and warns where one that was caught
+// could be sent again.
+func (s *Source) delivery(w description, wrong bool, d *diag.Decoding) {
+	if s.verify.standard != nil {
+		s.DeliveryID = "Webhook-Id"
+		if w.DeliveryID.Exists() {
+			d.Errorf(w.DeliveryID, "leave it out", "standard_webhooks has its own id, in webhook-id")
+		}
+		return
+	}
+	if w.DeliveryID.Exists() {
+		text, ok := d.Scalar(w.DeliveryID)
+		if ok && !httpguts.ValidHeaderFieldName(text) {
+			d.Errorf(w.DeliveryID, "such as X-Delivery-Id", "%q cannot be the name of a header", text)
+			return
+		}
+		s.DeliveryID = http.CanonicalHeaderKey(text)
+	}
+	g := s.verify.hmac
+	if g == nil || wrong || g.TimestampHeader != "" || s.DeliveryID != "" {
+		return
+	}
+	for _, name := range s.EventNames() {
+		if s.Events[name].occurredAt == nil {
+			d.Warnf(w.Verify.Get("hmac"), "sign a timestamp with `template` and `timestamp_header`, name the header of the sender's id with `delivery_id`, or give the event `occurred_at`",
+				"an old request that comes again is taken for a new event: nothing in its signature has a time, and neither has the event %q", name)
+			return
 		}
 	}
 }
