@@ -29,6 +29,9 @@ type SinkInfo struct {
 	Modes   []Mode   // nil is all
 	Objects []string // nil is any
 	Links   bool     // whether it can connect records
+	// Link tells why it cannot send a link of records in a mode; "" where it can. later: not with the request that makes
+	// the record, but afterwards. nil: it can send each.
+	Link func(mode Mode, object string, l *Link) (why string, later bool)
 }
 
 func (s *SinkInfo) called(name string) string {

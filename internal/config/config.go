@@ -329,5 +329,8 @@ func sinkInfo(d *sinks.Description) *mappers.SinkInfo {
 			info.Modes = append(info.Modes, m.mode)
 		}
 	}
+	info.Link = func(mode mappers.Mode, object string, l *mappers.Link) (why string, later bool) {
+		return d.CannotLink(mode == mappers.Append || mode == mappers.CreateOnly, object, l.To, l.As, l.Remove)
+	}
 	return info
 }
