@@ -32,6 +32,9 @@ type SinkInfo struct {
 	Links   bool     // whether it can connect records
 	// Lacks tells why records such as a mapping makes cannot be written in a mode; "" where they can. nil is never.
 	Lacks func(m *MappingInfo, mode Mode) string
+	// Link tells why it cannot send a link of records in a mode; "" where it can. later: not with the request that makes
+	// the record, but afterwards. nil: it can send each.
+	Link func(mode Mode, object string, l *Link) (why string, later bool)
 }
 
 // modes are those that are left for the records of a mapping.

@@ -81,11 +81,13 @@ func (c *compilation) record(e entry, each *Expression) *record {
 	c.fields(e, r)
 	for _, n := range e.Links {
 		if l, ok := c.link(n, false); ok {
+			c.sendable(n, r, &l.Link, sink)
 			r.links = append(r.links, l)
 		}
 	}
 	for _, n := range e.Unlink {
 		if l, ok := c.link(n, true); ok {
+			c.sendable(n, r, &l.Link, sink)
 			r.links = append(r.links, l)
 		}
 	}
@@ -327,6 +329,21 @@ func (c *compilation) link(n diag.Node, remove bool) (link, bool) {
 		l.key = c.key(raw.Key)
 	}
 	return l, true
+}
+
+// sendable reports a link that the sink has no way to send: it would be found out event by event.
+func (c *compilation) sendable(n diag.Node, r *record, l *Link, sink *SinkInfo) {
+	if sink == nil || sink.Link == nil || !sink.Links || r.object == "" || l.To == "" {
+		return
+	}
+	why, later := sink.Link(r.mode, r.object, l)
+	switch {
+	case why == "":
+	case later && !l.Required:
+		c.d.Warnf(n.Get("to"), why, "%s cannot make %s with this link to %s, which is made afterwards", sink.called(r.sink), r.object, l.To)
+	default:
+		c.d.Errorf(n.Get("to"), why, "%s cannot send a link from %s to %s", sink.called(r.sink), r.object, l.To)
+	}
 }
 
 // separator stands between the parts of a local key.

@@ -2,6 +2,7 @@ package sinks
 
 import (
 	"cmp"
+	"errors"
 	"net/url"
 	"regexp"
 	"slices"
@@ -92,6 +93,53 @@ var (
 // general reports whether a need is about the kind of a row: its object, its id, what it carries.
 func (n *need) general() bool {
 	return n.says == "" && n.leaf.plain != nil || !asksValue.MatchString(asksPresence.ReplaceAllString(n.leaf.text, ""))
+}
+
+// CannotLink tells why no link from records of an object to those of another can be sent; "" where it can. With
+// create it is one that goes along with the request that makes its record; where only that cannot take it, later
+// says that it is made afterwards.
+func (d *Description) CannotLink(create bool, from, to, as string, remove bool) (why string, later bool) {
+	if d.unsure {
+		return "", false
+	}
+	op := Link
+	if remove {
+		op = Unlink
+	}
+	ref := func(object string) Ref { return Ref{Object: object, Property: "x", Key: "x", ID: "1"} }
+	why = d.refusesLink(op, &unit{link: &LinkRow{From: ref(from), To: ref(to), As: as, Remove: remove}})
+	if !create || remove || !d.LinksOnCreate() {
+		return why, false
+	}
+	row := Row{Object: from, Property: "x", Key: "x", Links: []RowLink{{Object: to, Property: "x", Key: "x", ID: "1", As: as}}}
+	made := d.refusesLink(Create, &unit{row: &row})
+	return made, made != "" && why == ""
+}
+
+// asksWhich are needs about what the ends of a link are, which nobody knows before there are some.
+var asksWhich = regexp.MustCompile(`\.(id|key)\b`)
+
+// refusesLink renders a request with a link of no particular records, and tells why that cannot be.
+func (d *Description) refusesLink(op Operation, u *unit) string {
+	way, _ := d.way(op, u)
+	if way == nil {
+		return unsupported(op)
+	}
+	r := &rendering{d: d, op: op, units: []*unit{u}, failed: map[*unit]error{}}
+	for _, n := range way.needs {
+		if n.says == "" || asksWhich.MatchString(n.leaf.text) || u.row != nil && !n.link {
+			continue
+		}
+		if err := n.lacks(r, u); err != nil {
+			return err.Error()
+		}
+	}
+	if way.body != nil {
+		if _, _, err := r.appendBody(nil, way.body, u, nil); errors.Is(err, errNoName) || errors.Is(r.failed[u], errNoName) {
+			return errNoName.Error()
+		}
+	}
+	return ""
 }
 
 // Replaces reports whether making the link takes the place of the record's

@@ -65,9 +65,12 @@ func (r *resultRules) check(op Operation, n diag.Node, d *diag.Decoding) {
 	}
 	for _, l := range []diag.Node{n.Get("results"), n.Get("errors")} {
 		for _, e := range l.Get("is").Entries() {
-			if name := e.Key.Text(); !slices.Contains([]string{"trace", "id", "key"}, name) {
-				d.Errorf(e.Key, "one of: trace, id, key", "a row has no %q", name)
+			if name := e.Key.Text(); !slices.Contains([]string{"trace", "id", "key", "from", "to"}, name) {
+				d.Errorf(e.Key, "one of: trace, id, key; of a link from and to", "a row has no %q", name)
 			}
+		}
+		if is := l.Get("is"); is.Get("from").Exists() != is.Get("to").Exists() {
+			d.Errorf(is, "say where both ends stand", "a link is named by from and to")
 		}
 	}
 }
@@ -354,6 +357,9 @@ func (s *Sink) readCorrelated(out []outcome, o *operation, units []*unit, a *ans
 			s.accept(&out[i], o, a, element)
 		}
 	}
+	if _, traced := l.Is["trace"]; traced && len(units) == 1 && len(list) == 1 && l.anonymous(list[0], a.property) {
+		s.accept(&out[0], o, a, list[0]) // who else can it be
+	}
 	if !isList && o.result.Errors.At == nil {
 		s.fail(out, units, a, "the answer has a shape that the description does not know")
 		return
@@ -364,6 +370,16 @@ func (s *Sink) readCorrelated(out []outcome, o *operation, units []*unit, a *ans
 			s.fail(out[i:i+1], units[i:i+1], a, "the answer says nothing about this row")
 		}
 	}
+}
+
+// anonymous reports whether an element says nothing of whose it is.
+func (l *listing) anonymous(element any, property string) bool {
+	for _, p := range l.Is {
+		if len(p.texts(element, property, nil)) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // readErrors gives the rows that errors name their refusal. Errors that name

@@ -47,6 +47,15 @@ type trialMapping struct {
 	Skipped string           `json:"skipped,omitempty"`
 	Failed  string           `json:"failed,omitempty"`
 	Changes []mappers.Change `json:"changes,omitempty"`
+	Apart   []apart          `json:"links_apart,omitempty"`
+}
+
+// apart is a link that the requests shown do not carry.
+type apart struct {
+	Object string `json:"object"`
+	To     string `json:"to"`
+	As     string `json:"as,omitempty"`
+	Why    string `json:"why"`
 }
 
 func (c tryCmd) Run(cli *commands, s streams) error {
@@ -131,7 +140,6 @@ func trySink(cfg *config.Config, name string, ev *mappers.Event) (trialSink, err
 		if o.Failed != nil {
 			m.Failed = o.Failed.Message
 		}
-		t.Mappings = append(t.Mappings, m)
 		for i, ch := range o.Changes {
 			row := sinks.Row{
 				Trace: fmt.Sprintf("%s/%d", o.Mapping, i), Object: ch.Object, Property: ch.Key.Property, Key: ch.Key.Value, Values: map[string]any{},
@@ -152,12 +160,21 @@ func trySink(cfg *config.Config, name string, ev *mappers.Event) (trialSink, err
 			if (op == sinks.Update || op == sinks.Find) && sink.Description().Lacks(op, row) != "" {
 				continue // of a record that is not there yet nothing is sent
 			}
-			if _, byKey := sink.Description().CarriesLinks(op); byKey {
-				for _, l := range ch.Links {
-					if !l.Remove {
-						row.Links = append(row.Links, sinks.RowLink{Object: l.To, Property: l.Key.Property, Key: l.Key.Value, As: l.As})
-					}
+			_, byKey := sink.Description().CarriesLinks(op)
+			for _, l := range ch.Links {
+				why, later := sink.Description().CannotLink(op == sinks.Create, ch.Object, l.To, l.As, l.Remove)
+				switch {
+				case later:
+					why = "after the record is made: " + why
+				case why != "":
+					why = "not sent: " + why
+				case l.Remove || !byKey:
+					why = "apart, once both records are in the CRM"
+				default:
+					row.Links = append(row.Links, sinks.RowLink{Object: l.To, Property: l.Key.Property, Key: l.Key.Value, As: l.As})
+					continue
 				}
+				m.Apart = append(m.Apart, apart{ch.Object, l.To, l.As, why})
 			}
 			group = string(op) + group
 			if groups[group] == nil {
@@ -174,6 +191,7 @@ func trySink(cfg *config.Config, name string, ev *mappers.Event) (trialSink, err
 			}
 			groups[group] = append(groups[group], row)
 		}
+		t.Mappings = append(t.Mappings, m)
 	}
 	for _, group := range order {
 		previews, err := sink.Preview(ops[group], groups[group])
@@ -224,7 +242,11 @@ func (t trial) print(w io.Writer) {
 					if l.As != "" {
 						role = " as " + l.As
 					}
-					say(w, "      %s %s %s%s\n", verb, l.To, showKey(l.Key), role)
+					why := ""
+					if i := slices.IndexFunc(m.Apart, func(a apart) bool { return a.Object == ch.Object && a.To == l.To && a.As == l.As }); i >= 0 {
+						why = "  (" + m.Apart[i].Why + ")"
+					}
+					say(w, "      %s %s %s%s%s\n", verb, l.To, showKey(l.Key), role, why)
 				}
 			}
 		}

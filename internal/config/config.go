@@ -422,6 +422,9 @@ func sinkInfo(d *sinks.Description) *mappers.SinkInfo {
 		}
 	}
 	info.Lacks = func(m *mappers.MappingInfo, mode mappers.Mode) string { return lacks(d, m, mode) }
+	info.Link = func(mode mappers.Mode, object string, l *mappers.Link) (why string, later bool) {
+		return d.CannotLink(mode == mappers.Append || mode == mappers.CreateOnly, object, l.To, l.As, l.Remove)
+	}
 	return info
 }
 

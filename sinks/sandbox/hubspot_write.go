@@ -354,6 +354,10 @@ func checkShape(inputs []rowInput, op operation) *problem {
 		if in.Properties == nil {
 			return missingFields("properties")
 		}
+		// Every schema of a batch has it as required, be it empty; the guides leave it out.
+		if op == opCreate && in.Associations == nil {
+			return missingFields("associations")
+		}
 		if op != opCreate && in.ID.value == "" {
 			return missingFields("id")
 		}
