@@ -23,7 +23,9 @@ type runCmd struct {
 }
 
 func (c runCmd) Run(ctx context.Context, cli *commands, s streams) error {
-	cfg, err := cli.load(s, config.Options{})
+	// Who takes webhooks in has no use for the secrets of the CRMs, and who delivers none for those of the senders.
+	options := config.Options{Spare: map[string]string{"receive": "sinks", "work": "sources"}[c.Only]}
+	cfg, err := cli.load(s, options)
 	if err != nil {
 		return err
 	}
@@ -35,7 +37,7 @@ func (c runCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(200) // memory is small here; collecting it takes a fifth of the time otherwise
 	}
-	reread := func() (*config.Config, diag.Problems) { return config.Load(cli.Config, config.Options{}) }
+	reread := func() (*config.Config, diag.Problems) { return config.Load(cli.Config, options) }
 	p, err := newProcess(ctx, cfg, reread, parts{receive: c.Only != "work", work: c.Only != "receive"}, log)
 	if err != nil {
 		return err
