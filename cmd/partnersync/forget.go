@@ -52,8 +52,17 @@ func (c forgetCmd) Run(ctx context.Context, cli *commands, s streams) error {
 			return err
 		}
 		fmt.Fprint(s.err, "\nnothing can be brought back; go on? [y/N] ")
-		answer, _ := bufio.NewReader(os.Stdin).ReadString('\n') // no answer is a no
-		if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
+		answered := make(chan string, 1)
+		go func() { // ends with the process, whoever waits for it
+			answer, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+			answered <- strings.ToLower(strings.TrimSpace(answer))
+		}()
+		answer := "" // no answer is a no
+		select {
+		case answer = <-answered:
+		case <-ctx.Done():
+		}
+		if answer != "y" && answer != "yes" {
 			return errors.New("nothing has been erased")
 		}
 		return forget(false)

@@ -29,6 +29,7 @@ func (c runCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	if err != nil {
 		return err
 	}
+	cli.begun.Store(true)
 	// From here on a SIGHUP, whose default is to end the process, waits to be heard; one that
 	// comes while a drained process exits must not turn that into a failure.
 	hup := make(chan os.Signal, 1)

@@ -29,6 +29,7 @@ func (c sandboxCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	} else {
 		fmt.Fprintf(s.out, "no config %s can be read: only what each CRM has of its own is defined; --config FILE adds what that one writes\n", cli.Config)
 	}
+	cli.begun.Store(true)
 	l, err := listen(c.Listen, "--listen")
 	if err != nil {
 		return err
