@@ -144,7 +144,7 @@ func Parse(path string, data []byte, o Options) (*Config, diag.Problems) {
 	}
 	root = diag.Overlay(root, over)
 	hidden := newHider(data, root)
-	d := &diag.Decoding{Expand: o.expand(filepath.Dir(path), hidden.add)}
+	d := &diag.Decoding{Meant: meant, Expand: o.expand(filepath.Dir(path), hidden.add)}
 	if !root.Exists() {
 		problems.Add(diag.Problem{Pos: diag.Pos{File: path}, Message: "the config is empty", Hint: "begin with a copy of config.example.yaml"})
 		return nil, problems
@@ -174,6 +174,12 @@ func (o Options) sparing(d *diag.Decoding, dir string, learn func(string)) func(
 		d.Expand = strict
 		d.ForgetStandIns(before)
 	}
+}
+
+// meant are words of other programs, and near misses that are none of the pen.
+var meant = map[string]string{
+	"set_once": "set_first", "set_initial": "set_first", "set_default": "set_if_empty", "set_new": "set_on_create",
+	"if": "when", "filter": "when", "trigger": "on", "sink": "to", "target": "to", "fields": "set", "properties": "set", "values": "set",
 }
 
 func compile(root diag.Node, d *diag.Decoding, sparing func(section string, load func())) *Config {

@@ -27,6 +27,9 @@ type Decoding struct {
 	// Expand leaves references alone, as presets want it.
 	Expand func(reference string) (string, error)
 
+	// Meant gives what people write for a key that has another name here.
+	Meant map[string]string
+
 	standIns map[Pos]bool // where a Soft value is
 }
 
@@ -195,7 +198,11 @@ func (d *Decoding) structure(n Node, v reflect.Value) {
 		name := e.Key.Text()
 		i, ok := fields[name]
 		if !ok {
-			d.unsure(e.Key, OneOf(name, names), "unknown key %q", name)
+			hint := OneOf(name, names)
+			if meant := d.Meant[name]; slices.Contains(names, meant) {
+				hint = fmt.Sprintf("did you mean %q?", meant)
+			}
+			d.unsure(e.Key, hint, "unknown key %q", name)
 			continue
 		}
 		_, options, _ := strings.Cut(v.Type().Field(i).Tag.Get("yaml"), ",")
