@@ -67,13 +67,16 @@ func valueOf(text string) string {
 func TestCompose(t *testing.T) {
 	t.Parallel()
 	c := compose(t)
-	for _, name := range []string{"receiver", "worker"} {
+	for name, spare := range map[string]string{"receiver": "sinks", "worker": "sources"} {
 		s := c.Services[name]
+		if _, has := s.Environment["HUBSPOT_TOKEN"]; has != (name == "worker") {
+			t.Errorf("%s: has it the CRM's token? %v", name, has)
+		}
 		env := map[string]string{}
 		for key, value := range s.Environment {
 			env[key] = valueOf(value)
 		}
-		cfg := example(t, env)
+		cfg := example(t, env, spare)
 		if s.StopGrace < cfg.Jobs.Grace+10*time.Second {
 			t.Errorf("%s: %s to stop, and a drain may take %s", name, s.StopGrace, cfg.Jobs.Grace+10*time.Second)
 		}
@@ -224,7 +227,7 @@ func TestUnit(t *testing.T) {
 	}
 	grace := example(t, map[string]string{
 		"ADMIN_LISTEN": ":8081", "ADMIN_TOKEN": "something-of-some-length", "DATABASE_URL": "postgres://x", "PARTNERSTACK_HOOK_TOKEN": "something-of-some-length", "EVERFLOW_HOOK_TOKEN": "something-of-some-length", "HUBSPOT_TOKEN": "x",
-	}).Jobs.Grace
+	}, "").Jobs.Grace
 	if stop, err := time.ParseDuration(get("TimeoutStopSec")); err != nil || stop < grace+10*time.Second {
 		t.Errorf("TimeoutStopSec=%s, and a drain may take %s", stop, grace+10*time.Second)
 	}

@@ -94,7 +94,7 @@ func TestLinkWaitsForItsTarget(t *testing.T) {
 	r.until("the order is there", func() bool { return len(r.records("orders", "order_key")) == 1 })
 	r.until("the delivery says what it waits for", func() bool {
 		f := r.fates(id)[id]
-		return len(f.Deliveries) == 1 && strings.Contains(f.Deliveries[0].Reason, `no firms with firm_key "c1" is known yet`)
+		return len(f.Deliveries) == 1 && strings.Contains(f.Deliveries[0].Reason, "no firms with that firm_key is known yet")
 	})
 	r.deliver(shopEvent("company.created", "c1", 1, "name", "Acme"))
 	if f := r.ended(id)[id]; f.Outcome != ledger.Delivered || f.Deliveries[0].Attempts != 0 {

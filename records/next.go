@@ -572,7 +572,8 @@ func (w *Work) serving(l *Link, former []*Link) []*Delivery {
 // gone, and says why, where the CRM has told.
 func (w *Work) missing(l *Link, list []*Delivery, why string, env *Env) {
 	n := env.Neighbour(l)
-	what := fmt.Sprintf("no %s with %s %q is known yet to link to", l.To, l.Property, l.Key)
+	// Without the key: `dead` groups by the reason, and `explain` names the key beside it.
+	what := fmt.Sprintf("no %s with that %s is known yet to link to", l.To, l.Property)
 	if n.Record != nil && n.Record.Presence == Gone {
 		what = fmt.Sprintf("the %s with %s %q was deleted in the CRM", l.To, l.Property, l.Key)
 	}

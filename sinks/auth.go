@@ -62,6 +62,29 @@ var authNeeds = map[string][]string{
 	"oauth2_jwt":                {"client_id", "username", "private_key", "token_url", "audience"},
 }
 
+// unknownAuth reports keys below the config's own auth that nothing knows, with those of the sink's type for a hint: all
+// types together have more than anybody wants to read.
+func unknownAuth(user, whole diag.Node, d *diag.Decoding) {
+	of := whole.Get("auth").Get("type").Text()
+	knows := slices.Clone(authNeeds[of])
+	switch {
+	case of == "oauth2":
+		knows = append(knows, "client_secret", "refresh_token", "username", "private_key")
+	case knows == nil:
+		return
+	}
+	// Not those that the preset has.
+	knows = slices.DeleteFunc(knows, func(key string) bool {
+		return whole.Get("auth").Get(key).Exists() && !user.Get("auth").Get(key).Exists()
+	})
+	all := diag.KeysOf(authRules{})
+	for _, e := range user.Get("auth").Entries() {
+		if name := e.Key.Text(); !slices.Contains(all, name) {
+			d.Errorf(e.Key, diag.OneOf(name, knows), "unknown key %q", name)
+		}
+	}
+}
+
 // check reports what the type lacks, and compiles the templates.
 func (r *authRules) check(desc *Description, user diag.Node, d *diag.Decoding) {
 	n := desc.whole.Get("auth")

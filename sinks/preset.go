@@ -164,6 +164,7 @@ func Load(name string, user diag.Node, d *diag.Decoding) *Description {
 		}
 	}
 	var doc document
+	unknownAuth(user, desc.whole, d)
 	d.Decode(desc.whole, &doc)
 	if desc.whole.Kind() != diag.Map {
 		return nil

@@ -56,7 +56,7 @@ func (c checkCmd) Run(ctx context.Context, cli *commands, s streams) error {
 			say(s.out, "%s: ok: %s\n", file, summary(cfg))
 			continue
 		}
-		say(s.err, "\n%s: %s\n", file, plural(len(problems), "problem"))
+		say(s.err, "\n%s: %s\n", file, counts(problems))
 	}
 	if cli.JSON {
 		if err := printJSON(s.out, problemsJSON(all)); err != nil {
@@ -141,6 +141,21 @@ func summary(c *config.Config) string {
 		mappings[m.Name] = true
 	}
 	return fmt.Sprintf("%s, %s, %s", plural(len(c.Sources), "source"), plural(len(c.Sinks), "sink"), plural(len(mappings), "mapping"))
+}
+
+// counts tells errors and warnings apart.
+func counts(problems diag.Problems) string {
+	errs := 0
+	for _, p := range problems {
+		if p.Severity == diag.Error {
+			errs++
+		}
+	}
+	text := plural(errs, "error")
+	if warnings := len(problems) - errs; warnings > 0 {
+		text += ", " + plural(warnings, "warning")
+	}
+	return text
 }
 
 func plural(n int, what string) string {

@@ -26,6 +26,7 @@ func (c *commands) withDatabase(ctx context.Context, s streams, use func(cfg *co
 		_, err := c.load(s, config.Options{})
 		return err
 	}
+	c.begun.Store(true)
 	if url := cfg.Database.URL.Reveal(); url != "" {
 		if _, err := poolConfig(url); err != nil {
 			return err

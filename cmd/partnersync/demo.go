@@ -72,6 +72,7 @@ func (c demoCmd) Run(ctx context.Context, cli *commands, s streams) (err error) 
 	if err != nil {
 		return err
 	}
+	cli.begun.Store(true)
 	furnish(box, cfg)
 	log := slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	fmt.Fprintln(s.err, "starting a private Postgres, a sandbox CRM, the receiver and the workers ...")

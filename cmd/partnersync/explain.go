@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -135,6 +136,9 @@ func (t told) print(w io.Writer) {
 			if detail := d.Detail(); detail != "" {
 				say(w, "%26s  %s\n", "", detail)
 			}
+			for _, what := range d.Awaits {
+				say(w, "%26s  it is %s\n", "", what)
+			}
 		}
 		switch {
 		case r.ClosedAt == nil:
@@ -152,18 +156,40 @@ func (t told) print(w io.Writer) {
 		}
 	}
 	for _, j := range t.Jobs {
+		j := turn(j)
 		if j.State == "completed" {
 			continue
 		}
-		say(w, "\njob %d in %s is %s", j.ID, j.Queue, j.State)
-		if j.State != "running" && j.ScheduledAt.After(time.Now()) {
-			say(w, " until %s", clock(j.ScheduledAt))
-		}
-		say(w, ", attempt %d\n", j.Attempt)
+		say(w, "\n%s (job %d)\n", j.next(time.Now()), j.ID)
 	}
 	if t.Payload != nil {
 		fmt.Fprintln(w, "\nbody:")
 		_ = printJSON(w, t.Payload) // what a terminal cannot take is not for us to mend
+	}
+}
+
+// turn is a job of the queue, as people see it.
+type turn ledger.StoryJob
+
+// next tells when a job has its turn.
+func (j turn) next(now time.Time) string {
+	sink, at := strings.TrimPrefix(j.Queue, ledger.Queue("")), ""
+	if j.ScheduledAt.After(now) {
+		at = " at " + clock(j.ScheduledAt)
+	}
+	tries := ""
+	if j.Attempt > 1 {
+		tries = fmt.Sprintf("; taken up %s so far", times(j.Attempt))
+	}
+	switch {
+	case j.State == "running":
+		return fmt.Sprintf("a worker of %s has it in hand%s", sink, tries)
+	case at != "":
+		return fmt.Sprintf("%s gets it again%s%s", sink, at, tries)
+	case j.State == "available" || j.State == "scheduled" || j.State == "retryable" || j.State == "pending":
+		return fmt.Sprintf("it waits for its turn at %s%s", sink, tries)
+	default:
+		return fmt.Sprintf("its turn at %s is over: %s%s", sink, j.State, tries)
 	}
 }
 

@@ -51,7 +51,7 @@ func (c forgetCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		if err := forget(true); err != nil {
 			return err
 		}
-		if !confirmed(s) {
+		if !confirmed(ctx, s) {
 			return errors.New("nothing has been erased")
 		}
 		return forget(false)
@@ -64,11 +64,19 @@ func canAsk(cli *commands) bool { return !cli.JSON && term.IsTerminal(int(os.Std
 var errNobodyToAsk = usageError{errors.New("nothing can be brought back: look with --dry-run, then say --yes")}
 
 // confirmed asks whether to go on.
-func confirmed(s streams) bool {
+func confirmed(ctx context.Context, s streams) bool {
 	fmt.Fprint(s.err, "\nnothing can be brought back; go on? [y/N] ")
-	answer, _ := bufio.NewReader(os.Stdin).ReadString('\n') // no answer is a no
-	a := strings.ToLower(strings.TrimSpace(answer))
-	return a == "y" || a == "yes"
+	answered := make(chan string, 1)
+	go func() { // ends with the process, whoever waits for it
+		answer, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+		answered <- strings.ToLower(strings.TrimSpace(answer))
+	}()
+	select {
+	case answer := <-answered:
+		return answer == "y" || answer == "yes"
+	case <-ctx.Done():
+		return false // no answer is a no
+	}
 }
 
 func printForgotten(out io.Writer, f *ledger.Forgotten, dry bool) error {

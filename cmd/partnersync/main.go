@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	_ "time/tzdata" // zones of mappings, also where the system has none
 
@@ -27,6 +28,8 @@ const (
 type commands struct {
 	Config string `help:"Config file." default:"config.yaml" placeholder:"FILE"`
 	JSON   bool   `help:"Print JSON instead of text." name:"json"`
+
+	begun atomic.Bool // there is something that has to end in order, by the context
 
 	Run     runCmd     `cmd:"" help:"Receive webhooks and deliver them to the CRMs."`
 	Demo    demoCmd    `cmd:"" help:"Everything at once on an empty machine: Postgres, a sandbox CRM, every sample event."`
@@ -80,8 +83,15 @@ func run(args []string, out, errOut io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	// The first signal drains; the second must stop at once, as if nobody listened.
-	context.AfterFunc(ctx, stop)
+	// The first signal drains what has begun; the second must stop at once, as if nobody listened. While a command only reads
+	// and computes there is nothing to drain.
+	signalled := context.AfterFunc(ctx, func() {
+		if !cli.begun.Load() {
+			os.Exit(exitFailed)
+		}
+		stop()
+	})
+	defer signalled() // before stop, which ends the context too
 	command.BindTo(ctx, (*context.Context)(nil))
 	return report(command.Run(&cli, streams{&clean{w: out}, errOut}), &clean{w: errOut})
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,11 +32,13 @@ func (c sandboxCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	if !r.read() {
 		fmt.Fprintf(s.out, "no config %s can be read: only what each CRM has of its own is defined; --config FILE adds what that one writes\n", cli.Config)
 	}
+	cli.begun.Store(true)
 	l, err := listen(c.Listen, "--listen")
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "sandbox CRM: http://%s/ lists its records; it takes any credentials. As sinks of a config:\n\n%s", l.Addr(), sandboxSinks(l.Addr()))
+	cfg, _ := config.Load(cli.Config, config.Options{Lenient: true})
+	fmt.Fprintf(s.out, "sandbox CRM: http://%s/ lists its records; it takes any credentials. As sinks of a config, by the names that its mappings have under `to`:\n\n%s", l.Addr(), sandboxSinks(l.Addr(), cfg))
 	server := &http.Server{Handler: sandboxHandler(r, c.Listen), ReadHeaderTimeout: 5 * time.Second}
 	stopped := context.AfterFunc(ctx, func() {
 		deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -59,8 +62,15 @@ func sandboxHandler(box http.Handler, listen string) http.Handler {
 	return ownNames(listen, isCRM, ownPages(box))
 }
 
-// sandboxSinks is the section of a config whose sinks write to a sandbox, one for each preset.
-func sandboxSinks(box net.Addr) string {
+// sandboxSinks is the section of a config whose sinks write to a sandbox, one for each preset; by the name that the config has
+// for its sink of a preset, so that its mappings find it.
+func sandboxSinks(box net.Addr, cfg *config.Config) string {
+	names := map[string]string{}
+	if cfg != nil {
+		for _, name := range slices.Backward(sortedKeys(cfg.Sinks)) {
+			names[cfg.Sinks[name].Preset] = name
+		}
+	}
 	var text strings.Builder
 	text.WriteString("sinks:\n")
 	for _, preset := range sinks.Presets() {
@@ -77,7 +87,7 @@ func sandboxSinks(box net.Addr) string {
 			if path := one.Sinks[preset].TokenPath(); path != "" {
 				sink = strings.Replace(sink, "auth: {", fmt.Sprintf("auth: {token_url: %q, ", base+path), 1)
 			}
-			fmt.Fprintf(&text, "  %s: %s\n", preset, sink)
+			fmt.Fprintf(&text, "  %s: %s\n", cmp.Or(names[preset], preset), sink)
 			break
 		}
 	}

@@ -272,7 +272,7 @@ func (c sinksDrop) Run(ctx context.Context, cli *commands, s streams) error {
 			if err := c.print(cli, s, holds, "to end"); err != nil {
 				return err
 			}
-			if !confirmed(s) {
+			if !confirmed(ctx, s) {
 				return errors.New("nothing has been dropped")
 			}
 		}

@@ -26,7 +26,7 @@ func (p *postgres) start(ctx context.Context) error {
 		return nil
 	}
 	// Processes are killed, never the machine, so the page cache is as good as the disk.
-	s, err := localpg.Start(ctx, localpg.Options{Dir: p.dir, Settings: map[string]string{
+	s, err := localpg.Start(ctx, localpg.Options{Dir: p.dir, Superuser: true, Settings: map[string]string{
 		"fsync": "off", "full_page_writes": "off", "max_connections": "200",
 	}})
 	if err != nil {

@@ -108,6 +108,8 @@ type Options struct {
 	// Lenient turns an unset variable into a warning: whoever checks a config
 	// need not have its secrets.
 	Lenient bool
+	// Spare names a section, sources or sinks, whose variables need not be set: the process does not use them.
+	Spare string
 	// Over is YAML laid over the file, key by key.
 	Over string
 }
@@ -145,12 +147,12 @@ func Parse(path string, data []byte, o Options) (*Config, diag.Problems) {
 	}
 	root = diag.Overlay(root, over)
 	hidden := newHider(data, root)
-	d := &diag.Decoding{Expand: o.expand(filepath.Dir(path), hidden.add)}
+	d := &diag.Decoding{Meant: meant, Expand: o.expand(filepath.Dir(path), hidden.add)}
 	if !root.Exists() {
 		problems.Add(diag.Problem{Pos: diag.Pos{File: path}, Message: "the config is empty", Hint: "begin with a copy of config.example.yaml"})
 		return nil, problems
 	}
-	c := compile(root, d)
+	c := compile(root, d, o.sparing(d, filepath.Dir(path), hidden.add))
 	d.Problems.Sort()
 	hidden.hide(path, d.Problems)
 	if d.Problems.Failed() {
@@ -161,7 +163,29 @@ func Parse(path string, data []byte, o Options) (*Config, diag.Problems) {
 	return c, d.Problems
 }
 
-func compile(root diag.Node, d *diag.Decoding) *Config {
+// sparing returns a function that runs load, which reads a section, without asking for variables where it is spared.
+func (o Options) sparing(d *diag.Decoding, dir string, learn func(string)) func(section string, load func()) {
+	return func(section string, load func()) {
+		if section != o.Spare {
+			load()
+			return
+		}
+		strict, before := d.Expand, len(d.Problems)
+		o.Lenient = true
+		d.Expand = o.expand(dir, learn)
+		load()
+		d.Expand = strict
+		d.ForgetStandIns(before)
+	}
+}
+
+// meant are words of other programs, and near misses that are none of the pen.
+var meant = map[string]string{
+	"set_once": "set_first", "set_initial": "set_first", "set_default": "set_if_empty", "set_new": "set_on_create",
+	"if": "when", "filter": "when", "trigger": "on", "sink": "to", "target": "to", "fields": "set", "properties": "set", "values": "set",
+}
+
+func compile(root diag.Node, d *diag.Decoding, sparing func(section string, load func())) *Config {
 	f := file{
 		Database:  Database{Dir: ".partnersync", MaxConnections: 10},
 		Receiver:  Receiver{Listen: ":8080", Flushers: 1, MaxBytes: 64 << 20, SpoolMax: 1 << 30, MaxConnections: 4096},
@@ -178,18 +202,23 @@ func compile(root diag.Node, d *diag.Decoding) *Config {
 		Sources: map[string]*sources.Source{}, Sinks: map[string]*sinks.Description{}, Tables: map[string]*mappers.Table{},
 	}
 	catalog := &mappers.Catalog{Sources: map[string]*mappers.SourceInfo{}, Sinks: map[string]*mappers.SinkInfo{}, Tables: c.Tables}
-	for _, name := range named(root.Get("sources"), "source", d) {
-		if s := sources.Load(name, f.Sources[name], d); s != nil {
-			c.Sources[name] = s
-			catalog.Sources[name] = sourceInfo(s)
+	sparing("sources", func() {
+		for _, name := range named(root.Get("sources"), "source", d) {
+			if s := sources.Load(name, f.Sources[name], d); s != nil {
+				c.Sources[name] = s
+				catalog.Sources[name] = sourceInfo(s)
+			}
 		}
-	}
-	for _, name := range named(root.Get("sinks"), "sink", d) {
-		if s := sinks.Load(name, f.Sinks[name], d); s != nil {
-			c.Sinks[name] = s
-			catalog.Sinks[name] = sinkInfo(s)
+		checkTokens(root.Get("sources"), d)
+	})
+	sparing("sinks", func() {
+		for _, name := range named(root.Get("sinks"), "sink", d) {
+			if s := sinks.Load(name, f.Sinks[name], d); s != nil {
+				c.Sinks[name] = s
+				catalog.Sinks[name] = sinkInfo(s)
+			}
 		}
-	}
+	})
 	checkFormerly(root.Get("sinks"), d)
 	d.Decode(f.Tables, &c.Tables)
 	catalog.Tables = c.Tables
@@ -233,23 +262,7 @@ func (f *file) check(root diag.Node, d *diag.Decoding) {
 		d.Errorf(n, "set admin.token (`openssl rand -hex 32` makes one), or listen on 127.0.0.1, or write `token: none` to take what anybody sends",
 			"the admin listener is open to whoever can reach it")
 	}
-	long := func(n diag.Node) {
-		if text, ok := d.Scalar(n); ok && text != Unset && text != "none" && text != "" && len(text) < leastToken {
-			d.Warnf(n, "`openssl rand -hex 32` makes one that is not", "a token of less than %d characters can be guessed", leastToken)
-		}
-	}
-	if n := root.Get("admin").Get("token"); n.Kind() == diag.Scalar {
-		long(n)
-	}
-	for _, source := range root.Get("sources").Entries() {
-		verify := source.Value.Get("verify")
-		tokens := verify.Get("token").Items()
-		for _, n := range append(tokens, verify.Get("token"), verify.Get("basic").Get("password")) {
-			if n.Kind() == diag.Scalar {
-				long(n)
-			}
-		}
-	}
+	long(root.Get("admin").Get("token"), d)
 	oneOf := func(key, value string, allowed ...string) {
 		if n := root.Get("log").Get(key); n.Exists() && !slices.Contains(allowed, value) {
 			d.Errorf(n, diag.OneOf(value, allowed), "log.%s cannot be %q", key, value)
@@ -258,6 +271,25 @@ func (f *file) check(root diag.Node, d *diag.Decoding) {
 	oneOf("level", f.Log.Level, "debug", "info", "warn", "error")
 	oneOf("format", f.Log.Format, "text", "json")
 	f.Tracing.check(root.Get("tracing"), d)
+}
+
+// checkTokens warns of those of senders that are short.
+func checkTokens(sources diag.Node, d *diag.Decoding) {
+	for _, source := range sources.Entries() {
+		verify := source.Value.Get("verify")
+		for _, n := range append(verify.Get("token").Items(), verify.Get("token"), verify.Get("basic").Get("password")) {
+			long(n, d)
+		}
+	}
+}
+
+func long(n diag.Node, d *diag.Decoding) {
+	if n.Kind() != diag.Scalar {
+		return
+	}
+	if text, ok := d.Scalar(n); ok && text != Unset && text != "none" && text != "" && len(text) < leastToken {
+		d.Warnf(n, "`openssl rand -hex 32` makes one that is not", "a token of less than %d characters can be guessed", leastToken)
+	}
 }
 
 // loopback reports whether only this machine can reach an address.

@@ -355,7 +355,7 @@ func TestReadme(t *testing.T) {
 	_, problems = config.Parse("config.yaml", []byte(mapping), options)
 	var got strings.Builder
 	diag.Print(&got, problems, func(string) []byte { return []byte(mapping) })
-	want, _, _ := strings.Cut(block(t, "../../README.md", "```text\n$ partnersync check\n"), "\nconfig.yaml: 3 problems\n")
+	want, _, _ := strings.Cut(block(t, "../../README.md", "```text\n$ partnersync check\n"), "\nconfig.yaml: 3 errors\n")
 	if diff := cmp.Diff(want, got.String()); diff != "" {
 		t.Errorf("what check prints (-README +check):\n%s", diff)
 	}

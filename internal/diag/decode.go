@@ -26,6 +26,11 @@ type Decoding struct {
 	// Expand returns the text for a reference, without its "${" and "}". A nil
 	// Expand leaves references alone, as presets want it.
 	Expand func(reference string) (string, error)
+
+	// Meant gives what people write for a key that has another name here.
+	Meant map[string]string
+
+	standIns map[Pos]bool // where a Soft value is
 }
 
 // Soft is an error of Expand that is no more than a warning: the value that
@@ -34,9 +39,23 @@ type Soft struct{ Text string }
 
 func (s Soft) Error() string { return s.Text }
 
-// Errorf reports an error at n.
+// Errorf reports an error at n, unless what is there only stands in for a value: nothing can be said of that one.
 func (d *Decoding) Errorf(n Node, hint, format string, args ...any) {
+	if d.standIns[n.Pos()] {
+		return
+	}
 	d.Problems.Add(Problem{Pos: n.Pos(), Width: width(n), Message: fmt.Sprintf(format, args...), Hint: hint})
+}
+
+// ForgetStandIns takes back the warnings about stand-ins that came after the first n problems.
+func (d *Decoding) ForgetStandIns(n int) {
+	kept := d.Problems[:n:n]
+	for _, p := range d.Problems[n:] {
+		if p.Severity != Warning || !d.standIns[p.Pos] {
+			kept = append(kept, p)
+		}
+	}
+	d.Problems = kept
 }
 
 // unsure reports an error at n where nobody knows what stands there.
@@ -179,7 +198,11 @@ func (d *Decoding) structure(n Node, v reflect.Value) {
 		name := e.Key.Text()
 		i, ok := fields[name]
 		if !ok {
-			d.unsure(e.Key, OneOf(name, names), "unknown key %q", name)
+			hint := OneOf(name, names)
+			if meant := d.Meant[name]; slices.Contains(names, meant) {
+				hint = fmt.Sprintf("did you mean %q?", meant)
+			}
+			d.unsure(e.Key, hint, "unknown key %q", name)
 			continue
 		}
 		_, options, _ := strings.Cut(v.Type().Field(i).Tag.Get("yaml"), ",")
@@ -245,6 +268,10 @@ func (d *Decoding) expand(n Node) (string, bool) {
 	value, err := d.Expand(text[2 : len(text)-1])
 	var soft Soft
 	if errors.As(err, &soft) {
+		if d.standIns == nil {
+			d.standIns = map[Pos]bool{}
+		}
+		d.standIns[n.Pos()] = true
 		d.Warnf(n, "", "%s", soft.Text)
 		return value, true
 	}

@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"partnersync/records"
 )
 
 // ErrNotFound means that nothing is stored under the given id or key.
@@ -161,6 +164,7 @@ type StoryDelivery struct {
 	Status        int        `json:"status,omitempty"`
 	CRMID         string     `json:"crm_id,omitempty"`
 	At            time.Time  `json:"at"`
+	Awaits        []string   `json:"awaits,omitempty"` // "object property=key" of those that it wants to link to and that are not known
 }
 
 // StoryJob is a River job that still knows of the event.
@@ -214,6 +218,9 @@ func (l *Ledger) Story(ctx context.Context, id uuid.UUID) (*Story, error) {
 			if err := rows.Scan(&k.sink, &k.run, &d.Mapping, &d.MappingHash, &d.Object, &d.Key, &d.Outcome, &d.Class, &d.Reason, &d.Attempts, &d.FirstFailedAt, &d.Status, &d.CRMID, &d.At); err != nil {
 				return err
 			}
+			if d.Outcome == string(Skipped) {
+				d.Class = "" // the answer's, which asked for nothing more: the outcome and the reason say it
+			}
 			if i, ok := index[k]; ok {
 				s.Routes[i].Deliveries = append(s.Routes[i].Deliveries, d)
 			}
@@ -229,7 +236,46 @@ func (l *Ledger) Story(ctx context.Context, id uuid.UUID) (*Story, error) {
 	if err := l.pool.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, fmt.Errorf("read event %s: %w", id, err)
 	}
+	for i := range s.Routes {
+		for j := range s.Routes[i].Deliveries {
+			d := &s.Routes[i].Deliveries[j]
+			if d.Class != "link" || d.Object == "" || d.Outcome != "open" && d.Outcome != string(Dead) {
+				continue
+			}
+			if d.Awaits, err = l.awaits(ctx, id, s.Routes[i].Sink, d.Object, d.Key); err != nil {
+				return nil, fmt.Errorf("read the links of event %s: %w", id, err)
+			}
+		}
+	}
 	return s, nil
+}
+
+// awaits names what a record is to be linked to by an event and is not yet.
+func (l *Ledger) awaits(ctx context.Context, event uuid.UUID, sink, object, key string) ([]string, error) {
+	rows, err := l.pool.Query(ctx, `
+		SELECT links FROM records WHERE id IN (SELECT record_id FROM record_keys
+			WHERE sink = $1 AND object = $2 AND value IN ($3, lower($3)))`, sink, object, key)
+	if err != nil {
+		return nil, err
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
+	if err != nil {
+		return nil, err
+	}
+	var list []string
+	for _, data := range all {
+		links, _, err := decodeLinks(data)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range links {
+			if k.Version.Event == event && k.Need() == records.Make {
+				list = append(list, fmt.Sprintf("%s %s=%s", k.To, k.Property, k.Key))
+			}
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list), nil
 }
 
 // DeadGroup is dead deliveries of one cause.

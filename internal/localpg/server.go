@@ -136,7 +136,7 @@ func start(ctx context.Context, dir string, o Options, logger *slog.Logger) (*Se
 		return nil, err
 	}
 	s := &Server{home: h, logger: logger}
-	if err := s.begin(ctx, found, as, o.Settings); err != nil {
+	if err := s.begin(ctx, found, as, o); err != nil {
 		s.shutdown()
 		h.close()
 		return nil, err
@@ -145,7 +145,7 @@ func start(ctx context.Context, dir string, o Options, logger *slog.Logger) (*Se
 }
 
 // begin brings the server up in a home that is ours.
-func (s *Server) begin(ctx context.Context, found []binaries, as account, settings map[string]string) error {
+func (s *Server) begin(ctx context.Context, found []binaries, as account, o Options) error {
 	if err := s.home.clearLeftovers(ctx, s.logger); err != nil {
 		return err
 	}
@@ -157,11 +157,11 @@ func (s *Server) begin(ctx context.Context, found []binaries, as account, settin
 		return err
 	}
 	if major(s.home.data()) == 0 {
-		if err := s.home.initdb(ctx, b, as, s.password, settings["fsync"] == "off"); err != nil {
+		if err := s.home.initdb(ctx, b, as, s.password, o); err != nil {
 			return fmt.Errorf("initdb: %w", err)
 		}
 	}
-	if err := s.launch(ctx, b, as, settings); err != nil {
+	if err := s.launch(ctx, b, as, o.Settings); err != nil {
 		return err
 	}
 	return s.createDatabase(ctx)
