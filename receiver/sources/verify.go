@@ -397,7 +397,7 @@ func (g *signature) given(r *http.Request, now time.Time) (timestamp string, sum
 	text, prefixed := strings.CutPrefix(r.Header.Get(g.Header), g.Prefix)
 	var err error
 	if g.Encoding == "base64" {
-		sum, err = base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "="))
+		sum, err = base64.RawStdEncoding.Strict().DecodeString(strings.TrimRight(text, "="))
 	} else {
 		sum, err = hex.DecodeString(text)
 	}
