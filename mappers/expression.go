@@ -47,6 +47,7 @@ type Expression struct {
 	program *vm.Program
 	chain   []string // the whole expression when it is no more than event.a.b
 	reads   []read
+	fixed   []string // texts of its own that the result may be
 }
 
 // read is a constant path that an expression reads below a variable.
@@ -63,7 +64,7 @@ func Compile(n diag.Node, want Want, scope *Scope, d *diag.Decoding) *Expression
 	if !c.yaml() || !c.parse() || !c.names() || !c.types() {
 		return nil
 	}
-	e := &Expression{node: n, want: want, kind: schemaOf(c.tree.Node.Nature()), reads: readsOf(c.tree.Node)}
+	e := &Expression{node: n, want: want, kind: schemaOf(c.tree.Node.Nature()), reads: readsOf(c.tree.Node), fixed: fixedIn(c.tree.Node, nil)}
 	if want == WantAny || want == WantText {
 		e.chain = chain(c.tree.Node)
 	}

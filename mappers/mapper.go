@@ -16,6 +16,7 @@ type Mapper struct {
 	infos  []MappingInfo
 	byType map[string][]*mapping // "source.type" → those that want it, in the order of the file
 	wanted map[string][]string   // "source.type" → their sinks, sorted
+	fixed  []string
 }
 
 // CompileAll compiles the items of `mappings:`. What is wrong is in d; the Mapper
@@ -46,6 +47,7 @@ func (m *Mapper) add(one *mapping) {
 	for _, t := range one.on {
 		m.byType[t] = append(m.byType[t], one)
 	}
+	m.fixed = append(m.fixed, one.fixed...)
 	seen := map[diag.Pos]bool{}
 	for _, r := range one.records {
 		if seen[r.pos] {
@@ -63,6 +65,10 @@ func (m *Mapper) add(one *mapping) {
 		}
 	}
 }
+
+// Constants are the values that the mappings themselves may give a field: they are the config's, not a sender's.
+// Those of tables are their own, see Table.Constants.
+func (m *Mapper) Constants() []string { return m.fixed }
 
 // Sinks are the sinks whose mappings want a type of event, sorted. The caller
 // must not change the slice.

@@ -68,6 +68,7 @@ type mapping struct {
 	records []*record // as many variants of each as there are sources with other defaults
 	guards  map[string]*guard
 	hook    bool // whether an expression reads hook
+	fixed   []string
 }
 
 // compilation compiles one mapping for one of its sources.
@@ -77,6 +78,7 @@ type compilation struct {
 	scope   *Scope
 	bound   map[string]bool // names of let that read item
 	hook    bool            // whether an expression reads hook
+	fixed   []string        // see Mapper.Constants
 	failed  bool            // whether one does not compile, even if its problem is known from an alias
 }
 
@@ -126,6 +128,7 @@ func compileMapping(n diag.Node, catalog *Catalog, d *diag.Decoding) *mapping {
 		}
 		m.records = append(m.records, c.mapping(e, entries, source)...)
 		m.hook = m.hook || c.hook
+		m.fixed = append(m.fixed, c.fixed...)
 		failed = failed || c.failed
 	}
 	if failed || d.Problems[before:].Failed() {
@@ -360,6 +363,7 @@ func (c *compilation) compile(n diag.Node, want Want) *Expression {
 		return nil
 	}
 	c.hook = c.hook || slices.ContainsFunc(e.reads, func(r read) bool { return r.variable == "hook" })
+	c.fixed = append(c.fixed, e.fixed...)
 	return e
 }
 

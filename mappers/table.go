@@ -73,6 +73,21 @@ func (t *Table) lookup(name string, v string) (any, error) {
 	return nil, &LookupMiss{Table: name, Skip: t.miss == "skip"}
 }
 
+// Constants are the values that the table gives.
+func (t *Table) Constants() []string {
+	var out []string
+	add := func(v any) {
+		if text, ok := scalarText(v); ok && v != nil {
+			out = append(out, text)
+		}
+	}
+	for _, v := range t.entries {
+		add(v)
+	}
+	add(t.value)
+	return out
+}
+
 func fold(s string) string { return strings.ToLower(strings.TrimSpace(s)) }
 
 // entryValue is a value of a table. What stands for a reference without quotes is a number where it is spelt as one: a

@@ -2,6 +2,7 @@ package mappers
 
 import (
 	"sort"
+	"strconv"
 
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/file"
@@ -58,6 +59,31 @@ func readsOf(root ast.Node) []read {
 		}
 	}
 	walk(root)
+	return out
+}
+
+// fixedIn collects the constants that may be the result: not those that something is compared with.
+func fixedIn(n ast.Node, out []string) []string {
+	switch n := n.(type) {
+	case *ast.StringNode:
+		return append(out, n.Value)
+	case *ast.IntegerNode:
+		return append(out, strconv.Itoa(n.Value))
+	case *ast.ConditionalNode:
+		return fixedIn(n.Exp2, fixedIn(n.Exp1, out))
+	case *ast.BinaryNode:
+		if n.Operator == "??" {
+			return fixedIn(n.Right, fixedIn(n.Left, out))
+		}
+	case *ast.ArrayNode:
+		for _, one := range n.Nodes {
+			out = fixedIn(one, out)
+		}
+	case *ast.CallNode:
+		if name, ok := n.Callee.(*ast.IdentifierNode); ok && name.Value == "value" && len(n.Arguments) == 1 {
+			return fixedIn(n.Arguments[0], out)
+		}
+	}
 	return out
 }
 

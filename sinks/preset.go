@@ -64,6 +64,7 @@ type Description struct {
 	unsure     bool // something is wrong with the operations: which it has is not known
 	secrets    []secret.String
 	formerly   []string
+	shown      map[string]bool // values that are no payload, see Show
 }
 
 // document is the grammar of a description.
@@ -305,6 +306,15 @@ func (desc *Description) settingSchemas() map[string]mappers.Schema {
 		out[name] = s
 	}
 	return out
+}
+
+// Show names values that stand in the config: where a target refuses one of these its reason may say so. It is called
+// before the description is used.
+func (desc *Description) Show(constants []string) {
+	desc.shown = make(map[string]bool, len(constants))
+	for _, c := range constants {
+		desc.shown[c] = true
+	}
 }
 
 // Supports reports whether the description has the operation. One whose operations

@@ -192,7 +192,7 @@ func (s *Sink) refuse(out []outcome, o *operation, units []*unit, a *answer, v v
 	if message == "" {
 		message = describe(a)
 	}
-	base.Message = s.tell(message)
+	base.Message = s.cleanOf(a, s.tell(message))
 	base.Sent = v.inDoubt(a.status)
 	if v.rule != nil {
 		base.Absent = v.rule.Absent
@@ -216,7 +216,6 @@ func (s *Sink) refuse(out []outcome, o *operation, units []*unit, a *answer, v v
 	carriers := 0
 	for i, u := range units {
 		out[i] = base
-		out[i].Message = cleanOf(base.Message, u)
 		if v.rule != nil && len(base.fields) == 0 {
 			if out[i].fields = u.among(v.rule.Carries); len(out[i].fields) > 0 {
 				out[i].Field = out[i].fields[0]
@@ -286,8 +285,9 @@ func (s *Sink) fail(out []outcome, units []*unit, a *answer, message string) {
 	if words := strings.Join(s.desc.errors.Message.first(a, a.tree, ""), "; "); words != "" {
 		message = s.tell(message + ": " + words)
 	}
+	message = s.cleanOf(a, message)
 	for i := range out {
-		out[i].Class, out[i].Code, out[i].Message, out[i].Sent = Unavailable, unknown, cleanOf(message, units[i]), true
+		out[i].Class, out[i].Code, out[i].Message, out[i].Sent = Unavailable, unknown, message, true
 	}
 }
 
@@ -341,7 +341,7 @@ func (s *Sink) refuseRow(out *outcome, o *operation, u *unit, a *answer, row any
 	s.quote(out, e, a, row, codes)
 	class, r := s.desc.judgeRow(o.name, a, said{codes, out.fields, message, row, []*unit{u}})
 	out.Class = class
-	out.Message = cleanOf(s.tell(orDefault(message, "refused without a reason")), u)
+	out.Message = s.cleanOf(a, s.tell(orDefault(message, "refused without a reason")))
 	if r != nil {
 		out.Absent, out.unlink = r.Absent, r.Scope == scopeLink
 		out.RetryAfter = r.Wait.duration(s.desc, a, s.now())
@@ -499,9 +499,17 @@ const maxMessage = 500
 // characters, no novels.
 func (s *Sink) clean(message string) string { return short(s.tell(message), maxMessage) }
 
-// cleanOf is clean for words about a row: what we sent of it is hidden, too. What
+// maxTold is how much of it is looked at.
+const maxTold = 32 << 10
+
+// cleanOf is clean for words about rows: what we sent of any row of the request is hidden, too. What
 // is hidden is hidden before the words are cut, since half a secret is one.
-func cleanOf(told string, u *unit) string { return short(scrub(told, u), maxMessage) }
+func (s *Sink) cleanOf(a *answer, told string) string {
+	if a.needles == nil {
+		a.needles = s.desc.needles(a.units)
+	}
+	return short(scrub(told, a.needles), maxMessage)
+}
 
 // signedToken is a JWT: one that we sign to ask for a token is known to nobody else.
 var signedToken = regexp.MustCompile(`\beyJ[\w-]{5,}\.[\w-]+\.[\w-]*`)
@@ -510,13 +518,16 @@ var signedToken = regexp.MustCompile(`\beyJ[\w-]{5,}\.[\w-]+\.[\w-]*`)
 func (s *Sink) tell(message string) string {
 	message = s.redactor.Redact(strings.ToValidUTF8(message, "\uFFFD"))
 	message = signedToken.ReplaceAllString(message, "<secret>")
-	message = strings.Map(func(r rune) rune {
+	return short(withoutControls(message), maxTold)
+}
+
+func withoutControls(text string) string {
+	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
-	}, message)
-	return short(message, 8*maxMessage)
+	}, text)
 }
 
 func short(text string, most int) string {

@@ -228,6 +228,13 @@ func compile(root diag.Node, d *diag.Decoding, sparing func(section string, load
 		d.Errorf(f.Mappings, "begin each mapping with a dash: `- name: ...`", "expected a list of mappings, found %s", f.Mappings.Kind())
 	}
 	c.Mappings = mappers.CompileAll(f.Mappings.Items(), catalog, d)
+	constants := slices.Clone(c.Mappings.Constants())
+	for _, t := range c.Tables {
+		constants = append(constants, t.Constants()...)
+	}
+	for _, s := range c.Sinks {
+		s.Show(constants)
+	}
 	return c
 }
 
