@@ -393,7 +393,7 @@ func (c *court) announced(w write, r *seen) {
 		return
 	}
 	if first := slices.MinFunc(list, func(a, b *intent) int { return cmp.Compare(a.made.UnixNano(), b.made.UnixNano()) }); first.made.After(since) {
-		c.tell(w, r.place, version{}, "the person was forgotten %s before somebody set out to write this", first.made.Sub(since))
+		c.tell(w, r.place, version{}, "the person was forgotten %s before somebody set out to write this", first.made.Sub(since).Round(time.Millisecond))
 	}
 }
 

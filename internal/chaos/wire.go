@@ -20,6 +20,7 @@ type wire struct {
 	mu    sync.Mutex
 	state wireState
 	calm  chan struct{} // closed while nothing is held; renewed by stall
+	bytes int           // that are held on their way to Postgres
 	pairs map[*pair]bool
 }
 
@@ -135,6 +136,8 @@ func (w *wire) pump(p *pair, to, from net.Conn) {
 // gather reads on while nothing moves: what the process has sent is on the way, all of it.
 func (w *wire) gather(from net.Conn, data []byte) []byte {
 	data = slices.Clone(data)
+	held := 0
+	defer func() { w.hold(-held) }()
 	more := make([]byte, 32<<10)
 	for {
 		w.mu.Lock()
@@ -144,6 +147,8 @@ func (w *wire) gather(from net.Conn, data []byte) []byte {
 			_ = from.SetReadDeadline(time.Time{})
 			return data
 		}
+		w.hold(len(data) - held)
+		held = len(data)
 		_ = from.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 		n, err := from.Read(more)
 		data = append(data, more[:n]...)
@@ -152,6 +157,19 @@ func (w *wire) gather(from net.Conn, data []byte) []byte {
 			return data // the next read meets it again
 		}
 	}
+}
+
+func (w *wire) hold(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.bytes += n
+}
+
+// held is how much is on the way to Postgres and does not move.
+func (w *wire) held() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.bytes
 }
 
 // flow waits while nothing moves.
