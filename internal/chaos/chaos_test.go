@@ -105,7 +105,7 @@ func TestOracle(t *testing.T) {
 	}
 	first, second, third := time.Unix(1000, 0), time.Unix(2000, 0), time.Unix(3000, 0)
 	future := timed(9, dealCreated, received.Add(time.Hour), `{"key":"f","at":1795266000,"name":"late"}`)
-	future.versionAt = received
+	future.versionAt = received.Add(time.Second)
 	events := []event{
 		timed(1, dealUpdated, second, `{"key":"d","at":2000,"name":"b","partner":"p2","description":"","firm":"x"}`),
 		timed(2, dealCreated, first, `{"key":"d","at":1000,"name":"a","partner":"p1","description":"text","stage":"gold","firm":"y"}`),

@@ -91,8 +91,8 @@ func (v version) compare(o version) int {
 // skew is how far the sender's clock may run ahead.
 const skew = 2 * time.Minute
 
-// versionOf works the version out from what was sent. For an event without a time, or with one
-// beyond belief, it is the moment of its arrival, which the table alone knows.
+// versionOf works the version out from what was sent. For an event without a time, or with
+// one that cannot be, it is the moment of its arrival, which the table alone knows.
 func versionOf(e *event, b *body) (version, error) {
 	v := version{at: e.versionAt, id: e.id}
 	if e.typ == dealUpdated || e.typ == seatEnded || e.typ == tieCut {
@@ -104,10 +104,10 @@ func versionOf(e *event, b *body) (version, error) {
 		}
 		return v, nil
 	}
-	if at, latest := time.Unix(b.At, 0), e.receivedAt.Add(skew); !at.After(latest) {
+	if at := time.Unix(b.At, 0); !at.After(e.receivedAt.Add(skew)) {
 		v.at = at
-	} else if !v.at.Before(at) {
-		return v, fmt.Errorf("event %s has the version %s in the table, which is its time: nobody can believe that", e.id, e.versionAt)
+	} else if v.at.Before(e.receivedAt) || !v.at.Before(at) {
+		return v, fmt.Errorf("event %s has the version %s in the table, want one between %s and %s", e.id, e.versionAt, e.receivedAt, at)
 	}
 	if !v.at.Equal(e.versionAt) || v.rank != e.rank {
 		return v, fmt.Errorf("event %s has the version %s rank %d in the table, want %s rank %d", e.id, e.versionAt, e.rank, v.at, v.rank)

@@ -49,7 +49,7 @@ func (p *postgres) kill() error {
 	for _, pid := range p.paused {
 		_ = syscall.Kill(pid, syscall.SIGKILL) // one that is gone needs none
 	}
-	if err := syscall.Kill(p.server.PID(), syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(p.server.PID(), syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("kill Postgres: %w", err)
 	}
 	p.paused = nil
