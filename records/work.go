@@ -259,6 +259,10 @@ func (w *Work) Intend(s *Step, can Capabilities) *Record {
 	if s.Do == Archive || len(w.archivers()) > 0 {
 		w.covered.whole = true
 		c.doubtAll()
+		for _, d := range w.archivers() {
+			// Who finds the record gone has to know that no older event makes it again.
+			c.GoneAt = newer(c.GoneAt, d.Cause.Version)
+		}
 	}
 	if unrepeatable {
 		c.Presence = Unsure

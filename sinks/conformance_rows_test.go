@@ -337,6 +337,9 @@ func TestConformAppend(t *testing.T) {
 		if w.sink.Repeatable(Create) {
 			t.Error("a note that is sent twice is there twice")
 		}
+		if !w.sink.Repeatable(Upsert) {
+			t.Error("a record that is looked for by its key, or named by it, is not there twice")
+		}
 	})
 }
 

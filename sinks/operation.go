@@ -194,7 +194,7 @@ func (desc *Description) compileOperation(op Operation, index int, n, all diag.N
 		if doc.Through != Find || op != Upsert && op != Update {
 			d.Errorf(n.Get("through"), "", "only upsert and update can go through find")
 		}
-		o.through, o.rows = true, 1
+		o.through, o.rows, o.repeatable = true, 1, true // it looks for what an earlier one has made
 		return o
 	}
 	o.method = strings.ToUpper(orDefault(doc.Method, http.MethodPost))

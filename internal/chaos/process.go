@@ -23,6 +23,7 @@ type slot struct {
 	args    []string
 	dir     string // for logs
 	env     []string
+	wire    *wire // to Postgres
 
 	mu      sync.Mutex
 	proc    *proc

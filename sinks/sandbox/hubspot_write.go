@@ -274,7 +274,7 @@ func (h *hubspot) apply(t *table, op operation, pl *plan, trace string, now time
 		for _, v := range pl.values {
 			h.change(t, r, v)
 		}
-		h.store.written(r, now)
+		h.store.written(t, r, now)
 	}
 	v := view{
 		id: r.id, created: r.created, updated: r.updated, modified: modifiedProperty(t.object),

@@ -36,6 +36,15 @@ type Link struct {
 	Label      string `json:"label,omitzero"`
 }
 
+// Change is what has just been done to a record, or to a link.
+type Change struct {
+	Record   Record // as it is now; empty where it is a link that has changed
+	Created  bool
+	Archived bool
+	Link     Link
+	Linked   bool // the link was made; else it was taken away
+}
+
 // Property defines one field of an object.
 type Property struct {
 	Name      string
@@ -79,6 +88,8 @@ type store struct {
 	linked map[Link]bool
 
 	refusals []*activeRefusal
+
+	watch func(Change) // nil: nobody watches
 }
 
 // table holds the records of one object of one dialect.
@@ -167,7 +178,7 @@ func (s *store) update(t *table, r *record, changes map[string]any, now time.Tim
 	for name, value := range changes {
 		s.set(t, r, name, value)
 	}
-	s.written(r, now)
+	s.written(t, r, now)
 }
 
 // set changes one property without counting a write.
@@ -182,10 +193,13 @@ func (s *store) set(t *table, r *record, name string, value any) {
 }
 
 // written ends a change: it counts one write and keeps the state for searches.
-func (s *store) written(r *record, now time.Time) {
+func (s *store) written(t *table, r *record, now time.Time) {
 	r.writes++
 	r.updated = now
 	s.remember(r, now)
+	if s.watch != nil {
+		s.watch(Change{Record: t.export(r), Created: r.writes == 1})
+	}
 }
 
 func (s *store) archive(t *table, r *record, now time.Time) {
@@ -195,6 +209,9 @@ func (s *store) archive(t *table, r *record, now time.Time) {
 	r.archived = true
 	r.updated = now
 	s.remember(r, now)
+	if s.watch != nil {
+		s.watch(Change{Record: t.export(r), Archived: true})
+	}
 	s.links = slices.DeleteFunc(s.links, func(l Link) bool {
 		gone := l.Dialect == t.dialect &&
 			(l.FromObject == t.object && l.FromID == r.id || l.ToObject == t.object && l.ToID == r.id)
@@ -245,6 +262,9 @@ func (s *store) link(l Link) bool {
 	}
 	s.linked[l] = true
 	s.links = append(s.links, l)
+	if s.watch != nil {
+		s.watch(Change{Link: l, Linked: true})
+	}
 	return true
 }
 
@@ -254,6 +274,9 @@ func (s *store) unlink(remove func(Link) bool) {
 			return false
 		}
 		delete(s.linked, l)
+		if s.watch != nil {
+			s.watch(Change{Link: l})
+		}
 		return true
 	})
 }
