@@ -35,7 +35,8 @@ type Source struct {
 
 	private map[string]bool     // names of fields that are private wherever they stand
 	hints   []string            // keys of a body that may name its event
-	wrapped string              // key of the payload inside an envelope; "" for none
+	wrapped []string            // where the payload stands in an envelope, key below key; nil for none
+	inText  bool                // it may stand there as JSON in a text
 	tests   []string            // names that a sender's test button sends
 	names   map[string][]*Event // by folded name and alias
 	shapes  []shape
@@ -142,7 +143,9 @@ func Load(name string, user diag.Node, d *diag.Decoding) *Source {
 	s.allow(w.Allow, d)
 	s.events(w, d)
 	s.checkAllow(w.Allow, d)
-	s.wrapped = wrapping(w.Wrapped, s.Events, d)
+	if path := wrapping(w.Wrapped, s.Events, d); path != "" {
+		s.wrapped, s.inText = strings.Split(path, "."), w.Wrapped.Exists()
+	}
 	for _, written := range w.Shapes {
 		s.shapes = append(s.shapes, s.shape(written, d))
 	}
@@ -339,8 +342,8 @@ func (s *Source) delivery(w description, wrong bool, d *diag.Decoding) {
 	}
 }
 
-// wrapping is the key of the payload inside an envelope: "data" unless the
-// source says otherwise, or an event has such a field itself.
+// wrapping is the key of the payload inside an envelope, or the path there: "data" unless
+// the source says otherwise, or an event has such a field itself.
 func wrapping(n diag.Node, events map[string]*Event, d *diag.Decoding) string {
 	switch {
 	case n.Kind() == diag.Scalar && n.Tag() == "!!bool" && strings.EqualFold(n.Text(), "false"):
