@@ -144,7 +144,7 @@ func (s *Source) QueryBody(q url.Values) []byte { return []byte(s.parameters(q).
 
 // parameters are those of a query without the token.
 func (s *Source) parameters(q url.Values) url.Values {
-	if len(s.verify.tokens) > 0 {
+	if len(s.verify.tokens) > 0 && s.verify.header == "" {
 		q = maps.Clone(q)
 		delete(q, "token")
 	}

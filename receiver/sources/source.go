@@ -330,12 +330,12 @@ func (s *Source) delivery(w description, wrong bool, d *diag.Decoding) {
 		s.DeliveryID = http.CanonicalHeaderKey(text)
 	}
 	g := s.verify.hmac
-	if g == nil || wrong || g.TimestampHeader != "" || s.DeliveryID != "" {
+	if g == nil || wrong || g.timed() || s.DeliveryID != "" {
 		return
 	}
 	for _, name := range s.EventNames() {
 		if s.Events[name].occurredAt == nil {
-			d.Warnf(w.Verify.Get("hmac"), "sign a timestamp with `template` and `timestamp_header`, name the header of the sender's id with `delivery_id`, or give the event `occurred_at`",
+			d.Warnf(w.Verify.Get("hmac"), "sign a timestamp with `template` and `timestamp_header` or `timestamp_field`, name the header of the sender's id with `delivery_id`, or give the event `occurred_at`",
 				"an old request that comes again is taken for a new event: nothing in its signature has a time, and neither has the event %q", name)
 			return
 		}
