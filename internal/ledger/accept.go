@@ -193,11 +193,11 @@ const lockEntities = `SELECT pg_advisory_xact_lock(k) FROM (SELECT unnest($1::bi
 const acceptEvents = `
 WITH given AS (
 	SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::smallint[],
-		$8::timestamptz[], $9::text[], $10::text[], $11::bytea[], $12::jsonb[], $13::bytea[], $14::int[], $21::text[], $22::text[])
+		$8::timestamptz[], $9::text[], $10::text[], $11::bytea[], $12::jsonb[], $13::bytea[], $14::int[], $20::text[], $21::text[])
 		WITH ORDINALITY AS g(id, source, type, entity, occurred_at, latest, rank, received_at, status, reason, digest, headers, body, copies, trace, verified_by, position)
 ), known AS (
 	SELECT a.id
-	FROM unnest($20::uuid[]) AS a(id)
+	FROM unnest($19::uuid[]) AS a(id)
 	CROSS JOIN LATERAL (SELECT FROM events e WHERE e.id = a.id LIMIT 1) e
 ), latest AS (
 	SELECT k.id AS given, k.id FROM known k
@@ -236,16 +236,11 @@ WITH given AS (
 ), counted AS (
 	INSERT INTO tally_changes (hour, source, sink, outcome, routes)
 	SELECT date_trunc('hour', now(), 'UTC'), source, sink, 'opened', count(*) FROM opened GROUP BY source, sink
-), queued AS (
-	INSERT INTO river_job (args, kind, max_attempts, priority, queue, state)
-	SELECT jsonb_build_object('event_ids', jsonb_agg(event_id ORDER BY event_id), 'sink', sink), '` + JobKind + `', $19, 1, 'sink_' || sink, 'available'
+), jobs AS (
+	SELECT jsonb_agg(event_id ORDER BY event_id) AS event_ids, sink, ` + livePriority + ` AS priority
 	FROM (SELECT event_id, sink, (row_number() OVER (PARTITION BY sink ORDER BY event_id) - 1) / $18::int AS part FROM opened) o
 	GROUP BY sink, part
-	RETURNING queue
-), told AS (
-	SELECT pg_notify(current_schema() || '.river_insert', json_build_object('queue', queue)::text)
-	FROM (SELECT DISTINCT queue FROM queued) q
-)
+), ` + queueJobs + `
 SELECT NULL::uuid AS given, id, digest, fresh FROM stored
 UNION ALL SELECT given, id, NULL, false FROM latest
 UNION ALL SELECT NULL, NULL, NULL, NULL FROM (SELECT count(*) FROM told) t WHERE t.count < 0`
@@ -278,7 +273,7 @@ func (w *wave) queue(batch *pgx.Batch, events []Incoming, generation int64, even
 		}
 	}
 	batch.Queue(acceptEvents, ids, sources, types, entities, occurred, latest, ranks, received, statuses, reasons,
-		w.digests, headers, bodies, w.copies, routeIDs, routeSinks, generation, eventsPerJob, MaxAttempts, again, traces, verifiedBy)
+		w.digests, headers, bodies, w.copies, routeIDs, routeSinks, generation, eventsPerJob, again, traces, verifiedBy)
 }
 
 func (w *wave) read(results pgx.BatchResults, events []Incoming, accepted []Accepted) error {
