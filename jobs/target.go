@@ -90,6 +90,7 @@ func (o *owner) answerOf(res sinks.Result, cut bool) records.Answer {
 	a := records.Answer{
 		Class: string(res.Class), Status: res.Status, Reason: reasonOf(res), ID: res.ID, Existing: res.Existing, Created: res.Created,
 		Code: res.Code, Dropped: res.Dropped, Absent: res.Absent, Unlinked: res.Unlinked, Lost: res.Sent,
+		Kept: res.Kept,
 	}
 	if res.Field != "" {
 		a.Fields = []string{res.Field}

@@ -26,19 +26,19 @@ type Answer struct {
 	Kind     Kind
 	Class    string
 	Status   int
-	Reason   string   // in one line, for people
-	ID       string   // the CRM's id of the record, "" where it does not say
-	Existing string   // with Conflict: the id of the record in the way, if it names one
-	Created  bool     // the request made the record
-	Code     string   // the CRM's code for the refusal
-	Fields   []string // the refused fields, if named
-	Dropped  []string // optional fields that were left out in the end
-	Kept     map[string]any
-	Absent   bool // with Denied: the record that the step names is not in the CRM; of a link, one of its ends
-	Unlinked bool // the links of the row were not made
-	Lost     bool // the request may have taken effect
-	Counts   bool // with Failed: it is a failure that counts
-	Short    bool // with Busy: it is over so soon that waiting here pays
+	Reason   string         // in one line, for people
+	ID       string         // the CRM's id of the record, "" where it does not say
+	Existing string         // with Conflict: the id of the record in the way, if it names one
+	Created  bool           // the request made the record
+	Code     string         // the CRM's code for the refusal
+	Fields   []string       // the refused fields, if named
+	Dropped  []string       // optional fields that were left out in the end
+	Kept     map[string]any // fields for which the CRM shows another value than was sent, with that one
+	Absent   bool           // with Denied: the record that the step names is not in the CRM; of a link, one of its ends
+	Unlinked bool           // the links of the row were not made
+	Lost     bool           // the request may have taken effect
+	Counts   bool           // with Failed: it is a failure that counts
+	Short    bool           // with Busy: it is over so soon that waiting here pays
 	Wait     time.Duration
 }
 
@@ -103,13 +103,7 @@ func (w *Work) taken(s *Step, a Answer) {
 			delete(s.Sent, name)
 		}
 	}
-	r.acknowledge(s.Sent)
-	for name, value := range a.Kept {
-		if f := r.Fields[name]; f != nil && f.Version == s.Sent[name].Version {
-			kept := NewValue(value)
-			f.Kept, f.AckedAt = &kept, Version{}
-		}
-	}
+	r.acknowledge(s.Sent, a.Kept)
 	if !a.Unlinked {
 		for _, t := range s.Carried {
 			t.Link.done()
@@ -501,7 +495,7 @@ func (w *Work) Becomes(into *Record, s *Step, a Answer) {
 	from := w.Record
 	taken := a.Kind == Taken && s.Do == Write
 	if taken {
-		from.acknowledge(s.Sent)
+		from.acknowledge(s.Sent, a.Kept)
 		if !a.Unlinked {
 			for _, t := range s.Carried {
 				t.Link.done()

@@ -317,6 +317,9 @@ func leaks(text string) string {
 func checkWords(tb testing.TB, r Result) {
 	tb.Helper()
 	all := strings.Join([]string{r.Message, r.Code, r.Field, r.Existing, strings.Join(r.Allowed, " ")}, " ")
+	if len(r.Kept) > 0 {
+		tb.Errorf("the CRM shows what it was sent, and passes for keeping something else: %v", r.Kept)
+	}
 	if r.Class != OK && r.Message == "" {
 		tb.Errorf("no reason: %+v", r)
 	}

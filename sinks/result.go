@@ -38,6 +38,7 @@ type listing struct {
 	Shows   extract         `yaml:"shows"` // of find: the value that was searched; an element that shows another is not the record
 	Created *condition      `yaml:"created"`
 	OK      *condition      `yaml:"ok"` // under ordered: the row was accepted
+	Values  *shownRules     `yaml:"values"`
 
 	Field *fieldRules `yaml:"field"` // of describe: where an element holds what
 
@@ -60,6 +61,8 @@ func (r *resultRules) check(op Operation, n diag.Node, d *diag.Decoding) {
 		d.Errorf(n, "add is: {trace: ...} to the results", "the mode %q needs to know how results name their row", r.Mode)
 	case len(r.Results.Shows) > 0 && r.Mode != modeFound:
 		d.Errorf(n.Get("results").Get("shows"), "", "only find shows what was searched")
+	case r.Results.Values != nil && op != Upsert && op != Update && op != Create:
+		d.Errorf(n.Get("results").Get("values"), "", "only upsert, update and create show values")
 	default:
 		r.checkFields(op, n, d)
 	}
@@ -82,6 +85,7 @@ func (r *resultRules) outline(o *outline, rowErrors []extract) {
 			e.outline(o)
 		}
 		r.Results.Created.outline(o)
+		r.Results.Values.outline(o)
 	}
 	for _, l := range []*listing{&r.Results, &r.Errors} {
 		if l.At == nil {
@@ -96,6 +100,7 @@ func (r *resultRules) outline(o *outline, rowErrors []extract) {
 			l.Shows.outline(o, below...)
 			l.Created.outline(o, below...)
 			l.OK.outline(o, below...)
+			l.Values.outline(o, below...)
 			if l.Field != nil {
 				l.Field.outline(o, below...)
 			}
@@ -301,6 +306,9 @@ func (s *Sink) readStatus(out []outcome, o *operation, units []*unit, a *answer)
 	for i := range out {
 		out[i].Class, out[i].ID, out[i].Created = OK, id, created
 	}
+	if l.At == nil && len(units) == 1 {
+		out[0].Kept = s.keptOf(l.Values, units[0], a.tree)
+	}
 	s.readErrors(out, o, units, a, func(i int) bool { return true })
 }
 
@@ -316,15 +324,16 @@ func (s *Sink) readOrdered(out []outcome, o *operation, units []*unit, a *answer
 			s.refuseRow(&out[i], o, units[i], a, row)
 			continue
 		}
-		s.accept(&out[i], o, a, row)
+		s.accept(&out[i], o, units[i], a, row)
 	}
 }
 
 // accept reads the element of a row that was written.
-func (s *Sink) accept(out *outcome, o *operation, a *answer, row any) {
+func (s *Sink) accept(out *outcome, o *operation, u *unit, a *answer, row any) {
 	l := &o.result.Results
 	out.Class, out.ID = OK, l.ID.one(a, row, a.property)
 	out.Created = o.name == Create || l.Created != nil && l.Created.holds(a, row, a.property)
+	out.Kept = s.keptOf(l.Values, u, row)
 	if len(l.ID) > 0 && out.ID == "" {
 		out.Class, out.Code, out.Message, out.Sent = Unavailable, unknown, "the answer does not name the record", true
 	}
@@ -351,7 +360,7 @@ func (s *Sink) readCorrelated(out []outcome, o *operation, units []*unit, a *ans
 	list, isList := l.At.at(a.tree, "").([]any)
 	for _, element := range list {
 		for _, i := range rows.named(l.Is, element, a.property) {
-			s.accept(&out[i], o, a, element)
+			s.accept(&out[i], o, units[i], a, element)
 		}
 	}
 	if !isList && o.result.Errors.At == nil {
