@@ -1,10 +1,12 @@
 package sinks
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/shopspring/decimal"
 
 	"partnersync/sinks/sandbox"
@@ -178,5 +180,33 @@ operations: {upsert: {path: /x, result: {results: {values: `+text+`}}}}
 		if diff := cmp.Diff(tt.want, got); diff != "" || shown != tt.shown {
 			t.Errorf("%s: %v %s", tt.name, shown, diff)
 		}
+	}
+}
+
+// All the fields that an answer names are told. A contact's conflict names none, and is about its
+// e-mail where the row has one.
+func TestRefusedFields(t *testing.T) {
+	t.Parallel()
+	box, s := portal(t, sandbox.Options{}, "")
+	taken := box.Put("hubspot", "contacts", map[string]any{"email": "taken@acme.test"})
+	several, conflict, other := contact("1"), contact("2"), contact("3")
+	several.Values = map[string]any{"email": "no address", "partner_status": "none", "shoe_size": "44"}
+	conflict.Values = map[string]any{"email": "taken@acme.test", "firstname": "Ann"}
+	other.Values = map[string]any{"lastname": "refuse me"}
+	box.Refuse(sandbox.Refusal{Dialect: "hubspot", Object: "contacts", Property: "lastname", Value: "refuse me", Code: "CONFLICT", Message: "Contact already exists"})
+	for _, op := range []Operation{Upsert, Create} {
+		got := s.Write(within(t), op, []Row{several, conflict, other})
+		for i, want := range [][]string{{"email", "partner_status", "shoe_size"}, {"email"}, nil} {
+			if diff := cmp.Diff(want, got[i].Fields, cmpopts.SortSlices(strings.Compare)); diff != "" {
+				t.Errorf("%s, row %d: %s\n%+v", op, i, diff, got[i])
+			}
+		}
+		if got[1].Class != Conflict || got[1].Existing != taken {
+			t.Errorf("%+v", got[1])
+		}
+	}
+	box.Fault(sandbox.Fault{Effect: sandbox.EffectStatus, Status: 409, Body: `{"status":"error","category":"CONFLICT","message":"Contact already exists"}`})
+	if got := s.Write(within(t), Upsert, []Row{conflict})[0]; got.Class != Conflict || !blames(got, "email") {
+		t.Errorf("%+v", got)
 	}
 }

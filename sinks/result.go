@@ -114,10 +114,9 @@ func (r *resultRules) outline(o *outline, rowErrors []extract) {
 // outcome is a Result with what the engine itself makes of it.
 type outcome struct {
 	Result
-	fields []string // all the fields that are named
-	stop   bool     // the whole request failed: what follows is not sent either
-	again  bool     // not at fault: send again with the others that were not
-	unlink bool     // a link that it carries may be at fault
+	stop   bool // the whole request failed: what follows is not sent either
+	again  bool // not at fault: send again with the others that were not
+	unlink bool // a link that it carries may be at fault
 }
 
 // unknown is the code of an answer that does not say what became of a row.
@@ -219,12 +218,8 @@ func (s *Sink) refuse(out []outcome, o *operation, units []*unit, a *answer, v v
 	for i, u := range units {
 		out[i] = base
 		out[i].Message = cleanOf(base.Message, u)
-		if v.rule != nil && len(base.fields) == 0 {
-			if out[i].fields = u.among(v.rule.Carries); len(out[i].fields) > 0 {
-				out[i].Field = out[i].fields[0]
-			}
-		}
-		if scoped && u.carries(base.fields) {
+		out[i].blame(v.rule, u)
+		if scoped && u.carries(base.Fields) {
 			carriers++
 		} else if scoped {
 			out[i] = outcome{again: true}
@@ -243,9 +238,10 @@ func (s *Sink) quote(out *outcome, e *refusal, a *answer, tree any, codes []stri
 	if len(codes) > 0 {
 		out.Code = s.clean(codes[0])
 	}
-	out.fields = e.Field.first(a, tree, "")
-	if len(out.fields) > 0 {
-		out.Field = s.clean(out.fields[0])
+	for _, name := range e.Field.first(a, tree, "") {
+		if name = s.clean(name); len(out.Fields) < maxNamed && !slices.Contains(out.Fields, name) {
+			out.Fields = append(out.Fields, name)
+		}
 	}
 	out.Existing = s.clean(e.Existing.one(a, tree, ""))
 	allowed := e.Allowed.first(a, tree, "")
@@ -254,8 +250,19 @@ func (s *Sink) quote(out *outcome, e *refusal, a *answer, tree any, codes []stri
 	}
 }
 
-// maxAllowed is how many of the values that a target would take are kept.
-const maxAllowed = 100
+// maxAllowed is how many of the values that a target would take are kept, maxNamed how many of
+// the fields that it refuses.
+const (
+	maxAllowed = 100
+	maxNamed   = 100
+)
+
+// blame names the fields of a row that a rule is about, where the answer names none.
+func (o *outcome) blame(r *rule, u *unit) {
+	if r != nil && len(o.Fields) == 0 {
+		o.Fields = u.among(r.Carries)
+	}
+}
 
 // carries reports whether the row has a value for any of the fields, or has it
 // for its key.
@@ -345,8 +352,9 @@ func (s *Sink) refuseRow(out *outcome, o *operation, u *unit, a *answer, row any
 	codes := e.Code.all(a, row, "")
 	message := strings.Join(e.Message.first(a, row, ""), "; ")
 	s.quote(out, e, a, row, codes)
-	class, r := s.desc.judgeRow(o.name, a, said{codes, out.fields, message, row, []*unit{u}})
+	class, r := s.desc.judgeRow(o.name, a, said{codes, out.Fields, message, row, []*unit{u}})
 	out.Class = class
+	out.blame(r, u)
 	out.Message = cleanOf(s.tell(orDefault(message, "refused without a reason")), u)
 	if r != nil {
 		out.Absent, out.unlink = r.Absent, r.Scope == scopeLink

@@ -96,7 +96,7 @@ type Result struct {
 	Existing   string         // with Conflict: the CRM's id of the record in the way, if it names one
 	Code       string         // the CRM's code for the refusal
 	Message    string         // the CRM's words: secrets hidden, capped, no value that we sent
-	Field      string         // the refused field, if named
+	Fields     []string       // the refused fields, if named
 	Allowed    []string       // the values that the CRM would take, if named
 	RetryAfter time.Duration  // with Throttled and Parked: how long to wait
 	Sent       bool           // with another class than OK: the request may have taken effect all the same
