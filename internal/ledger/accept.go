@@ -75,39 +75,50 @@ func DeliveryOf(source, id string, part int) []byte {
 // and is stored already is told as a duplicate and changes nothing. So is any whose
 // delivery is known, whatever else it holds.
 func (l *Ledger) Accept(ctx context.Context, events []Incoming, generation int64, eventsPerJob int) ([]Accepted, error) {
-	accepted := make([]Accepted, len(events))
-	waves := split(events)
-	err := l.run(func() error {
-		batch := &pgx.Batch{}
-		var locks []int64
-		for _, w := range waves {
-			locks = append(locks, w.locks...)
-		}
-		if len(locks) > 0 {
-			slices.Sort(locks)
-			batch.Queue(lockKeys, slices.Compact(locks))
-		}
-		for _, w := range waves {
-			w.queue(batch, events, generation, max(eventsPerJob, 1))
-		}
-		results := l.pool.SendBatch(ctx, batch)
-		defer results.Close()
-		if len(locks) > 0 {
-			if _, err := results.Exec(); err != nil {
-				return err
-			}
-		}
-		for _, w := range waves {
-			if err := w.read(results, events, accepted); err != nil {
-				return err
-			}
-		}
-		return results.Close()
+	var accepted []Accepted
+	err := l.run(func() (err error) {
+		accepted, err = accept(ctx, l.pool, events, generation, eventsPerJob)
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("store %d events: %w", len(events), err)
 	}
 	return accepted, nil
+}
+
+// sender is a pool or a transaction.
+type sender interface {
+	SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults
+}
+
+func accept(ctx context.Context, db sender, events []Incoming, generation int64, eventsPerJob int) ([]Accepted, error) {
+	accepted := make([]Accepted, len(events))
+	waves := split(events)
+	batch := &pgx.Batch{}
+	var locks []int64
+	for _, w := range waves {
+		locks = append(locks, w.locks...)
+	}
+	if len(locks) > 0 {
+		slices.Sort(locks)
+		batch.Queue(lockKeys, slices.Compact(locks))
+	}
+	for _, w := range waves {
+		w.queue(batch, events, generation, max(eventsPerJob, 1))
+	}
+	results := db.SendBatch(ctx, batch)
+	defer results.Close()
+	if len(locks) > 0 {
+		if _, err := results.Exec(); err != nil {
+			return nil, err
+		}
+	}
+	for _, w := range waves {
+		if err := w.read(results, events, accepted); err != nil {
+			return nil, err
+		}
+	}
+	return accepted, results.Close()
 }
 
 // wave is a part of a batch in which no event depends on another: of several
