@@ -75,7 +75,15 @@ func DeliveryOf(source, id string, part int) []byte {
 // and is stored already is told as a duplicate and changes nothing. So is any whose
 // delivery is known, whatever else it holds.
 func (l *Ledger) Accept(ctx context.Context, events []Incoming, generation int64, eventsPerJob int) ([]Accepted, error) {
-	return l.accept(ctx, l.pool, events, generation, eventsPerJob)
+	var accepted []Accepted
+	err := l.run(func() (err error) {
+		accepted, err = accept(ctx, l.pool, events, generation, eventsPerJob)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("store %d events: %w", len(events), err)
+	}
+	return accepted, nil
 }
 
 // Rehearse does what Accept does with an event of its own, and takes it back: nil means that events can be stored.
@@ -87,50 +95,49 @@ func (l *Ledger) Rehearse(ctx context.Context) error {
 	defer tx.Rollback(context.WithoutCancel(ctx))
 	now := time.Now()
 	trial := Incoming{ID: uuid.Must(uuid.NewV7()), Source: "trial", Type: "trial", OccurredAt: now, ReceivedAt: now, Status: Stored, Body: []byte{}, Sinks: []string{"trial"}}
-	_, err = l.accept(ctx, tx, []Incoming{trial}, 0, 1)
-	return err
+	if _, err = accept(ctx, tx, []Incoming{trial}, 0, 1); err != nil {
+		return fmt.Errorf("store an event for a trial: %w", err)
+	}
+	return nil
 }
 
-func (l *Ledger) accept(ctx context.Context, db interface {
-	SendBatch(context.Context, *pgx.Batch) pgx.BatchResults
-}, events []Incoming, generation int64, eventsPerJob int) ([]Accepted, error) {
+// sender is a pool or a transaction.
+type sender interface {
+	SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults
+}
+
+func accept(ctx context.Context, db sender, events []Incoming, generation int64, eventsPerJob int) ([]Accepted, error) {
 	accepted := make([]Accepted, len(events))
 	waves := split(events)
-	err := l.run(func() error {
-		batch := &pgx.Batch{}
-		queueLate(batch, events)
-		var locks []int64
-		for _, w := range waves {
-			locks = append(locks, w.locks...)
-		}
-		if len(locks) > 0 {
-			slices.Sort(locks)
-			batch.Queue(lockKeys, slices.Compact(locks))
-		}
-		for _, w := range waves {
-			w.queue(batch, events, generation, max(eventsPerJob, 1))
-		}
-		results := db.SendBatch(ctx, batch)
-		defer results.Close()
-		if err := readLate(results, events); err != nil {
-			return err
-		}
-		if len(locks) > 0 {
-			if _, err := results.Exec(); err != nil {
-				return err
-			}
-		}
-		for _, w := range waves {
-			if err := w.read(results, events, accepted); err != nil {
-				return err
-			}
-		}
-		return results.Close()
-	})
-	if err != nil {
-		return nil, fmt.Errorf("store %d events: %w", len(events), err)
+	batch := &pgx.Batch{}
+	queueLate(batch, events)
+	var locks []int64
+	for _, w := range waves {
+		locks = append(locks, w.locks...)
 	}
-	return accepted, nil
+	if len(locks) > 0 {
+		slices.Sort(locks)
+		batch.Queue(lockKeys, slices.Compact(locks))
+	}
+	for _, w := range waves {
+		w.queue(batch, events, generation, max(eventsPerJob, 1))
+	}
+	results := db.SendBatch(ctx, batch)
+	defer results.Close()
+	if err := readLate(results, events); err != nil {
+		return nil, err
+	}
+	if len(locks) > 0 {
+		if _, err := results.Exec(); err != nil {
+			return nil, err
+		}
+	}
+	for _, w := range waves {
+		if err := w.read(results, events, accepted); err != nil {
+			return nil, err
+		}
+	}
+	return accepted, results.Close()
 }
 
 // wave is a part of a batch in which no event depends on another: of several
