@@ -116,8 +116,19 @@ func (g *gate) stop(res sinks.Result) {
 	case sinks.Parked:
 		g.stopLocked(parked, reasonOf(res), res.RetryAfter)
 	default:
-		g.stopLocked(held, reasonOf(res), 0)
+		g.stopLocked(held, heldFor(g.sink, res), 0)
 	}
+}
+
+// heldFor is the reason of a sink that is held, which begins with what is to be mended.
+func heldFor(sink string, res sinks.Result) string {
+	switch res.Refused {
+	case "token":
+		return "the token of sink " + sink + " was refused: " + reasonOf(res)
+	case "credentials":
+		return "the credentials of sink " + sink + " were refused: " + reasonOf(res)
+	}
+	return reasonOf(res)
 }
 
 func (g *gate) stopLocked(state, reason string, wait time.Duration) {

@@ -102,6 +102,7 @@ type Result struct {
 	Sent       bool          // with another class than OK: the request may have taken effect all the same
 	Dropped    []string      // optional fields that were left out in the end
 	RequestID  string        // the CRM's id of the request
+	Refused    string        // with Held: what of ours was refused, "token" or "credentials"; "" where they were good, but not for this
 	Absent     bool          // with Rejected: the record that the row names is not in the CRM
 	Unlinked   bool          // the links of the row were not made: with OK they are still to be made, with Rejected one that is required may be what was refused
 }
