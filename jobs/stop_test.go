@@ -119,7 +119,7 @@ func TestHeldUntilNewCredentials(t *testing.T) {
 	r.box.SetToken("another token")
 	ids := r.many(10, 1)
 	s := r.stopped("crm", held)
-	if !strings.Contains(s.Reason, "401") || strings.Contains(s.Reason, token) {
+	if !strings.HasPrefix(s.Reason, "the token of sink crm was refused: HTTP 401") || strings.Contains(s.Reason, token) {
 		t.Errorf("reason %q", s.Reason)
 	}
 	r.unburned(ids...)
@@ -343,6 +343,33 @@ func TestComesBackThoughItMayNotAsk(t *testing.T) {
 				t.Errorf("%+v", f)
 			}
 		})
+	}
+}
+
+// A scope that is missing holds the sink, and the reason names it; so do credentials that give no token.
+func TestHeldForWhat(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		preset string
+		fault  sandbox.Fault
+		missed []string
+		says   string
+	}{
+		{preset: "hubspot", missed: []string{"crm.objects.custom.write"},
+			says: "HTTP 403: MISSING_SCOPES: One or more of the following scopes are required: crm.objects.custom.write"},
+		{preset: "salesforce", fault: sandbox.Fault{Path: "/token", Effect: sandbox.EffectStatus, Status: 400, Body: `{"error":"invalid_client","error_description":"invalid client credentials"}`},
+			says: "the credentials of sink crm were refused: HTTP 400: invalid_client"},
+	}
+	for _, test := range tests {
+		r := newRig(t, setup{preset: test.preset, options: Options{ProbeEvery: time.Hour}, box: sandbox.Options{MissingScopes: test.missed}})
+		if test.fault.Path != "" {
+			r.box.Fault(test.fault)
+		}
+		r.accept(deal("d1", 1, "name", "n"))
+		r.until("it is held", func() bool { return r.stored("crm").State == held })
+		if s := r.stored("crm"); !strings.HasPrefix(s.Reason, test.says) {
+			t.Errorf("%s: %q", test.preset, s.Reason)
+		}
 	}
 }
 

@@ -410,7 +410,7 @@ func TestRefusedRequests(t *testing.T) {
 		{"migration", sandbox.Fault{Effect: sandbox.EffectStatus, Status: 477},
 			Result{Class: Parked, Status: 477, Code: "MIGRATION_IN_PROGRESS", RetryAfter: time.Hour}},
 		{"token", sandbox.Fault{Effect: sandbox.EffectStatus, Status: 401},
-			Result{Class: Held, Status: 401, Code: "INVALID_AUTHENTICATION"}},
+			Result{Class: Held, Status: 401, Code: "INVALID_AUTHENTICATION", Refused: "token"}},
 		{"scope", sandbox.Fault{Effect: sandbox.EffectStatus, Status: 403},
 			Result{Class: Held, Status: 403, Code: "MISSING_SCOPES"}},
 		{"the rights of a user", sandbox.Fault{Effect: sandbox.EffectStatus, Status: 403,

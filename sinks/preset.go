@@ -125,10 +125,11 @@ type refusal struct {
 	Allowed   extract `yaml:"allowed"`
 	Existing  extract `yaml:"existing"`
 	RequestID extract `yaml:"request_id"`
+	Scope     extract `yaml:"scope"` // what the credentials lack
 }
 
 func (r *refusal) extracts() []extract {
-	return []extract{r.Code, r.Message, r.Field, r.Allowed, r.Existing, r.RequestID}
+	return []extract{r.Code, r.Message, r.Field, r.Allowed, r.Existing, r.RequestID, r.Scope}
 }
 
 const (
