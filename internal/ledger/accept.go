@@ -235,11 +235,16 @@ const lockKeys = `SELECT pg_advisory_xact_lock(k) FROM (SELECT unnest($1::bigint
 const acceptEvents = `
 WITH given AS (
 	SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::smallint[],
+<<<<<<< ours
 		$8::timestamptz[], $9::text[], $10::text[], $11::bytea[], $12::jsonb[], $13::bytea[], $14::int[], $20::text[], $21::text[], $22::bytea[])
 		WITH ORDINALITY AS g(id, source, type, entity, occurred_at, latest, rank, received_at, status, reason, digest, headers, body, copies, trace, verified_by, delivery, position)
+=======
+		$8::timestamptz[], $9::text[], $10::text[], $11::bytea[], $12::jsonb[], $13::bytea[], $14::int[], $21::text[], $22::text[])
+		WITH ORDINALITY AS g(id, source, type, entity, occurred_at, latest, rank, received_at, status, reason, digest, headers, body, copies, trace, verified_by, position)
+>>>>>>> theirs
 ), known AS (
 	SELECT a.id
-	FROM unnest($19::uuid[]) AS a(id)
+	FROM unnest($20::uuid[]) AS a(id)
 	CROSS JOIN LATERAL (SELECT FROM events e WHERE e.id = a.id LIMIT 1) e
 ), placed AS (
 	SELECT g.id,
@@ -310,7 +315,7 @@ WITH given AS (
 	INSERT INTO tally_changes (hour, source, sink, outcome, routes)
 	SELECT date_trunc('hour', now(), 'UTC'), source, sink, 'opened', count(*) FROM opened GROUP BY source, sink
 ), jobs AS (
-	SELECT jsonb_agg(event_id ORDER BY event_id) AS event_ids, sink, ` + livePriority + ` AS priority
+	SELECT jsonb_agg(event_id ORDER BY event_id) AS event_ids, sink, $19::smallint AS priority
 	FROM (SELECT event_id, sink, (row_number() OVER (PARTITION BY sink ORDER BY event_id) - 1) / $18::int AS part FROM opened) o
 	GROUP BY sink, part
 ), ` + queueJobs + `
@@ -346,7 +351,11 @@ func (w *wave) queue(batch *pgx.Batch, events []Incoming, generation int64, even
 		}
 	}
 	batch.Queue(acceptEvents, ids, sources, types, entities, occurred, latest, ranks, received, statuses, reasons,
+<<<<<<< ours
 		w.digests, headers, bodies, w.copies, routeIDs, routeSinks, generation, eventsPerJob, again, traces, verifiedBy, deliveries)
+=======
+		w.digests, headers, bodies, w.copies, routeIDs, routeSinks, generation, eventsPerJob, livePriority, again, traces, verifiedBy)
+>>>>>>> theirs
 }
 
 func (w *wave) read(results pgx.BatchResults, events []Incoming, accepted []Accepted) error {

@@ -271,7 +271,7 @@ func (l *Ledger) moveStrays(ctx context.Context, former, sink string, limit int)
 			return err
 		}
 		var told int
-		return tx.QueryRow(ctx, moveRoutes, former, sink, events).Scan(&n, &told)
+		return tx.QueryRow(ctx, moveRoutes, former, sink, events, livePriority).Scan(&n, &told)
 	})
 	return n, err
 }
@@ -280,6 +280,6 @@ const moveRoutes = `
 WITH moved AS (
 	UPDATE routes SET sink = $2 WHERE event_id = ANY($3) AND sink = $1 AND coalesce(outcome, '') = '' RETURNING event_id
 ), jobs AS (
-	SELECT DISTINCT jsonb_build_array(event_id) AS event_ids, $2::text AS sink, ` + livePriority + ` AS priority FROM moved
+	SELECT DISTINCT jsonb_build_array(event_id) AS event_ids, $2::text AS sink, $4::smallint AS priority FROM moved
 ), ` + queueJobs + `
 SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM told)`

@@ -235,7 +235,7 @@ func (l *Ledger) Write(ctx context.Context, w Ownership, report *Report) error {
 	queueDeliveries(batch, sink, report.Deliveries)
 	queueClosings(batch, sink, report.Closings)
 	for _, r := range report.Requeue {
-		batch.Queue(scheduleJobs, sink, asUUIDs(r.Events), r.After)
+		batch.Queue(scheduleJobs, sink, asUUIDs(r.Events), r.After, livePriority)
 	}
 	if report.Announced != uuid.Nil {
 		if len(report.InDoubt) > 0 {
