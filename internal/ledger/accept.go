@@ -235,13 +235,8 @@ const lockKeys = `SELECT pg_advisory_xact_lock(k) FROM (SELECT unnest($1::bigint
 const acceptEvents = `
 WITH given AS (
 	SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::smallint[],
-<<<<<<< ours
-		$8::timestamptz[], $9::text[], $10::text[], $11::bytea[], $12::jsonb[], $13::bytea[], $14::int[], $20::text[], $21::text[], $22::bytea[])
+		$8::timestamptz[], $9::text[], $10::text[], $11::bytea[], $12::jsonb[], $13::bytea[], $14::int[], $21::text[], $22::text[], $23::bytea[])
 		WITH ORDINALITY AS g(id, source, type, entity, occurred_at, latest, rank, received_at, status, reason, digest, headers, body, copies, trace, verified_by, delivery, position)
-=======
-		$8::timestamptz[], $9::text[], $10::text[], $11::bytea[], $12::jsonb[], $13::bytea[], $14::int[], $21::text[], $22::text[])
-		WITH ORDINALITY AS g(id, source, type, entity, occurred_at, latest, rank, received_at, status, reason, digest, headers, body, copies, trace, verified_by, position)
->>>>>>> theirs
 ), known AS (
 	SELECT a.id
 	FROM unnest($20::uuid[]) AS a(id)
@@ -252,7 +247,7 @@ WITH given AS (
 			WHERE e.source = g.source AND e.entity = g.entity AND e.entity <> '' AND (e.received_at, e.id) < (g.received_at, g.id)) AS earlier,
 		(SELECT min(e.version_at) FROM events e
 			WHERE e.source = g.source AND e.entity = g.entity AND e.entity <> '' AND (e.received_at, e.id) > (g.received_at, g.id) AND e.occurred_at IS NULL) AS later
-	FROM unnest($19::uuid[]) AS a(id) JOIN given g ON g.id = a.id
+	FROM unnest($20::uuid[]) AS a(id) JOIN given g ON g.id = a.id
 	WHERE g.occurred_at IS NULL
 ), latest AS (
 	SELECT k.id AS given, k.id FROM known k
@@ -351,11 +346,7 @@ func (w *wave) queue(batch *pgx.Batch, events []Incoming, generation int64, even
 		}
 	}
 	batch.Queue(acceptEvents, ids, sources, types, entities, occurred, latest, ranks, received, statuses, reasons,
-<<<<<<< ours
-		w.digests, headers, bodies, w.copies, routeIDs, routeSinks, generation, eventsPerJob, again, traces, verifiedBy, deliveries)
-=======
-		w.digests, headers, bodies, w.copies, routeIDs, routeSinks, generation, eventsPerJob, livePriority, again, traces, verifiedBy)
->>>>>>> theirs
+		w.digests, headers, bodies, w.copies, routeIDs, routeSinks, generation, eventsPerJob, livePriority, again, traces, verifiedBy, deliveries)
 }
 
 func (w *wave) read(results pgx.BatchResults, events []Incoming, accepted []Accepted) error {
