@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strings"
@@ -148,7 +149,7 @@ func (s *Sink) readRows(out []outcome, o *operation, units []*unit, a *answer) {
 	}
 	r := &o.result
 	if a.tree == nil && r.wantsBody(a) {
-		s.fail(out, units, a, "the answer "+orDefault(a.fault, "is empty"))
+		s.fail(out, units, a, "the answer "+cmp.Or(a.fault, "is empty"))
 		return
 	}
 	if r.Expect != nil && (!a.empty || r.Expect.Path == nil) && !r.Expect.holds(a, a.tree, a.property) {
@@ -379,7 +380,7 @@ func (s *Sink) refuseRow(out *outcome, o *operation, u *unit, a *answer, row any
 	class, r := s.desc.judgeRow(o.name, a, said{codes, out.Fields, message, row, []*unit{u}})
 	out.Class = class
 	out.blame(r, u)
-	told := s.tell(e.withScopes(orDefault(message, "refused without a reason"), a, row))
+	told := s.tell(e.withScopes(cmp.Or(message, "refused without a reason"), a, row))
 	out.Message = short(scrub(told, s.desc.needles(about)), maxMessage)
 	if r != nil {
 		out.Absent, out.unlink = r.Absent, r.Scope == scopeLink
