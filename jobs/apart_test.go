@@ -178,7 +178,7 @@ func TestOneAnswerLogic(t *testing.T) {
 		want  ledger.Outcome
 		class string
 	}{
-		{"expected refusal", sandbox.Fault{Effect: sandbox.EffectStatus, Status: 400, Body: refusal}, ledger.Skipped, "rejected"},
+		{"expected refusal", sandbox.Fault{Effect: sandbox.EffectStatus, Status: 400, Body: refusal}, ledger.Skipped, "expected"},
 		{"throttled", sandbox.Fault{Effect: sandbox.EffectThrottle, RetryAfter: "30"}, ledger.Open, "throttled"},
 		{"failure", sandbox.Fault{Effect: sandbox.EffectStatus, Status: 500}, ledger.Open, "unavailable"},
 	} {

@@ -180,19 +180,20 @@ func (w *Work) denied(s *Step, a Answer, env *Env) {
 		if d.refuse != nil {
 			reason = d.refuse.reason + ": sent without it: " + reason
 		}
-		d.Finish(d.refusal(a), a.Class, reason)
+		outcome, class := d.refusal(a)
+		d.Finish(outcome, class, reason)
 	}
 }
 
 // guessed reports whether a row needs a link to a record that only the CRM may know.
 func guessed(t Tie) bool { return t.Required && t.ID == "" }
 
-// refusal is how a delivery ends that the CRM refuses.
-func (d *Delivery) refusal(a Answer) Outcome {
+// refusal is how a delivery ends that the CRM refuses, and the class of it.
+func (d *Delivery) refusal(a Answer) (Outcome, string) {
 	if d.Change.OnReject[a.Code] == "skip" {
-		return Skipped
+		return Skipped, SkipExpected
 	}
-	return Dead
+	return Dead, a.Class
 }
 
 // leaveOut marks the fields that a refusal names, so that the next row lacks them. It reports
@@ -240,13 +241,13 @@ func (w *Work) leaveOut(s *Step, a Answer) bool {
 		}
 		d.Status, d.CRMID = int32(a.Status), r.CRMID
 		d.Attempts++
-		outcome := d.refusal(a)
+		outcome, class := d.refusal(a)
 		if outcome == Skipped { // a refusal that is expected settles the whole delivery
-			d.Finish(outcome, a.Class, a.Reason)
+			d.Finish(outcome, class, a.Reason)
 			continue
 		}
 		if d.refuse == nil {
-			d.refuse = &verdict{outcome, a.Class, a.Reason, int32(a.Status)}
+			d.refuse = &verdict{outcome, class, a.Reason, int32(a.Status)}
 		} else {
 			d.refuse.reason += ": " + a.Reason
 		}
@@ -273,7 +274,7 @@ func (w *Work) conflict(s *Step, a Answer, env *Env) {
 		if d.Ready() && d.Change.Mode == mappers.CreateOnly {
 			d.Status = int32(a.Status)
 			d.refuseAll(r)
-			d.Finish(Skipped, a.Class, "the record is there already")
+			d.Finish(Skipped, SkipThere, "the record is there already")
 		}
 	}
 	if a.Existing != "" {
@@ -312,14 +313,14 @@ func (w *Work) absent(s *Step, a Answer, env *Env) {
 			r.archivedBy(d.Cause.Version)
 			d.Finish(Unchanged, "", "archived already")
 		case gone:
-			d.Finish(Skipped, "", "the record is gone from the CRM")
+			d.Finish(Skipped, SkipGone, "the record is gone from the CRM")
 		case d.Change.Absent == "dead":
 			d.Finish(Dead, a.Class, "the record is not in the CRM")
 		case d.Change.Absent == "skip":
 			d.refuseAll(r)
-			d.Finish(Skipped, "", "the record is not in the CRM")
+			d.Finish(Skipped, SkipNotThere, "the record is not in the CRM")
 		default:
-			d.Finish(Skipped, "", "the record is not in the CRM yet; what is wanted is kept for it")
+			d.Finish(Skipped, SkipNotThere, "the record is not in the CRM yet; what is wanted is kept for it")
 		}
 	}
 }
@@ -454,7 +455,8 @@ func (w *Work) applyLink(s *Step, a Answer, env *Env) Effect {
 		for _, d := range open {
 			l.Refusal = d.Cause.Event
 			d.Attempts++
-			d.refuse = &verdict{d.refusal(a), a.Class, fmt.Sprintf("link to %s: %s", l.To, a.Reason), int32(a.Status)}
+			outcome, class := d.refusal(a)
+			d.refuse = &verdict{outcome, class, fmt.Sprintf("link to %s: %s", l.To, a.Reason), int32(a.Status)}
 		}
 	case a.Kind == Busy:
 		for _, d := range open {

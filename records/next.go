@@ -159,7 +159,7 @@ func (w *Work) conclude(d *Delivery, env *Env) {
 		return
 	case (mode == mappers.CreateOnly || mode == mappers.Append) && r.Presence == Present && d.tally.Acked == 0 && !d.served:
 		d.refuseAll(r)
-		d.Finish(Skipped, "", "the record is there already")
+		d.Finish(Skipped, SkipThere, "the record is there already")
 		return
 	case r.Presence == Gone:
 		w.concludeGone(d, env)
@@ -171,7 +171,7 @@ func (w *Work) conclude(d *Delivery, env *Env) {
 	case r.Presence == Unknown && len(w.writers()) > 1 && !w.stalest(d):
 		return // should what is newer be refused, this one may make the record
 	}
-	switch left := w.leftOut(d); {
+	switch left, class := w.leftOut(d); {
 	case d.served && !d.sent && d.tally.Stale > 0 && d.tally.Acked == 0 && d.refuse == nil && len(d.notes) == 0:
 		d.Finish(Stale, "", decidedReason)
 	case d.served, d.refuse != nil:
@@ -186,11 +186,11 @@ func (w *Work) conclude(d *Delivery, env *Env) {
 	case d.tally.Pending > 0:
 		d.Finish(Stale, "", "a newer event came before it was sent")
 	case len(left) > 0 && d.tally.Refused > 0:
-		d.Finish(Skipped, "", strings.Join(left, "; "))
+		d.Finish(Skipped, class, strings.Join(left, "; "))
 	case d.tally.Stale > 0:
 		d.Finish(Stale, "", decidedReason)
 	case d.tally.Refused > 0:
-		d.Finish(Skipped, "", "the CRM has refused these values before")
+		d.Finish(Skipped, SkipRefused, "the CRM has refused these values before")
 	default:
 		d.Finish(Unchanged, "", "")
 	}
@@ -232,8 +232,9 @@ const (
 	lookReason   = "check in the CRM whether it exists; if not, run partnersync replay"
 )
 
-// leftOut says which fields and links of a delivery the CRM does not have, by its own decision.
-func (w *Work) leftOut(d *Delivery) []string {
+// leftOut says which fields of a delivery the CRM does not have, by its own decision, and why a
+// delivery is skipped that wants nothing else.
+func (w *Work) leftOut(d *Delivery) (notes []string, class string) {
 	by := map[uuid.UUID][]string{}
 	var kept []string
 	for _, f := range d.Change.Fields {
@@ -248,8 +249,9 @@ func (w *Work) leftOut(d *Delivery) []string {
 			by[have.Refused] = append(by[have.Refused], f.Name)
 		}
 	}
-	var notes []string
+	class = SkipKept
 	for event, names := range by {
+		class = SkipRefused
 		slices.Sort(names)
 		notes = append(notes, fmt.Sprintf("without %s, which the CRM refused of event %s", strings.Join(names, ", "), event))
 	}
@@ -257,7 +259,7 @@ func (w *Work) leftOut(d *Delivery) []string {
 		notes = append(notes, "the CRM keeps another value of "+strings.Join(kept, ", "))
 	}
 	slices.Sort(notes)
-	return notes
+	return notes, class
 }
 
 // concludeGone ends a delivery to a record that is gone.
@@ -266,9 +268,9 @@ func (w *Work) concludeGone(d *Delivery, env *Env) {
 	case d.served && w.archived:
 		d.arrive()
 	case at.IsZero():
-		d.Finish(Skipped, "", "the record is gone from the CRM")
+		d.Finish(Skipped, SkipGone, "the record is gone from the CRM")
 	case !d.Change.Recreate:
-		d.Finish(Skipped, "", "the record is archived")
+		d.Finish(Skipped, SkipArchived, "the record is archived")
 	case w.unmade(d, env):
 		d.Block("what the record is to be linked to could not be made yet")
 	default:
@@ -466,7 +468,7 @@ func (w *Work) archive(env *Env) []*Step {
 func (w *Work) nothingToArchive() {
 	for _, d := range w.archivers() {
 		w.Record.archivedBy(d.Cause.Version)
-		d.Finish(Skipped, "", "there is no record to archive")
+		d.Finish(Skipped, SkipNotThere, "there is no record to archive")
 	}
 }
 
