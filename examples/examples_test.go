@@ -289,6 +289,8 @@ func wait(ctx context.Context, t *testing.T, book *ledger.Ledger, events map[uui
 			for _, d := range f.Deliveries {
 				if d.Outcome == ledger.Dead {
 					t.Errorf("%s, mapping %q: dead: %s", events[f.Event], d.Mapping, d.Reason)
+				} else if strings.Contains(d.Reason, "keeps another value") {
+					t.Errorf("%s, mapping %q: %s", events[f.Event], d.Mapping, d.Reason)
 				} else if f.Outcome == ledger.Open && d.Reason != "" {
 					open = append(open, d.Reason)
 				}

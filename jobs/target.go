@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -90,9 +91,7 @@ func (o *owner) answerOf(res sinks.Result, cut bool) records.Answer {
 	a := records.Answer{
 		Class: string(res.Class), Status: res.Status, Reason: reasonOf(res), ID: res.ID, Existing: res.Existing, Created: res.Created,
 		Code: res.Code, Dropped: res.Dropped, Absent: res.Absent, Unlinked: res.Unlinked, Lost: res.Sent,
-	}
-	if res.Field != "" {
-		a.Fields = []string{res.Field}
+		Fields: res.Fields, Kept: res.Kept,
 	}
 	counts := o.breaker.heard(res.Class, a.Reason)
 	switch res.Class {
@@ -137,8 +136,18 @@ func reasonOf(res sinks.Result) string {
 	if res.Message != "" {
 		add("%s", res.Message)
 	}
-	if res.Field != "" && !strings.Contains(res.Message, res.Field) {
-		add("field %q", res.Field)
+	var names []string
+	for _, name := range res.Fields {
+		if !strings.Contains(res.Message, name) {
+			names = append(names, strconv.Quote(name))
+		}
+	}
+	switch len(names) {
+	case 0:
+	case 1:
+		add("field %s", names[0])
+	default:
+		add("fields %s", strings.Join(names, ", "))
 	}
 	if len(res.Allowed) > 0 && !strings.Contains(res.Message, res.Allowed[0]) {
 		add("it takes %s", strings.Join(res.Allowed, ", "))

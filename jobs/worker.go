@@ -57,6 +57,7 @@ type Options struct {
 	Tracer     *tracing.Tracer // nil: no traces are exported
 	MaxWorkers int             // jobs at hand per sink; 0: as many as fill its requests, at least 400
 	GiveUp     time.Duration   // after the first failure that counts; 0 means 72 h
+	PollEvery  time.Duration   // pause between looks for jobs that River was not notified of; 0 means 1 second
 	SweepEvery time.Duration   // 0 means 1 minute
 	SweepAge   time.Duration   // how old an open route must be; 0 means 2 minutes
 	Silence    time.Duration   // how long a sink may answer nobody before it is parked; 0 means 1 minute
@@ -97,6 +98,7 @@ type Workers struct {
 // New returns workers. They need a plan, by Use, before Run.
 func New(o Options) (*Workers, error) {
 	o.GiveUp = cmp.Or(o.GiveUp, 72*time.Hour)
+	o.PollEvery = cmp.Or(o.PollEvery, time.Second)
 	o.SweepEvery = cmp.Or(o.SweepEvery, time.Minute)
 	o.SweepAge = cmp.Or(o.SweepAge, 2*time.Minute)
 	o.Silence = cmp.Or(o.Silence, time.Minute)
@@ -118,7 +120,7 @@ func New(o Options) (*Workers, error) {
 		Workers:              registry,
 		Logger:               riverLogger(o.Logger),
 		FetchCooldown:        fetchCooldown,
-		FetchPollInterval:    time.Second,
+		FetchPollInterval:    o.PollEvery,
 		JobTimeout:           jobTimeout,
 		RescueStuckJobsAfter: jobTimeout + time.Minute,
 		RetryPolicy:          retryPolicy{},

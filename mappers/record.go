@@ -333,7 +333,7 @@ func (c *compilation) link(n diag.Node, remove bool) (link, bool) {
 
 // sendable reports a link that the sink has no way to send: it would be found out event by event.
 func (c *compilation) sendable(n diag.Node, r *record, l *Link, sink *SinkInfo) {
-	if sink == nil || sink.Link == nil || !sink.Links || r.object == "" || l.To == "" {
+	if sink == nil || sink.Link == nil || !sink.Links || r.object == "" || l.To == "" || r.mode == Archive {
 		return
 	}
 	why, later := sink.Link(r.mode, r.object, l)

@@ -3,6 +3,7 @@ package mappers
 import (
 	"sort"
 	"strconv"
+	"strings"
 
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/file"
@@ -80,7 +81,7 @@ func fixedIn(n ast.Node, out []string) []string {
 			out = fixedIn(one, out)
 		}
 	case *ast.CallNode:
-		if name, ok := n.Callee.(*ast.IdentifierNode); ok && name.Value == "value" && len(n.Arguments) == 1 {
+		if name, ok := n.Callee.(*ast.IdentifierNode); ok && strings.TrimSuffix(name.Value, called) == "value" && len(n.Arguments) == 1 {
 			return fixedIn(n.Arguments[0], out)
 		}
 	}

@@ -1,15 +1,14 @@
 package receiver
 
 import (
-	"bytes"
-	"compress/gzip"
 	"container/list"
 	"errors"
 	"io"
 	"net/http"
 	"os"
-	"strings"
 	"time"
+
+	"partnersync/receiver/sources"
 )
 
 // A body that has not come after this long does not come.
@@ -29,23 +28,16 @@ var (
 
 // body is a request's body, and what is held for it.
 type body struct {
-	sent     []byte // as it came
-	inflated []byte // when it came compressed
-	whole    bool   // all of it has been read
-	held     int64
+	sent  []byte // as it came
+	plain []byte // without its compression, as far as that could be taken off
+	bad   error  // why it could not
+	whole bool   // all of it has been read
+	held  int64
 
 	proved   bool          // it is known who has sent it; only its own goroutine reads this
 	unproved int64         // of what is held, while that is not so
 	place    *list.Element // in the list of such bodies; nil: not in it, or given up
 	stop     func()        // ends its reading
-}
-
-// raw is what is stored.
-func (b *body) raw() []byte {
-	if b.inflated != nil {
-		return b.inflated
-	}
-	return b.sent
 }
 
 // read reads a body of at most limit bytes, after inflation too. Bytes are reserved
@@ -72,23 +64,13 @@ func (r *Receiver) read(b *body, w http.ResponseWriter, req *http.Request, limit
 		return err
 	}
 	b.whole = true
-	if gzip, _ := encoding(req); gzip {
-		b.inflated, err = r.inflate(b.sent, limit, b)
-		if errors.Is(err, errTooLarge) || errors.Is(err, errNoMemory) {
-			return err
-		}
-		// Any other error: it is not compressed, as behind a proxy that inflates and
-		// leaves the header. If it is no JSON either, Open says so.
+	b.plain, err = sources.Inflate(b.sent, req.Header["Content-Encoding"], func(from io.Reader) ([]byte, error) {
+		return r.readAll(from, -1, limit, b)
+	})
+	if errors.Is(err, sources.ErrEncoding) || errors.Is(err, sources.ErrBroken) {
+		b.bad, err = err, nil
 	}
-	return nil
-}
-
-func (r *Receiver) inflate(sent []byte, limit int64, b *body) ([]byte, error) {
-	z, err := gzip.NewReader(bytes.NewReader(sent))
-	if err != nil {
-		return nil, err
-	}
-	return r.readAll(z, -1, limit, b)
+	return err
 }
 
 // readAll reads to the end; size is the announced length, which is not 0, or -1.
@@ -124,15 +106,4 @@ func (r *Receiver) readAll(from io.Reader, size, limit int64, b *body) ([]byte, 
 			return nil, err
 		}
 	}
-}
-
-// encoding is the one of the body, and whether it can be read.
-func encoding(req *http.Request) (gzip, known bool) {
-	switch strings.ToLower(req.Header.Get("Content-Encoding")) {
-	case "", "identity":
-		return false, true
-	case "gzip", "x-gzip":
-		return true, true
-	}
-	return false, false
 }

@@ -37,17 +37,27 @@ func (r *Receiver) serve(w http.ResponseWriter, req *http.Request) {
 		// The stack is enough to find the fault; what a panic says may quote the body.
 		if p := recover(); p != nil {
 			r.options.Logger.Error("panic while receiving", "source", name, "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			v.events = nil // nobody knows what became of them
 		}
-		typ.received[a.result].Inc()
-		if a.result < resultUnavailable {
-			at.last.SetToCurrentTime()
+		all := v.events
+		if all == nil {
+			all = []outcome{{answer: a, kind: typ}}
+		}
+		for i := range all {
+			all[i].kind.received[all[i].answer.result].Inc()
+			if all[i].answer.result < resultUnavailable {
+				at.last.SetToCurrentTime()
+			}
 		}
 		at.duration.Observe(time.Since(start).Seconds())
 		r.end(w, req, v.body.whole)
 		a.write(w)
-		if r.options.Tracer != nil && v.id != uuid.Nil {
+		if r.options.Tracer == nil {
+			return
+		}
+		for _, o := range v.events {
 			r.options.Tracer.Received(&tracing.Receipt{
-				Event: v.id, Stored: a.id, Kept: v.trace, Source: name, Type: v.typ, Result: a.result.String(), Status: a.code, Began: start,
+				Event: o.id, Stored: o.answer.id, Kept: v.trace, Source: name, Type: o.typ, Result: o.answer.result.String(), Status: a.code, Began: start,
 			})
 		}
 	}()
@@ -75,9 +85,16 @@ type visit struct {
 	body       body
 	verifiedBy string
 
-	id    uuid.UUID // of the event that was made of it
-	typ   string    // its type, if the config knows it
-	trace string    // as the sender has it
+	events []outcome // that were made of it; none where it was refused before
+	trace  string    // as the sender has it
+}
+
+// outcome is what became of one event of a request.
+type outcome struct {
+	answer answer
+	kind   *kind     // under which it is counted
+	id     uuid.UUID // that it was given
+	typ    string    // its type, if the config knows it
 }
 
 // receive reads, verifies, opens and stores. It returns the type too, under which
@@ -102,9 +119,6 @@ func (r *Receiver) receive(w http.ResponseWriter, req *http.Request, v *visit) (
 	if proof == sources.Proved {
 		v.body.proved = true
 		v.connection.prove()
-	}
-	if _, known := encoding(req); !known {
-		return answer{code: http.StatusUnsupportedMediaType, result: resultInvalid, error: "the body may be sent plain or with Content-Encoding gzip"}, other
 	}
 	handedOver := false
 	defer func() {
@@ -133,68 +147,128 @@ func (r *Receiver) receive(w http.ResponseWriter, req *http.Request, v *visit) (
 		return answer{code: http.StatusOK, result: resultProbe}, other
 	}
 
-	var e sources.Envelope
-	stored := v.body.raw()
-	if req.Method == http.MethodGet {
-		e = source.OpenQuery(v.event, req.URL.Query())
-		stored = e.Payload
-		if !e.Empty && !source.AllowGet {
-			return answer{code: http.StatusMethodNotAllowed, result: resultInvalid, error: "this source takes events by POST only"}, other
-		}
-		if !r.reserve(&v.body, int64(len(stored))) {
-			return unavailable(), other
-		}
-	} else {
-		e = source.Open(v.event, stored)
+	v.trace = tracing.Kept(req.Header)
+	read, err := r.open(req, v)
+	switch {
+	case errors.Is(err, sources.ErrTooMany):
+		return answer{code: http.StatusRequestEntityTooLarge, result: resultTooLarge, error: err.Error(), limit: sources.MaxEvents}, other
+	case errors.Is(err, errNoMemory):
+		return unavailable(), other
 	}
-	if e.Empty {
+	first := &read.Events[0]
+	switch {
+	case req.Method == http.MethodGet && !first.Empty && !source.AllowGet:
+		return answer{code: http.StatusMethodNotAllowed, result: resultInvalid, error: "this source takes events by POST only"}, other
+	case first.Empty:
 		return answer{code: http.StatusOK, result: resultProbe, status: "ok"}, other
 	}
 
-	typ := v.gate.kind(&e)
-	waiting := r.waiting(req, v, &e, typ, stored)
-	if ledger.BeyondBelief(waiting.event.OccurredAt, waiting.event.ReceivedAt) {
-		v.gate.clamps.Inc()
-	}
-	if n := len(e.Drift); n > 0 {
-		typ.drift.Add(float64(n))
-	}
 	handedOver = true
-	return answerTo(waiting, r.commit(waiting), e.Malformed), typ
+	all := r.waiting(req, v, &read)
+	for i, s := range r.commit(all) {
+		v.events[i].answer = answerTo(all[i], s, read.Events[i].Malformed)
+		if errors.Is(v.body.bad, sources.ErrEncoding) && v.events[i].answer.code == http.StatusBadRequest {
+			v.events[i].answer.code = http.StatusUnsupportedMediaType
+		}
+	}
+	if read.Several {
+		return answerToAll(v.events), other
+	}
+	return v.events[0].answer, v.events[0].kind
 }
 
-// waiting makes the event to store.
-func (r *Receiver) waiting(req *http.Request, v *visit, e *sources.Envelope, typ *kind, raw []byte) *waiting {
-	event := ledger.Incoming{ID: uuid.Must(uuid.NewV7()), ReceivedAt: v.at, Body: raw}
-	if event.Body == nil {
-		event.Body = []byte{} // NULL is no body
+// open reads what was sent. Memory is reserved for what is made of it.
+func (r *Receiver) open(req *http.Request, v *visit) (sources.Reading, error) {
+	source, plain := v.gate.source, v.body.plain
+	var read sources.Reading
+	var err error
+	switch {
+	case req.Method == http.MethodGet:
+		e := source.OpenQuery(v.event, req.URL.Query())
+		read = sources.Reading{Text: e.Text, Events: []sources.Envelope{e}}
+	case source.Capture: // as it came
+		e := source.Open(v.event, plain)
+		e.Text = plain
+		read.Events = []sources.Envelope{e}
+	case v.body.bad != nil:
+		read.Events = []sources.Envelope{source.Unread(v.event, v.body.bad)}
+	default:
+		read, err = source.Read(v.event, plain, req.Header.Get("Content-Type"))
 	}
-	if id := req.Header.Get(v.gate.source.DeliveryID); id != "" {
-		event.Delivery = ledger.DeliveryOf(v.gate.source.Name, id, 0)
+	if err != nil {
+		return read, err
 	}
-	describe(&event, v.gate, e, typ)
-	v.id, v.typ, v.trace = event.ID, otherType, tracing.Kept(req.Header)
-	if e.Known {
-		v.typ = event.Type
+	copied := len(read.Text) > 0 && (len(plain) == 0 || &read.Text[0] != &plain[0])
+	if copied && !r.reserve(&v.body, int64(len(read.Text))) {
+		return read, errNoMemory
 	}
-	event.Trace, event.VerifiedBy = r.options.Tracer.Keep(event.ID, v.trace), v.verifiedBy
-	if v.gate.source.Capture {
-		event.Headers = captureHeaders(req.Header, v.gate.redact)
+	return read, nil
+}
+
+// waiting makes the events to store.
+func (r *Receiver) waiting(req *http.Request, v *visit, read *sources.Reading) []*waiting {
+	source := v.gate.source
+	var headers []byte
+	if source.Capture {
+		headers = captureHeaders(req.Header, v.gate.redact)
 	} else {
-		event.Headers = keepHeaders(r.kept, req.Header)
+		headers = keepHeaders(r.kept, req.Header)
 	}
-	return &waiting{
-		event:      event,
-		named:      v.event,
-		generation: v.generation,
-		hold:       &hold{bytes: v.body.held, all: &r.held},
-		done:       make(chan stored, 1),
+	delivery := req.Header.Get(source.DeliveryID)
+	hold := &hold{bytes: v.body.held, all: &r.held}
+	all := make([]*waiting, len(read.Events))
+	v.events = make([]outcome, len(read.Events))
+	for i := range read.Events {
+		e := &read.Events[i]
+		kind := v.gate.kind(e)
+		event := ledger.Incoming{ID: uuid.Must(uuid.NewV7()), ReceivedAt: v.at, Headers: headers, Body: e.Text, VerifiedBy: v.verifiedBy}
+		if event.Body == nil {
+			event.Body, event.Headers = r.unread(req, v)
+		}
+		if delivery != "" {
+			event.Delivery = ledger.DeliveryOf(source.Name, delivery, i)
+		}
+		describe(&event, source, e, kind.sinks)
+		event.Trace = r.options.Tracer.Keep(event.ID, v.trace)
+		v.events[i] = outcome{kind: kind, id: event.ID, typ: otherType}
+		if e.Known {
+			v.events[i].typ = event.Type
+		}
+		if ledger.BeyondBelief(event.OccurredAt, event.ReceivedAt) {
+			v.gate.clamps.Inc()
+		}
+		if n := len(e.Drift); n > 0 {
+			kind.drift.Add(float64(n))
+		}
+		all[i] = &waiting{event: event, named: v.event, generation: v.generation, hold: hold, done: make(chan stored, 1)}
 	}
+	return all
+}
+
+// unread gives what is kept of a request that cannot be read: the body as far as it
+// could be inflated, and what a later config needs to read it.
+func (r *Receiver) unread(req *http.Request, v *visit) (body, headers []byte) {
+	list := append(slices.Clone(r.kept), header{eventHeader, eventHeader})
+	h := req.Header.Clone()
+	h[eventHeader] = []string{v.event}
+	body = v.body.plain
+	if v.body.bad != nil {
+		list = append(list, header{"content-encoding", "Content-Encoding"})
+		h["Content-Encoding"] = []string{strings.Join(h["Content-Encoding"], ", ")}
+	}
+	if req.Method == http.MethodGet { // as a form, which says the same
+		body = v.gate.source.QueryBody(req.URL.Query())
+		h.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if body == nil {
+		body = []byte{} // NULL is no body
+	}
+	return body, keepHeaders(list, h)
 }
 
 // describe fills in what the envelope and the routing say of an event.
-func describe(event *ledger.Incoming, g *gate, e *sources.Envelope, typ *kind) {
-	event.Source = g.source.Name
+func describe(event *ledger.Incoming, source *sources.Source, e *sources.Envelope, sinks []string) {
+	event.Source = source.Name
 	event.Type = clean(e.Type, maxType)
 	event.Entity = clean(e.Entity, maxEntity)
 	event.OccurredAt = e.OccurredAt
@@ -204,7 +278,7 @@ func describe(event *ledger.Incoming, g *gate, e *sources.Envelope, typ *kind) {
 	}
 	event.Reason = ""
 	switch {
-	case g.source.Capture:
+	case source.Capture:
 		event.Status, event.Reason = ledger.Unmapped, "the source only captures"
 	case e.Malformed != nil:
 		event.Status, event.Reason = ledger.Malformed, malformed(e.Malformed)
@@ -212,10 +286,10 @@ func describe(event *ledger.Incoming, g *gate, e *sources.Envelope, typ *kind) {
 		event.Status, event.Reason = ledger.Ignored, e.Ignored
 	case !e.Known:
 		event.Status, event.Reason = ledger.Unmapped, "the source does not know this event"
-	case len(typ.sinks) == 0:
+	case len(sinks) == 0:
 		event.Status, event.Reason = ledger.Unmapped, "no mapping wants this event"
 	default:
-		event.Status, event.Sinks = ledger.Stored, typ.sinks
+		event.Status, event.Sinks = ledger.Stored, sinks
 		if e.HintMismatch {
 			event.Reason = "the body names another event than the URL"
 		}
@@ -252,6 +326,23 @@ func answerTo(w *waiting, s stored, m *sources.Malformed) answer {
 	return a
 }
 
+// answerToAll tells what became of several events of one request: all of it is to be
+// sent again where one cannot be stored.
+func answerToAll(events []outcome) answer {
+	all := answer{code: http.StatusOK}
+	for _, o := range events {
+		a := o.answer
+		switch {
+		case a.result == resultUnavailable:
+			return a
+		case a.code > all.code:
+			all.code, all.error = a.code, a.error
+		}
+		all.events = append(all.events, a)
+	}
+	return all
+}
+
 func malformed(m *sources.Malformed) string {
 	return "the body cannot be read: " + m.Error()
 }
@@ -283,8 +374,8 @@ func failedRead(err error, source *sources.Source) answer {
 // of either form.
 func authentic(req *http.Request, v *visit, sender netip.Addr) (by string, holds bool) {
 	by, holds = v.gate.source.Authentic(req, v.body.sent, sender, v.at)
-	if v.body.inflated != nil {
-		inflated, also := v.gate.source.Authentic(req, v.body.inflated, sender, v.at)
+	if len(v.body.plain) > 0 && &v.body.plain[0] != &v.body.sent[0] {
+		inflated, also := v.gate.source.Authentic(req, v.body.plain, sender, v.at)
 		if also && !holds {
 			by, holds = inflated, true
 		}

@@ -290,7 +290,7 @@ func reopenSpooled(g *gates, record spool.Record) (w *waiting, err error) {
 	}
 	switch {
 	case at != nil && !e.Empty:
-		describe(&event, at, &e, at.kind(&e))
+		describe(&event, at.source, &e, at.kind(&e).sinks)
 	case event.Status != ledger.Stored: // as it was when it came
 	case at == nil:
 		event.Status, event.Reason = ledger.Unmapped, "the source is no longer in the config"

@@ -26,19 +26,19 @@ type Answer struct {
 	Kind     Kind
 	Class    string
 	Status   int
-	Reason   string   // in one line, for people
-	ID       string   // the CRM's id of the record, "" where it does not say
-	Existing string   // with Conflict: the id of the record in the way, if it names one
-	Created  bool     // the request made the record
-	Code     string   // the CRM's code for the refusal
-	Fields   []string // the refused fields, if named
-	Dropped  []string // optional fields that were left out in the end
-	Kept     map[string]any
-	Absent   bool // with Denied: the record that the step names is not in the CRM; of a link, one of its ends
-	Unlinked bool // the links of the row were not made
-	Lost     bool // the request may have taken effect
-	Counts   bool // with Failed: it is a failure that counts
-	Short    bool // with Busy: it is over so soon that waiting here pays
+	Reason   string         // in one line, for people
+	ID       string         // the CRM's id of the record, "" where it does not say
+	Existing string         // with Conflict: the id of the record in the way, if it names one
+	Created  bool           // the request made the record
+	Code     string         // the CRM's code for the refusal
+	Fields   []string       // the refused fields, if named
+	Dropped  []string       // optional fields that were left out in the end
+	Kept     map[string]any // fields for which the CRM shows another value than was sent, with that one
+	Absent   bool           // with Denied: the record that the step names is not in the CRM; of a link, one of its ends
+	Unlinked bool           // the links of the row were not made
+	Lost     bool           // the request may have taken effect
+	Counts   bool           // with Failed: it is a failure that counts
+	Short    bool           // with Busy: it is over so soon that waiting here pays
 	Wait     time.Duration
 }
 
@@ -103,13 +103,7 @@ func (w *Work) taken(s *Step, a Answer) {
 			delete(s.Sent, name)
 		}
 	}
-	r.acknowledge(s.Sent)
-	for name, value := range a.Kept {
-		if f := r.Fields[name]; f != nil && f.Version == s.Sent[name].Version {
-			kept := NewValue(value)
-			f.Kept, f.AckedAt = &kept, Version{}
-		}
-	}
+	r.acknowledge(s.Sent, a.Kept)
 	if !a.Unlinked {
 		for _, t := range s.Carried {
 			t.Link.done()
@@ -205,15 +199,17 @@ func (d *Delivery) refusal(a Answer) Outcome {
 // whether that helps: not where the refusal names none that the row has.
 func (w *Work) leaveOut(s *Step, a Answer) bool {
 	r := w.Record
-	helped := false
+	out := map[string]Version{} // fields that are left out from now on, with the version that is refused
 	for _, name := range a.Fields {
 		v, versioned := s.Sent[name]
 		_, has := s.Values[name]
 		if !has || name == s.Last.Change.Key.Property && !versioned || len(w.spent) >= removals {
 			continue
 		}
-		helped = true
-		if !versioned {
+		out[name] = v.Version
+	}
+	for name, v := range out {
+		if v.IsZero() {
 			if w.untouched == nil {
 				w.untouched = map[string]bool{}
 			}
@@ -226,33 +222,36 @@ func (w *Work) leaveOut(s *Step, a Answer) bool {
 		if w.spent[name] == nil {
 			w.spent[name] = map[Version]bool{}
 		}
-		w.spent[name][v.Version] = true
+		w.spent[name][v] = true
 		if len(w.split) > 0 {
 			delete(w.split[0].sent, name)
 		}
-		if f := r.Fields[name]; f.Version == v.Version {
-			f.Refused = v.Version.Event
-		}
-		for _, d := range w.writers() {
-			wants := slices.ContainsFunc(d.Change.Fields, func(f mappers.Field) bool { return f.Name == name && f.Rule != mappers.Touch })
-			if d.Cause.Version != v.Version || !wants {
-				continue
-			}
-			d.Status, d.CRMID = int32(a.Status), r.CRMID
-			d.Attempts++
-			outcome := d.refusal(a)
-			if outcome == Skipped { // a refusal that is expected settles the whole delivery
-				d.Finish(outcome, a.Class, a.Reason)
-				continue
-			}
-			if d.refuse == nil {
-				d.refuse = &verdict{outcome, a.Class, a.Reason, int32(a.Status)}
-			} else {
-				d.refuse.reason += ": " + a.Reason
-			}
+		if f := r.Fields[name]; f.Version == v {
+			f.Refused = v.Event
 		}
 	}
-	return helped
+	for _, d := range w.writers() {
+		wants := slices.ContainsFunc(d.Change.Fields, func(f mappers.Field) bool {
+			v, refused := out[f.Name]
+			return refused && f.Rule != mappers.Touch && v == d.Cause.Version
+		})
+		if !wants {
+			continue
+		}
+		d.Status, d.CRMID = int32(a.Status), r.CRMID
+		d.Attempts++
+		outcome := d.refusal(a)
+		if outcome == Skipped { // a refusal that is expected settles the whole delivery
+			d.Finish(outcome, a.Class, a.Reason)
+			continue
+		}
+		if d.refuse == nil {
+			d.refuse = &verdict{outcome, a.Class, a.Reason, int32(a.Status)}
+		} else {
+			d.refuse.reason += ": " + a.Reason
+		}
+	}
+	return len(out) > 0
 }
 
 // conflict deals with a row that another record of the CRM is in the way of. That is adopted,
@@ -261,10 +260,12 @@ func (w *Work) conflict(s *Step, a Answer, env *Env) {
 	r := w.Record
 	switch {
 	case s.Mode == mappers.Append && a.Existing == "", // it would be in the way for ever
-		r.CRMID != "" && a.Existing != "" && a.Existing != r.CRMID: // two records there, and we are not to make them one
+		r.CRMID != "" && a.Existing != "" && a.Existing != r.CRMID, // two records there, and we are not to make them one
+		len(a.Fields) > 0 && a.Existing == "" && w.tried[adopted]:  // it was tried again, and is in the way by the same field
 		w.denied(s, a, env)
 		return
 	case !w.once(adopted):
+		a.Counts = a.Existing == "" // else the next batch adopts it
 		w.failed(s, a, env)
 		return
 	}
@@ -502,7 +503,7 @@ func (w *Work) Becomes(into *Record, s *Step, a Answer) {
 	from := w.Record
 	taken := a.Kind == Taken && s.Do == Write
 	if taken {
-		from.acknowledge(s.Sent)
+		from.acknowledge(s.Sent, a.Kept)
 		if !a.Unlinked {
 			for _, t := range s.Carried {
 				t.Link.done()

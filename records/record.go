@@ -162,17 +162,26 @@ func (r *Record) goneBy(archivers []*Delivery) {
 	}
 }
 
-// acknowledge notes that the CRM took the given fields. What an older statement has
-// acknowledged since counts no more.
-func (r *Record) acknowledge(sent map[string]Sent) {
+// acknowledge notes that the CRM took the given fields, but for those of which it shows that it
+// keeps another value. What an older statement has acknowledged since counts no more.
+func (r *Record) acknowledge(sent map[string]Sent, kept map[string]any) {
 	for name, s := range sent {
 		f := r.Fields[name]
 		if f == nil || s.Version.IsZero() {
 			continue
 		}
 		f.Acked, f.AckedAt = s.Value, s.Version
-		if s.Version == f.Version {
-			f.Kept = nil
+		shown, other := kept[name]
+		if other {
+			f.Acked = NewValue(shown)
+		}
+		if s.Version != f.Version {
+			continue
+		}
+		f.Kept = nil
+		if other {
+			v := f.Acked
+			f.Kept, f.AckedAt = &v, Version{}
 		}
 	}
 }

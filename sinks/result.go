@@ -38,6 +38,7 @@ type listing struct {
 	Shows   extract         `yaml:"shows"` // of find: the value that was searched; an element that shows another is not the record
 	Created *condition      `yaml:"created"`
 	OK      *condition      `yaml:"ok"` // under ordered: the row was accepted
+	Values  *shownRules     `yaml:"values"`
 
 	Field *fieldRules `yaml:"field"` // of describe: where an element holds what
 
@@ -60,6 +61,8 @@ func (r *resultRules) check(op Operation, n diag.Node, d *diag.Decoding) {
 		d.Errorf(n, "add is: {trace: ...} to the results", "the mode %q needs to know how results name their row", r.Mode)
 	case len(r.Results.Shows) > 0 && r.Mode != modeFound:
 		d.Errorf(n.Get("results").Get("shows"), "", "only find shows what was searched")
+	case r.Results.Values != nil && op != Upsert && op != Update && op != Create:
+		d.Errorf(n.Get("results").Get("values"), "", "only upsert, update and create show values")
 	default:
 		r.checkFields(op, n, d)
 	}
@@ -85,6 +88,7 @@ func (r *resultRules) outline(o *outline, rowErrors []extract) {
 			e.outline(o)
 		}
 		r.Results.Created.outline(o)
+		r.Results.Values.outline(o)
 	}
 	for _, l := range []*listing{&r.Results, &r.Errors} {
 		if l.At == nil {
@@ -99,6 +103,7 @@ func (r *resultRules) outline(o *outline, rowErrors []extract) {
 			l.Shows.outline(o, below...)
 			l.Created.outline(o, below...)
 			l.OK.outline(o, below...)
+			l.Values.outline(o, below...)
 			if l.Field != nil {
 				l.Field.outline(o, below...)
 			}
@@ -112,10 +117,9 @@ func (r *resultRules) outline(o *outline, rowErrors []extract) {
 // outcome is a Result with what the engine itself makes of it.
 type outcome struct {
 	Result
-	fields []string // all the fields that are named
-	stop   bool     // the whole request failed: what follows is not sent either
-	again  bool     // not at fault: send again with the others that were not
-	unlink bool     // a link that it carries may be at fault
+	stop   bool // the whole request failed: what follows is not sent either
+	again  bool // not at fault: send again with the others that were not
+	unlink bool // a link that it carries may be at fault
 }
 
 // unknown is the code of an answer that does not say what became of a row.
@@ -216,12 +220,8 @@ func (s *Sink) refuse(out []outcome, o *operation, units []*unit, a *answer, v v
 	carriers := 0
 	for i, u := range units {
 		out[i] = base
-		if v.rule != nil && len(base.fields) == 0 {
-			if out[i].fields = u.among(v.rule.Carries); len(out[i].fields) > 0 {
-				out[i].Field = out[i].fields[0]
-			}
-		}
-		if scoped && u.carries(base.fields) {
+		out[i].blame(v.rule, u)
+		if scoped && u.carries(base.Fields) {
 			carriers++
 		} else if scoped {
 			out[i] = outcome{again: true}
@@ -240,9 +240,10 @@ func (s *Sink) quote(out *outcome, e *refusal, a *answer, tree any, codes []stri
 	if len(codes) > 0 {
 		out.Code = s.clean(codes[0])
 	}
-	out.fields = e.Field.first(a, tree, "")
-	if len(out.fields) > 0 {
-		out.Field = s.clean(out.fields[0])
+	for _, name := range e.Field.first(a, tree, "") {
+		if name = s.clean(name); len(out.Fields) < maxNamed && !slices.Contains(out.Fields, name) {
+			out.Fields = append(out.Fields, name)
+		}
 	}
 	out.Existing = s.clean(e.Existing.one(a, tree, ""))
 	allowed := e.Allowed.first(a, tree, "")
@@ -251,8 +252,19 @@ func (s *Sink) quote(out *outcome, e *refusal, a *answer, tree any, codes []stri
 	}
 }
 
-// maxAllowed is how many of the values that a target would take are kept.
-const maxAllowed = 100
+// maxAllowed is how many of the values that a target would take are kept, maxNamed how many of
+// the fields that it refuses.
+const (
+	maxAllowed = 100
+	maxNamed   = 100
+)
+
+// blame names the fields of a row that a rule is about, where the answer names none.
+func (o *outcome) blame(r *rule, u *unit) {
+	if r != nil && len(o.Fields) == 0 {
+		o.Fields = u.among(r.Carries)
+	}
+}
 
 // carries reports whether the row has a value for any of the fields, or has it
 // for its key.
@@ -304,6 +316,9 @@ func (s *Sink) readStatus(out []outcome, o *operation, units []*unit, a *answer)
 	for i := range out {
 		out[i].Class, out[i].ID, out[i].Created = OK, id, created
 	}
+	if l.At == nil && len(units) == 1 {
+		out[0].Kept = s.keptOf(l.Values, units[0], a.tree)
+	}
 	s.readErrors(out, o, units, a, func(i int) bool { return true })
 }
 
@@ -319,15 +334,16 @@ func (s *Sink) readOrdered(out []outcome, o *operation, units []*unit, a *answer
 			s.refuseRow(&out[i], o, units[i], a, row)
 			continue
 		}
-		s.accept(&out[i], o, a, row)
+		s.accept(&out[i], o, units[i], a, row)
 	}
 }
 
 // accept reads the element of a row that was written.
-func (s *Sink) accept(out *outcome, o *operation, a *answer, row any) {
+func (s *Sink) accept(out *outcome, o *operation, u *unit, a *answer, row any) {
 	l := &o.result.Results
 	out.Class, out.ID = OK, l.ID.one(a, row, a.property)
 	out.Created = o.name == Create || l.Created != nil && l.Created.holds(a, row, a.property)
+	out.Kept = s.keptOf(l.Values, u, row)
 	if len(l.ID) > 0 && out.ID == "" {
 		out.Class, out.Code, out.Message, out.Sent = Unavailable, unknown, "the answer does not name the record", true
 	}
@@ -339,8 +355,9 @@ func (s *Sink) refuseRow(out *outcome, o *operation, u *unit, a *answer, row any
 	codes := e.Code.all(a, row, "")
 	message := strings.Join(e.Message.first(a, row, ""), "; ")
 	s.quote(out, e, a, row, codes)
-	class, r := s.desc.judgeRow(o.name, a, said{codes, out.fields, message, row, []*unit{u}})
+	class, r := s.desc.judgeRow(o.name, a, said{codes, out.Fields, message, row, []*unit{u}})
 	out.Class = class
+	out.blame(r, u)
 	out.Message = s.cleanOf(a, s.tell(orDefault(message, "refused without a reason")))
 	if r != nil {
 		out.Absent, out.unlink = r.Absent, r.Scope == scopeLink
@@ -354,11 +371,11 @@ func (s *Sink) readCorrelated(out []outcome, o *operation, units []*unit, a *ans
 	list, isList := l.At.at(a.tree, "").([]any)
 	for _, element := range list {
 		for _, i := range rows.named(l.Is, element, a.property) {
-			s.accept(&out[i], o, a, element)
+			s.accept(&out[i], o, units[i], a, element)
 		}
 	}
 	if _, traced := l.Is["trace"]; traced && len(units) == 1 && len(list) == 1 && l.anonymous(list[0], a.property) {
-		s.accept(&out[0], o, a, list[0]) // who else can it be
+		s.accept(&out[0], o, units[0], a, list[0]) // who else can it be
 	}
 	if !isList && o.result.Errors.At == nil {
 		s.fail(out, units, a, "the answer has a shape that the description does not know")

@@ -36,8 +36,8 @@ func (s *Sink) run(ctx context.Context, op Operation, units []*unit) []Result {
 		for i, u := range current {
 			o := &w.out[u.at]
 			switch {
-			case o.Class == Rejected && u.optional(o.fields):
-				current[i] = u.without(o.fields)
+			case o.Class == Rejected && u.optional(o.Fields):
+				current[i] = u.without(o.Fields)
 			case o.Class == Rejected && o.unlink && u.dispensable():
 				current[i] = u.unlinked()
 			default:

@@ -60,7 +60,7 @@ sources:
         description: d
         schema: {id: id required, name: text, flag: bool, size: integer, at: time s, open: any}
         entity: {thing: event.id}
-` + sandboxSinks(srv.Listener.Addr()) + `
+` + sandboxSinks(srv.Listener.Addr(), nil) + `
 mappings:
   - name: m
     on: shop.made

@@ -80,6 +80,7 @@ sinks:
     base_url: "${CRM_URL}"
     auth: {token: "${CRM_TOKEN}"}
     limits: []
+    settings: {labels: {"orders>orders": {"1": {category: USER_DEFINED, typeId: 1}}}}
 mappings:
   - {name: deals, on: shop.deal.updated, to: crm, object: orders, key: {order_key: event.key}, set: {title: event.name}}
   - {name: dead, on: shop.deal.updated, when: 'event.other != ""', to: crm, object: orders, key: {order_key: event.other}, set: {unknown: event.name}}

@@ -34,6 +34,7 @@ func TestWhatIsSaidOfEvents(t *testing.T) {
     set: {title: event.name}
 `
 	deals := strings.Replace(shopConfig, "    to: crm\n", "    to: crm\n    when: event.name != \"held\"\n", 1)
+	deals = strings.Replace(deals, "    preset: hubspot\n", "    preset: hubspot\n    settings: {labels: {\"orders>orders\": {\"1\": {category: USER_DEFINED, typeId: 1}}}}\n", 1)
 	w := newWorld(t, strings.Replace(deals, "set: {title:", "set: {nothing:", 1)+waits, pgtest.URL(t))
 	s := w.start()
 	outcome := func(id, of string) func() bool {

@@ -94,7 +94,7 @@ func TestModesOfObjects(t *testing.T) {
 						allowed = append(allowed, string(mode))
 						continue
 					}
-					says := problems
+					says := slices.DeleteFunc(slices.Clone(problems), func(p diag.Problem) bool { return strings.Contains(p.Message, "cannot send a link") })
 					if len(says) != 1 || !strings.Contains(says[0].Message, fmt.Sprintf(`sink "crm" (%s) cannot do mode %s`, o.preset, mode)) || says[0].Line == 0 {
 						t.Errorf("%v", problems)
 					}

@@ -19,6 +19,7 @@ sources:
     events: {a.b: {schema: {id: id}}}
   hashed:
     verify: {hmac: {header: X, secrets: ["${HASHED}", "${file:nowhere}"]}}
+    delivery_id: X-Id
     description: x
     events: {a.b: {schema: {id: id}}}
   basic:

@@ -228,11 +228,11 @@ const lockKeys = `SELECT pg_advisory_xact_lock(k) FROM (SELECT unnest($1::bigint
 const acceptEvents = `
 WITH given AS (
 	SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::smallint[],
-		$8::timestamptz[], $9::text[], $10::text[], $11::bytea[], $12::jsonb[], $13::bytea[], $14::int[], $21::text[], $22::text[], $23::bytea[])
+		$8::timestamptz[], $9::text[], $10::text[], $11::bytea[], $12::jsonb[], $13::bytea[], $14::int[], $20::text[], $21::text[], $22::bytea[])
 		WITH ORDINALITY AS g(id, source, type, entity, occurred_at, latest, rank, received_at, status, reason, digest, headers, body, copies, trace, verified_by, delivery, position)
 ), known AS (
 	SELECT a.id
-	FROM unnest($20::uuid[]) AS a(id)
+	FROM unnest($19::uuid[]) AS a(id)
 	CROSS JOIN LATERAL (SELECT FROM events e WHERE e.id = a.id LIMIT 1) e
 ), placed AS (
 	SELECT g.id,
@@ -240,7 +240,7 @@ WITH given AS (
 			WHERE e.source = g.source AND e.entity = g.entity AND e.entity <> '' AND (e.received_at, e.id) < (g.received_at, g.id)) AS earlier,
 		(SELECT min(e.version_at) FROM events e
 			WHERE e.source = g.source AND e.entity = g.entity AND e.entity <> '' AND (e.received_at, e.id) > (g.received_at, g.id) AND e.occurred_at IS NULL) AS later
-	FROM unnest($20::uuid[]) AS a(id) JOIN given g ON g.id = a.id
+	FROM unnest($19::uuid[]) AS a(id) JOIN given g ON g.id = a.id
 	WHERE g.occurred_at IS NULL
 ), latest AS (
 	SELECT k.id AS given, k.id FROM known k
@@ -302,16 +302,11 @@ WITH given AS (
 ), counted AS (
 	INSERT INTO tally_changes (hour, source, sink, outcome, routes)
 	SELECT date_trunc('hour', now(), 'UTC'), source, sink, 'opened', count(*) FROM opened GROUP BY source, sink
-), queued AS (
-	INSERT INTO river_job (args, kind, max_attempts, priority, queue, state)
-	SELECT jsonb_build_object('event_ids', jsonb_agg(event_id ORDER BY event_id), 'sink', sink), '` + JobKind + `', $19, 1, 'sink_' || sink, 'available'
+), jobs AS (
+	SELECT jsonb_agg(event_id ORDER BY event_id) AS event_ids, sink, ` + livePriority + ` AS priority
 	FROM (SELECT event_id, sink, (row_number() OVER (PARTITION BY sink ORDER BY event_id) - 1) / $18::int AS part FROM opened) o
 	GROUP BY sink, part
-	RETURNING queue
-), told AS (
-	SELECT pg_notify(current_schema() || '.river_insert', json_build_object('queue', queue)::text)
-	FROM (SELECT DISTINCT queue FROM queued) q
-)
+), ` + queueJobs + `
 SELECT NULL::uuid AS given, id, digest, fresh FROM stored
 UNION ALL SELECT given, id, NULL, false FROM latest
 UNION ALL SELECT NULL, NULL, NULL, NULL FROM (SELECT count(*) FROM told) t WHERE t.count < 0`
@@ -344,7 +339,7 @@ func (w *wave) queue(batch *pgx.Batch, events []Incoming, generation int64, even
 		}
 	}
 	batch.Queue(acceptEvents, ids, sources, types, entities, occurred, latest, ranks, received, statuses, reasons,
-		w.digests, headers, bodies, w.copies, routeIDs, routeSinks, generation, eventsPerJob, MaxAttempts, again, traces, verifiedBy, deliveries)
+		w.digests, headers, bodies, w.copies, routeIDs, routeSinks, generation, eventsPerJob, again, traces, verifiedBy, deliveries)
 }
 
 func (w *wave) read(results pgx.BatchResults, events []Incoming, accepted []Accepted) error {

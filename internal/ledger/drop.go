@@ -62,7 +62,7 @@ func (l *Ledger) Holds(ctx context.Context, sink string) (Dropped, error) {
 	var d Dropped
 	err := l.pool.QueryRow(ctx, `
 		SELECT (SELECT count(*) FROM routes WHERE sink = $1 AND outcome IS NULL),
-			(SELECT count(*) FROM river_job WHERE queue = $2 AND state IN ('available', 'scheduled', 'retryable', 'pending', 'running')),
+			(SELECT count(*) FROM river_job WHERE queue = $2 AND state IN (`+liveStates+`)),
 			(SELECT count(DISTINCT record_id) FROM record_keys WHERE sink = $1)`, sink, Queue(sink)).Scan(&d.Open, &d.Jobs, &d.Records)
 	if err != nil {
 		return d, fmt.Errorf("look at sink %q: %w", sink, err)

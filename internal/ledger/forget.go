@@ -401,10 +401,7 @@ func (f *forgetting) stepJobs(ctx context.Context, at *place) (bool, error) {
 	}
 	if len(jobs) > 0 {
 		if err := f.change(ctx, func(tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, `
-				UPDATE river_job SET errors = ARRAY(
-					SELECT e || jsonb_build_object('error', $2::text, 'trace', '') FROM unnest(errors) WITH ORDINALITY AS u(e, n) ORDER BY n)
-				WHERE id = ANY($1)`, jobs, ReasonErased)
+			_, err := tx.Exec(ctx, eraseErrors, jobs, ReasonErased)
 			return err
 		}); err != nil {
 			return false, err

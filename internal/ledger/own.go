@@ -209,7 +209,7 @@ func (o *Owners) Take(ctx context.Context, sink string) (*Ownership, []Announcem
 		if _, err := tx.Exec(ctx, `DELETE FROM announcements WHERE sink = $1 AND until <= now()`, sink); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, requeueRunning, Queue(sink), o.id, MaxAttempts, longAgo, nil)
+		_, err = tx.Exec(ctx, requeueRunning, Queue(sink), o.id, longAgo, nil)
 		return err
 	})
 	if err != nil {
@@ -227,7 +227,7 @@ func (o *Owners) Take(ctx context.Context, sink string) (*Ownership, []Announcem
 // of the owner id that it has begun longer than age ago and does not have in hand,
 // because it never heard that its fetch came to pass.
 func (l *Ledger) Reclaim(ctx context.Context, sink, id string, age time.Duration, inHand []int64) error {
-	if _, err := l.pool.Exec(ctx, requeueRunning, Queue(sink), id, MaxAttempts, age, inHand); err != nil {
+	if _, err := l.pool.Exec(ctx, requeueRunning, Queue(sink), id, age, inHand); err != nil {
 		return fmt.Errorf("reclaim jobs of sink %q: %w", sink, err)
 	}
 	return nil
@@ -235,20 +235,6 @@ func (l *Ledger) Reclaim(ctx context.Context, sink, id string, age time.Duration
 
 // longAgo is longer than any job runs.
 const longAgo = 24 * time.Hour
-
-// A job that the former owner was running is never put back, since that process
-// may yet report it done: it is ended, and another takes its place.
-const requeueRunning = `
-WITH ended AS (
-	UPDATE river_job SET state = 'cancelled', finalized_at = now()
-	WHERE queue = $1 AND state = 'running' AND (attempted_by[array_upper(attempted_by, 1)] IS DISTINCT FROM $2
-		OR attempted_at < now() - $4::interval AND id <> ALL(coalesce($5::bigint[], '{}')))
-	RETURNING args, kind, priority, queue
-), queued AS (
-	INSERT INTO river_job (args, kind, max_attempts, priority, queue, state)
-	SELECT args, kind, $3, priority, queue, 'available' FROM ended RETURNING queue
-)
-SELECT pg_notify(current_schema() || '.river_insert', json_build_object('queue', queue)::text) FROM (SELECT DISTINCT queue FROM queued) q`
 
 // overtake ends the session of an owner that has not renewed for too long, so
 // that its lock is free at the next attempt.

@@ -141,8 +141,7 @@ func (l *Ledger) Rename(ctx context.Context, former, name Ownership, generation 
 // Receivers that have an older config open routes under the former name all the while: what a statement does
 // not see any more is left to MoveStrays.
 var renameRows = []string{
-	`UPDATE river_job SET queue = 'sink_' || $2, args = jsonb_set(args, '{sink}', to_jsonb($2::text))
-		WHERE queue = 'sink_' || $1 AND state IN ('available', 'scheduled', 'retryable', 'pending') AND kind = '` + JobKind + `'`,
+	renameJobs,
 	`UPDATE routes SET sink = $2 WHERE sink = $1`,
 	`UPDATE deliveries SET sink = $2 WHERE sink = $1`,
 	`UPDATE records SET sink = $2 WHERE sink = $1`,
@@ -272,23 +271,15 @@ func (l *Ledger) moveStrays(ctx context.Context, former, sink string, limit int)
 			return err
 		}
 		var told int
-		return tx.QueryRow(ctx, moveRoutes, former, sink, events, MaxAttempts).Scan(&n, &told)
+		return tx.QueryRow(ctx, moveRoutes, former, sink, events).Scan(&n, &told)
 	})
 	return n, err
 }
 
-const cancelJobs = `
-UPDATE river_job SET state = 'cancelled', finalized_at = now()
-WHERE queue = $1 AND state IN ('available', 'scheduled', 'retryable', 'pending', 'running')`
-
 const moveRoutes = `
 WITH moved AS (
 	UPDATE routes SET sink = $2 WHERE event_id = ANY($3) AND sink = $1 AND coalesce(outcome, '') = '' RETURNING event_id
-), queued AS (
-	INSERT INTO river_job (args, kind, max_attempts, priority, queue, state)
-	SELECT jsonb_build_object('event_ids', jsonb_build_array(event_id), 'sink', $2::text), '` + JobKind + `', $4, 1, 'sink_' || $2, 'available'
-	FROM (SELECT DISTINCT event_id FROM moved) m RETURNING queue
-), told AS (
-	SELECT pg_notify(current_schema() || '.river_insert', json_build_object('queue', queue)::text) FROM (SELECT DISTINCT queue FROM queued) q
-)
+), jobs AS (
+	SELECT DISTINCT jsonb_build_array(event_id) AS event_ids, $2::text AS sink, ` + livePriority + ` AS priority FROM moved
+), ` + queueJobs + `
 SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM told)`

@@ -34,7 +34,8 @@ type Source struct {
 
 	private map[string]bool     // names of fields that are private wherever they stand
 	hints   []string            // keys of a body that may name its event
-	wrapped string              // key of the payload inside an envelope; "" for none
+	wrapped []string            // where the payload stands in an envelope, key below key; nil for none
+	inText  bool                // it may stand there as JSON in a text
 	tests   []string            // names that a sender's test button sends
 	names   map[string][]*Event // by folded name and alias
 	shapes  []shape
@@ -141,7 +142,9 @@ func Load(name string, user diag.Node, d *diag.Decoding) *Source {
 	s.allow(w.Allow, d)
 	s.events(w, d)
 	s.checkAllow(w.Allow, d)
-	s.wrapped = wrapping(w.Wrapped, s.Events, d)
+	if path := wrapping(w.Wrapped, s.Events, d); path != "" {
+		s.wrapped, s.inText = strings.Split(path, "."), w.Wrapped.Exists()
+	}
 	for _, written := range w.Shapes {
 		s.shapes = append(s.shapes, s.shape(written, d))
 	}
@@ -326,20 +329,20 @@ func (s *Source) delivery(w description, wrong bool, d *diag.Decoding) {
 		s.DeliveryID = http.CanonicalHeaderKey(text)
 	}
 	g := s.verify.hmac
-	if g == nil || wrong || g.TimestampHeader != "" || s.DeliveryID != "" {
+	if g == nil || wrong || g.timed() || s.DeliveryID != "" {
 		return
 	}
 	for _, name := range s.EventNames() {
 		if s.Events[name].occurredAt == nil {
-			d.Warnf(w.Verify.Get("hmac"), "sign a timestamp with `template` and `timestamp_header`, name the header of the sender's id with `delivery_id`, or give the event `occurred_at`",
+			d.Warnf(w.Verify.Get("hmac"), "sign a timestamp with `template` and `timestamp_header` or `timestamp_field`, name the header of the sender's id with `delivery_id`, or give the event `occurred_at`",
 				"an old request that comes again is taken for a new event: nothing in its signature has a time, and neither has the event %q", name)
 			return
 		}
 	}
 }
 
-// wrapping is the key of the payload inside an envelope: "data" unless the
-// source says otherwise, or an event has such a field itself.
+// wrapping is the key of the payload inside an envelope, or the path there: "data" unless
+// the source says otherwise, or an event has such a field itself.
 func wrapping(n diag.Node, events map[string]*Event, d *diag.Decoding) string {
 	switch {
 	case n.Kind() == diag.Scalar && n.Tag() == "!!bool" && strings.EqualFold(n.Text(), "false"):

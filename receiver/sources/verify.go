@@ -16,6 +16,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
+
 	"partnersync/internal/diag"
 	"partnersync/internal/secret"
 )
@@ -24,6 +26,7 @@ import (
 // must hold.
 type verification struct {
 	tokens   []secret.String
+	header   string // that carries a token; "": a query, a bearer or a password
 	basics   []basic
 	hmac     *signature
 	standard *standardWebhooks
@@ -44,6 +47,11 @@ type basic struct {
 	Password secret.String `yaml:"password,required"`
 }
 
+type headerToken struct {
+	Header  string      `yaml:"header,required"`
+	Secrets []diag.Node `yaml:"secrets,required,single"`
+}
+
 type signature struct {
 	Header          string        `yaml:"header,required"`
 	Algorithm       string        `yaml:"algorithm"`
@@ -51,6 +59,8 @@ type signature struct {
 	Prefix          string        `yaml:"prefix"`
 	Template        string        `yaml:"template"`
 	TimestampHeader string        `yaml:"timestamp_header"`
+	SignatureField  string        `yaml:"signature_field"` // where the header is a list such as t=1,v1=ab
+	TimestampField  string        `yaml:"timestamp_field"`
 	Tolerance       time.Duration `yaml:"tolerance"`
 	Secrets         []diag.Node   `yaml:"secrets,required,single"`
 
@@ -88,7 +98,16 @@ func loadVerification(source diag.Node, name string, n diag.Node, d *diag.Decodi
 	before := len(d.Problems)
 	var w verifying
 	d.Decode(n, &w)
-	v.tokens = loadSecrets(w.Token, "token", d)
+	if token := n.Get("token"); token.Kind() == diag.Map {
+		var h headerToken
+		d.Decode(token, &h)
+		v.tokens = loadSecrets(h.Secrets, "token", d)
+		if v.header = checkHeader(token.Get("header"), h.Header, d); token.Get("secrets").Kind() == diag.List && len(h.Secrets) == 0 {
+			d.Errorf(token.Get("secrets"), "", "token needs a secret")
+		}
+	} else {
+		v.tokens = loadSecrets(w.Token, "token", d)
+	}
 	v.basics = w.Basic
 	for i, b := range w.Basic {
 		if b.Password.Empty() && len(d.Problems) == before {
@@ -120,6 +139,14 @@ func loadVerification(source diag.Node, name string, n diag.Node, d *diag.Decodi
 		d.Errorf(n, "one of: token, basic, hmac, standard_webhooks, allow_ips", "verify names no way to verify")
 	}
 	return v
+}
+
+// checkHeader gives the canonical name of a header.
+func checkHeader(n diag.Node, name string, d *diag.Decoding) string {
+	if name != "" && !httpguts.ValidHeaderFieldName(name) {
+		d.Errorf(n, "such as X-Webhook-Token", "%q cannot be the name of a header", name)
+	}
+	return http.CanonicalHeaderKey(name)
 }
 
 const emptyHint = "is the environment variable set?"
@@ -166,13 +193,21 @@ func (g *signature) load(n diag.Node, d *diag.Decoding) {
 		g.Template = "{body}"
 	}
 	timed := strings.Contains(g.Template, "{timestamp}")
+	from := n.Get("timestamp_header")
+	if g.TimestampField != "" {
+		from = n.Get("timestamp_field")
+	}
 	switch {
+	case g.TimestampField != "" && g.TimestampHeader != "":
+		d.Errorf(from, "leave one out", "the timestamp can come from one place only")
+	case g.TimestampField != "" && g.SignatureField == "":
+		d.Errorf(from, "name the field of the signature with `signature_field`", "a header with fields has one for the signature, too")
 	case !strings.Contains(g.Template, "{body}"):
 		d.Errorf(n.Get("template"), "", "what is signed must hold {body}")
-	case timed && g.TimestampHeader == "":
+	case timed && !g.timed():
 		d.Errorf(n.Get("template"), "name the header with `timestamp_header`", "{timestamp} needs a header to come from")
-	case !timed && g.TimestampHeader != "":
-		d.Errorf(n.Get("timestamp_header"), `write a template such as "{timestamp}.{body}"`, "the timestamp is not part of what is signed, so anybody could change it")
+	case !timed && g.timed():
+		d.Errorf(from, `write a template such as "{timestamp}.{body}"`, "the timestamp is not part of what is signed, so anybody could change it")
 	case !timed && g.Tolerance != 0:
 		d.Errorf(n.Get("tolerance"), "", "a tolerance needs a signed timestamp")
 	}
@@ -185,6 +220,9 @@ func (g *signature) load(n diag.Node, d *diag.Decoding) {
 		g.Tolerance = defaultTolerance
 	}
 }
+
+// timed reports whether a request carries the time of its signature.
+func (g *signature) timed() bool { return g.TimestampHeader != "" || g.TimestampField != "" }
 
 func (w *standardHooks) load(n diag.Node, d *diag.Decoding) *standardWebhooks {
 	s := &standardWebhooks{tolerance: w.Tolerance}
@@ -243,7 +281,7 @@ const (
 func (s *Source) Head(r *http.Request, sender netip.Addr, now time.Time) Proof {
 	v, holds := &s.verify, 1
 	if len(v.tokens) > 0 {
-		_, held := tokenHolds(r, v.tokens)
+		_, held := v.tokenHolds(r)
 		holds &= held
 	}
 	if len(v.basics) > 0 {
@@ -287,7 +325,7 @@ func (s *Source) Authentic(r *http.Request, body []byte, remote netip.Addr, now 
 		n++
 	}
 	if len(v.tokens) > 0 {
-		add(tokenHolds(r, v.tokens))
+		add(v.tokenHolds(r))
 	}
 	if len(v.basics) > 0 {
 		add(basicHolds(r, v.basics))
@@ -323,7 +361,9 @@ func (s *Source) Sign(r *http.Request, body []byte, now time.Time) {
 		r.SetBasicAuth(v.basics[0].Username, v.basics[0].Password.Reveal())
 	}
 	if len(v.tokens) > 0 {
-		if len(v.basics) == 0 {
+		if v.header != "" {
+			r.Header.Set(v.header, v.tokens[0].Reveal())
+		} else if len(v.basics) == 0 {
 			r.Header.Set("Authorization", "Bearer "+v.tokens[0].Reveal())
 		} else {
 			q := r.URL.Query()
@@ -341,7 +381,14 @@ func (s *Source) Sign(r *http.Request, body []byte, now time.Time) {
 		if g.Encoding == "base64" {
 			text = base64.StdEncoding.EncodeToString(sum)
 		}
-		r.Header.Set(g.Header, g.Prefix+text)
+		text = g.Prefix + text
+		if g.SignatureField != "" {
+			text = g.SignatureField + "=" + text
+		}
+		if g.TimestampField != "" {
+			text = g.TimestampField + "=" + timestamp + "," + text
+		}
+		r.Header.Set(g.Header, text)
 	}
 	if w := v.standard; w != nil && len(w.keys) > 0 {
 		timestamp := strconv.FormatInt(now.Unix(), 10)
@@ -355,17 +402,24 @@ func (s *Source) Sign(r *http.Request, body []byte, now time.Time) {
 	}
 }
 
-func tokenHolds(r *http.Request, tokens []secret.String) (by string, held int) {
+func (v *verification) tokenHolds(r *http.Request) (by string, held int) {
+	var f found
+	if v.header != "" {
+		given := r.Header.Get(v.header)
+		for _, want := range v.tokens {
+			f.note(same(given, want.Reveal()))
+		}
+		return which("token in "+v.header, f.at, len(v.tokens)), f.any
+	}
 	bearer, _ := cutPrefixFold(r.Header.Get("Authorization"), "Bearer ")
 	_, password, _ := r.BasicAuth()
-	var f found
 	for _, given := range [...]string{r.URL.Query().Get("token"), strings.TrimSpace(bearer), password} {
-		for _, want := range tokens {
+		for _, want := range v.tokens {
 			f.note(same(given, want.Reveal()))
 		}
 	}
 	ways := [...]string{"token in the query", "token as bearer", "token as basic password"}
-	return which(ways[f.at/len(tokens)], f.at%len(tokens), len(tokens)), f.any
+	return which(ways[f.at/len(v.tokens)], f.at%len(v.tokens), len(v.tokens)), f.any
 }
 
 func basicHolds(r *http.Request, pairs []basic) (by string, held int) {
@@ -387,31 +441,61 @@ func (f *found) note(held int) {
 	f.next++
 }
 
-// given reads what a head carries of a signature, and whether it is worth comparing.
-func (g *signature) given(r *http.Request, now time.Time) (timestamp string, sum []byte, worth int) {
-	worth = 1
+// given reads what a head carries of signatures, and whether one is worth comparing.
+func (g *signature) given(r *http.Request, now time.Time) (timestamp string, sums [][]byte, worth int) {
+	texts := []string{r.Header.Get(g.Header)}
+	if g.SignatureField != "" {
+		texts, timestamp = g.fields(texts[0])
+	}
 	if g.TimestampHeader != "" {
 		timestamp = r.Header.Get(g.TimestampHeader)
-		worth = within(timestamp, now, g.Tolerance)
 	}
-	text, prefixed := strings.CutPrefix(r.Header.Get(g.Header), g.Prefix)
-	var err error
-	if g.Encoding == "base64" {
-		sum, err = base64.RawStdEncoding.Strict().DecodeString(strings.TrimRight(text, "="))
-	} else {
-		sum, err = hex.DecodeString(text)
+	for _, text := range texts {
+		text, prefixed := strings.CutPrefix(text, g.Prefix)
+		var sum []byte
+		var err error
+		if g.Encoding == "base64" {
+			sum, err = base64.RawStdEncoding.Strict().DecodeString(strings.TrimRight(text, "="))
+		} else {
+			sum, err = hex.DecodeString(text)
+		}
+		if err == nil && prefixed && len(sum) == g.hash().Size() {
+			sums = append(sums, sum)
+		}
 	}
-	if err != nil || !prefixed || len(sum) != g.hash().Size() {
+	switch {
+	case len(sums) == 0:
 		return timestamp, nil, 0
+	case g.timed():
+		return timestamp, sums, within(timestamp, now, g.Tolerance)
 	}
-	return timestamp, sum, worth
+	return timestamp, sums, 1
+}
+
+// fields takes a header such as t=1614265330,v1=57…,v1=ab… apart: a sender whose secret is
+// being rotated signs with both.
+func (g *signature) fields(header string) (signatures []string, timestamp string) {
+	for field := range strings.FieldsFuncSeq(header, func(r rune) bool { return r == ',' || r == ';' }) {
+		name, value, _ := strings.Cut(strings.TrimSpace(field), "=")
+		switch {
+		case name == g.SignatureField && len(signatures) < maxSignatures:
+			signatures = append(signatures, value)
+		case name == g.TimestampField && name != "":
+			timestamp = value
+		}
+	}
+	return signatures, timestamp
 }
 
 func (g *signature) holds(r *http.Request, body []byte, now time.Time) (by string, held int) {
 	timestamp, given, worth := g.given(r, now)
 	var f found
 	for _, key := range g.keys {
-		f.note(subtle.ConstantTimeCompare(given, g.sum(key, timestamp, body)))
+		held, want := 0, g.sum(key, timestamp, body)
+		for _, sum := range given {
+			held |= subtle.ConstantTimeCompare(sum, want)
+		}
+		f.note(held)
 	}
 	return which(g.name, f.at, len(g.keys)), f.any & worth
 }

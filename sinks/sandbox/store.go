@@ -103,6 +103,7 @@ type table struct {
 	rows       []*record // archived ones too, oldest first
 	byID       map[string]*record
 	keys       []*Property                   // the unique ones of properties
+	held       map[string]int                // properties whose value stays what it is, see Hold
 	unique     map[string]map[string]*record // property, folded value
 }
 
@@ -183,6 +184,9 @@ func (s *store) update(t *table, r *record, changes map[string]any, now time.Tim
 
 // set changes one property without counting a write.
 func (s *store) set(t *table, r *record, name string, value any) {
+	if t.held[name] > 0 && r.writes > 0 {
+		return
+	}
 	t.index(r, name, false)
 	if value == nil || value == "" {
 		delete(r.properties, name)
@@ -289,6 +293,7 @@ func (s *store) clear() {
 	for _, t := range s.tables {
 		t.rows = nil
 		clear(t.byID)
+		clear(t.held)
 		for _, values := range t.unique {
 			clear(values)
 		}
