@@ -403,6 +403,7 @@ func (w *Work) lost(s *Step, env *Env) {
 	w.Record.doubt(s.Sent)
 	if s.Do == Archive {
 		w.Record.doubtAll()
+		w.Record.goneBy(s.Serves)
 	}
 	for _, t := range s.Carried {
 		t.Link.Have = max(t.Link.Have, InDoubt)

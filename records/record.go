@@ -154,6 +154,14 @@ func (r *Record) archivedBy(v Version) {
 	r.Presence, r.GoneAt = Gone, newer(r.GoneAt, v)
 }
 
+// goneBy notes that deliveries may have archived the record: should somebody find it gone, no
+// event before theirs makes it again.
+func (r *Record) goneBy(archivers []*Delivery) {
+	for _, d := range archivers {
+		r.GoneAt = newer(r.GoneAt, d.Cause.Version)
+	}
+}
+
 // acknowledge notes that the CRM took the given fields, but for those of which it shows that it
 // keeps another value. What an older statement has acknowledged since counts no more.
 func (r *Record) acknowledge(sent map[string]Sent, kept map[string]any) {

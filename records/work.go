@@ -259,10 +259,7 @@ func (w *Work) Intend(s *Step, can Capabilities) *Record {
 	if s.Do == Archive || len(w.archivers()) > 0 {
 		w.covered.whole = true
 		c.doubtAll()
-		for _, d := range w.archivers() {
-			// Who finds the record gone has to know that no older event makes it again.
-			c.GoneAt = newer(c.GoneAt, d.Cause.Version)
-		}
+		c.goneBy(w.archivers())
 	}
 	if unrepeatable {
 		c.Presence = Unsure

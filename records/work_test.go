@@ -2,30 +2,44 @@ package records
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
 	"partnersync/mappers"
 )
 
-// A process that dies after its archive leaves behind since when the record is gone: an older
-// event that finds it gone must not make it again.
-func TestIntendToArchive(t *testing.T) {
+// Whoever finds a record gone, after an archive of which nobody has told what became of it, knows
+// since when: an older event must not make it again. So it is when the process has died, and when
+// the answer was lost.
+func TestArchiveInDoubt(t *testing.T) {
 	t.Parallel()
-	saved, ended := Version{At: 1}, Version{At: 2}
+	at := func(n int64) *Cause { return &Cause{Version: Version{At: n}} }
 	r := New(uuid.UUID{1}, Key{Object: "seats", Property: "seat_key", Key: "s"})
 	r.CRMID, r.Presence, r.New = "7", Present, false
-	w := &Work{Record: r, Deliveries: []*Delivery{{Cause: &Cause{Version: ended}, Change: &mappers.Change{Mode: mappers.Archive}}}}
-	stored := w.Intend(&Step{Do: Archive, Work: w, Mode: mappers.Archive}, nil)
-	if stored == nil {
-		t.Fatal("nothing is stored")
+	ended := &Delivery{Cause: at(2), Change: &mappers.Change{Mode: mappers.Archive}}
+	w := &Work{Record: r, Deliveries: []*Delivery{ended}}
+	step := &Step{Do: Archive, Work: w, Mode: mappers.Archive, Last: ended, Serves: w.Deliveries}
+	env := &Env{Can: target{}, GiveUp: time.Hour}
+	saved := func(n int64) *Delivery { return &Delivery{Cause: at(n), Change: &mappers.Change{Recreate: true}} }
+	check := func(what string, r *Record) {
+		t.Helper()
+		if r == nil || saved(1).recreates(r) || !saved(3).recreates(r) {
+			t.Errorf("%s: %+v", what, r)
+		}
 	}
-	older := &Delivery{Cause: &Cause{Version: saved}, Change: &mappers.Change{Mode: mappers.Upsert, Recreate: true}}
-	newer := &Delivery{Cause: &Cause{Version: Version{At: 3}}, Change: &mappers.Change{Mode: mappers.Upsert, Recreate: true}}
-	if older.recreates(stored) || !newer.recreates(stored) {
-		t.Errorf("gone at %v: the older makes it again: %v, the newer: %v", stored.GoneAt, older.recreates(stored), newer.recreates(stored))
-	}
+	stored := w.Intend(step, env.Can)
 	if !r.GoneAt.IsZero() {
 		t.Error("the archive counts before it is carried out")
 	}
+	check("stored before", stored)
+	w.Apply(step, Answer{Kind: Failed, Class: "network", Lost: true, Counts: true}, env)
+	check("answer lost", r)
 }
+
+// target is one of which little matters.
+type target struct{ Capabilities }
+
+func (target) Repeats(mappers.Mode, mappers.Key) bool { return true }
+func (target) Settle() time.Duration                  { return time.Second }
+func (target) FindLag() time.Duration                 { return time.Second }

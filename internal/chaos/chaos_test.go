@@ -61,7 +61,7 @@ func TestPlanIsRepeatable(t *testing.T) {
 		}
 		want := []deed{
 			killReceiver, killWorker, killWorkers, killHanging, freezeWorker, join, joinBriefly, reload, reloadBad, killPostgres, freezePostgres, freezeKill,
-			stallOne, cutReceiver, lateOne, replay, replayKilled, replayUndone, forget, age,
+			stallOne, cutReceiver, lateOne, replay, replayKilled, replayUndone, forget, age, rename, dropSink,
 			throttle, unavailable, lie, slow, hang, cut, lose, truncate, late,
 		}
 		if length >= time.Minute {

@@ -20,7 +20,8 @@ const (
 	orders     = 24
 	firms      = 6
 	senders    = 6
-	loyal      = 4 // senders that post to one receiver alone, and so in order
+	loyal      = 4 // senders that write notes, each those of orders of its own, of which it knows the order so
+	settled    = 2 // senders that post to one receiver alone
 	pace       = 25 * time.Millisecond
 	resend     = 150 * time.Millisecond
 	patience   = 5 * time.Second // for an answer
@@ -34,10 +35,6 @@ const (
 	guestLife  = 120             // the same of people who come and go, and may be forgotten
 	past       = 1000            // days: so far back the events' times begin, and never catch up with ours
 )
-
-// roaming lets the senders of events without a time post to any receiver. It is false as long as
-// a receiver that is cut off hands its spool in as if all of it had just arrived.
-const roaming = false
 
 func tiers() []string { return []string{"bronze", "silver", "gold"} }
 
@@ -82,8 +79,7 @@ func (l *load) run(ctx context.Context, stop <-chan struct{}) error {
 	return ctx.Err()
 }
 
-// send is one sender. The loyal ones own the orders whose notes they write, so that they know
-// the order of these.
+// send is one sender.
 func (l *load) send(ctx context.Context, stop <-chan struct{}, me int) {
 	random := rand.New(rand.NewPCG(l.seed, 100+uint64(me)))
 	var lately []post
@@ -264,7 +260,7 @@ func (l *load) post(ctx context.Context, random *rand.Rand, me int, p post) bool
 // receiver is where a sender posts to: "" while nobody is there.
 func (l *load) receiver(random *rand.Rand, me int) string {
 	at := me % receivers
-	if me >= loyal || roaming {
+	if me >= settled {
 		at = random.IntN(receivers)
 	}
 	if p := l.world.receivers[at].current(); p != nil {

@@ -36,14 +36,11 @@ const (
 	lateWorker  deed = "a worker loses its connections, and what it has sent arrives later"
 )
 
-// What is done to the config beyond its numbers, see renames.
+// What is done to the config beyond its numbers.
 const (
 	rename   deed = "rename a sink"
 	dropSink deed = "take a sink out of the config, and put it back"
 )
-
-// renames switches the deeds on that rename sinks and take them out of the config.
-const renames = false
 
 // What an operator does.
 const (
@@ -145,10 +142,7 @@ func draw(seed uint64, length time.Duration) []step {
 	}
 	deeds := []deed{
 		killReceiver, killWorker, killWorkers, killHanging, join, joinBriefly, reload, reloadBad, killPostgres, freezePostgres, freezeKill,
-		stallOne, cutReceiver, lateOne, replay, replayKilled, replayUndone, forget, age,
-	}
-	if renames {
-		deeds = append(deeds, rename, dropSink)
+		stallOne, cutReceiver, lateOne, replay, replayKilled, replayUndone, forget, age, rename, dropSink,
 	}
 	random.Shuffle(len(deeds), func(i, j int) { deeds[i], deeds[j] = deeds[j], deeds[i] })
 	const pause = 4 * time.Second // between two deeds of a long run
