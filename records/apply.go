@@ -92,19 +92,12 @@ func (w *Work) taken(s *Step, a Answer) {
 		r.resend(by.Cause.Version)
 		w.resending = true
 	}
-	for _, name := range a.Dropped {
-		if v, ok := s.Sent[name]; ok {
-			if f := r.Fields[name]; f.Version == v.Version {
-				f.Refused = v.Version.Event
-			}
-			delete(s.Sent, name)
-		}
-	}
-	r.acknowledge(s.Sent)
+	w.acknowledge(s, a)
 	for name, value := range a.Kept {
 		if f := r.Fields[name]; f != nil && f.Version == s.Sent[name].Version {
 			kept := NewValue(value)
-			f.Kept, f.AckedAt = &kept, Version{}
+			f.doubt()
+			f.Kept = &kept
 		}
 	}
 	if !a.Unlinked {
@@ -141,6 +134,17 @@ func (w *Work) taken(s *Step, a Answer) {
 	}
 }
 
+// acknowledge notes the fields that the CRM has taken, and those that it has left out.
+func (w *Work) acknowledge(s *Step, a Answer) {
+	for _, name := range a.Dropped {
+		if v, ok := s.Sent[name]; ok {
+			w.spend(name, v.Version)
+			delete(s.Sent, name)
+		}
+	}
+	w.Record.acknowledge(s.Sent)
+}
+
 // removals is how many fields are left out by name before the row counts as refused whole.
 const removals = 5
 
@@ -163,16 +167,9 @@ func (w *Work) denied(s *Step, a Answer, env *Env) {
 	if s.Do == Write && (s.Mode == mappers.Upsert || s.Mode == mappers.UpdateOnly) && w.leaveOut(s, a) {
 		return
 	}
-	if s.Do == Write && len(w.split) == 0 {
-		if parts := w.parts(); len(parts) > 1 {
-			w.split, w.alone = parts, true
-			return
-		}
+	if w.apart(s) {
+		return
 	}
-	if len(w.split) > 0 {
-		w.split = w.split[1:]
-	}
-	w.alone = true
 	for _, d := range s.Serves {
 		if !d.Ready() {
 			continue
@@ -185,6 +182,22 @@ func (w *Work) denied(s *Step, a Answer, env *Env) {
 		}
 		d.Finish(d.refusal(a), a.Class, reason)
 	}
+}
+
+// apart takes a row apart that the CRM does not take as a whole. It reports whether its parts are
+// to be sent: not where the row is a part already.
+func (w *Work) apart(s *Step) bool {
+	if s.Do == Write && len(w.split) == 0 {
+		if parts := w.parts(); len(parts) > 1 {
+			w.split, w.alone = parts, true
+			return true
+		}
+	}
+	if len(w.split) > 0 {
+		w.split = w.split[1:]
+	}
+	w.alone = true
+	return false
 }
 
 // guessed reports whether a row needs a link to a record that only the CRM may know.
@@ -217,22 +230,12 @@ func (w *Work) leaveOut(s *Step, a Answer) bool {
 			w.untouched[name] = true
 			continue
 		}
-		if w.spent == nil {
-			w.spent = map[string]map[Version]bool{}
-		}
-		if w.spent[name] == nil {
-			w.spent[name] = map[Version]bool{}
-		}
-		w.spent[name][v.Version] = true
+		w.spend(name, v.Version)
 		if len(w.split) > 0 {
 			delete(w.split[0].sent, name)
 		}
-		if f := r.Fields[name]; f.Version == v.Version {
-			f.Refused = v.Version.Event
-		}
 		for _, d := range w.writers() {
-			wants := slices.ContainsFunc(d.Change.Fields, func(f mappers.Field) bool { return f.Name == name && f.Rule != mappers.Touch })
-			if d.Cause.Version != v.Version || !wants {
+			if d.Cause.Version != v.Version || !d.wants(name) {
 				continue
 			}
 			d.Status, d.CRMID = int32(a.Status), r.CRMID
@@ -252,6 +255,21 @@ func (w *Work) leaveOut(s *Step, a Answer) bool {
 	return helped
 }
 
+// spend notes that the CRM has refused the value of a field that the event of a version wants:
+// it is not sent again.
+func (w *Work) spend(name string, v Version) {
+	if w.spent == nil {
+		w.spent = map[string]map[Version]bool{}
+	}
+	if w.spent[name] == nil {
+		w.spent[name] = map[Version]bool{}
+	}
+	w.spent[name][v] = true
+	if f := w.Record.Fields[name]; f.Version == v {
+		f.Refused = v.Event
+	}
+}
+
 // conflict deals with a row that another record of the CRM is in the way of. That is adopted,
 // if ours is not known to be one of its own.
 func (w *Work) conflict(s *Step, a Answer, env *Env) {
@@ -262,7 +280,15 @@ func (w *Work) conflict(s *Step, a Answer, env *Env) {
 		w.denied(s, a, env)
 		return
 	case !w.once(adopted):
-		w.failed(s, a, env)
+		if w.apart(s) {
+			return
+		}
+		for _, d := range s.Serves { // it counts: what is in the way may stay there
+			if d.Ready() {
+				d.Status = int32(a.Status)
+				d.Fail(a.Class, a.Reason, env.Now, env.GiveUp)
+			}
+		}
 		return
 	}
 	for _, d := range s.Serves {
@@ -293,6 +319,9 @@ func (w *Work) absent(s *Step, a Answer, env *Env) {
 			r.remake(by.Cause.Version)
 			return
 		}
+	}
+	if len(w.split) > 0 {
+		w.split = w.split[1:]
 	}
 	gone := r.CRMID != ""
 	if gone {
@@ -422,6 +451,9 @@ func (w *Work) applyLink(s *Step, a Answer, env *Env) Effect {
 			d.Status = int32(a.Status)
 		}
 	}
+	if len(open) == 0 { // of events that are not in the batch
+		open = w.ready()
+	}
 	switch {
 	case a.Kind == Taken:
 		l.done()
@@ -437,15 +469,25 @@ func (w *Work) applyLink(s *Step, a Answer, env *Env) Effect {
 		for _, d := range open {
 			d.served = true
 		}
-	case a.Kind == Denied && a.Absent && w.once(checkedEnd):
+	case a.Kind == Denied && a.Absent && !w.checked[l]:
+		if w.checked == nil {
+			w.checked = map[*Link]bool{}
+		}
+		w.checked[l] = true
 		return Effect{Suspect: l}
 	case a.Kind == Denied && a.Absent && w.once(checkedSelf) && w.Suspect(env.Can):
 	case a.Kind == Denied || a.Kind == Conflict:
 		l.Verdict = Refused
 		for _, d := range open {
 			l.Refusal = d.Cause.Event
+			why := fmt.Sprintf("link to %s: %s", l.To, a.Reason)
+			if _, wanted := d.wish(l); !wanted && s.Do == Linking { // of another event, which has had its verdict
+				d.served = true
+				d.note(why)
+				continue
+			}
 			d.Attempts++
-			d.refuse = &verdict{d.refusal(a), a.Class, fmt.Sprintf("link to %s: %s", l.To, a.Reason), int32(a.Status)}
+			d.refuse = &verdict{d.refusal(a), a.Class, why, int32(a.Status)}
 		}
 	case a.Kind == Busy:
 		for _, d := range open {
@@ -493,7 +535,7 @@ func (w *Work) Becomes(into *Record, s *Step, a Answer) {
 	from := w.Record
 	taken := a.Kind == Taken && s.Do == Write
 	if taken {
-		from.acknowledge(s.Sent)
+		w.acknowledge(s, a)
 		if !a.Unlinked {
 			for _, t := range s.Carried {
 				t.Link.done()
@@ -554,7 +596,7 @@ func (w *Work) Begin() {
 		if d.Cause.Rewrite && !d.Repeat {
 			Rewrite(w.Record, d.Change, v)
 		}
-		if d.Stub {
+		if d.Stub || d.moot(w.Record) {
 			continue
 		}
 		d.tally = Fold(w.Record, d.Change, v)
