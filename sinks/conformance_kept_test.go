@@ -46,6 +46,11 @@ func TestConformKept(t *testing.T) {
 		release()
 		row.Values = map[string]any{c.field: "another value"}
 		checkWords(t, w.sink.Write(within(t), Upsert, []Row{row})[0])
+		// What was left out in the end was not sent.
+		row.Values, row.Optional = map[string]any{c.field: "call", c.choice: c.bad}, []string{c.choice}
+		if got := w.sink.Write(within(t), Upsert, []Row{row})[0]; got.Class == OK {
+			checkWords(t, got)
+		}
 	})
 }
 
