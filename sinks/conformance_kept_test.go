@@ -215,3 +215,17 @@ func TestRefusedFields(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// Attio takes the title of a stage in any case, and shows its own.
+func TestAttioShowsTitles(t *testing.T) {
+	t.Parallel()
+	c := crmNamed("attio")
+	w := c.open(t, sandbox.Options{}, "")
+	row := c.row("1")
+	row.Values["stage"] = "lead"
+	got := w.sink.Write(within(t), Upsert, []Row{row})[0]
+	checkWords(t, got)
+	if got.Class != OK || w.record(t, got.ID)["stage"] != "Lead" {
+		t.Errorf("%+v", got)
+	}
+}
