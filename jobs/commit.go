@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"partnersync/internal/ledger"
@@ -204,7 +206,7 @@ func (b *batch) tell() {
 		log.LogAttrs(context.Background(), level, "delivery "+string(d.Outcome),
 			slog.String("event", r.Event.String()), slog.String("trace", r.place.TraceID()), slog.String("type", r.Source+"."+r.Type), slog.String("sink", b.owner.name),
 			slog.String("mapping", d.Change.Mapping), slog.String("class", d.Class), slog.Int("attempt", int(d.Attempts)+1),
-			slog.String("crm_id", d.CRMID), slog.String("reason", d.Reason), slog.Duration("dur", latency))
+			slog.String("crm_id", d.CRMID), slog.String("reason", loggable(d)), slog.Duration("dur", latency))
 	})
 	for _, j := range b.jobs {
 		for _, r := range j.routes {
@@ -213,4 +215,14 @@ func (b *batch) tell() {
 			}
 		}
 	}
+}
+
+// loggable is the reason of a delivery without the keys of what it links to, which come from the
+// payload: who reads the log is not who may read that.
+func loggable(d *records.Delivery) string {
+	reason := d.Reason
+	for _, l := range d.Change.Links {
+		reason = strings.ReplaceAll(reason, strconv.Quote(l.Key.Value), "<key>")
+	}
+	return reason
 }
