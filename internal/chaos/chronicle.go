@@ -66,8 +66,8 @@ CREATE TRIGGER chaos_note AFTER UPDATE ON sinks FOR EACH ROW WHEN (OLD.epoch <> 
 // intent is a span of time in which a process has said that it writes records of a sink.
 type intent struct {
 	id    uuid.UUID // that of the next span of the same intent, too: it is made longer, cut down to what is in doubt, or moved to another name
-	sink  string // as it was called first
-	owner string // who says so: another with each epoch
+	sink  string    // as it was called first
+	owner string    // who says so: another with each epoch
 	keys  []string
 	made  time.Time
 	until time.Time // it holds no longer than that, whatever has become of its owner
