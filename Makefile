@@ -31,7 +31,7 @@ fmt: ## format the code
 bench: postgres ## measure, about 15 minutes; ARGS="--list" lists the parts, ARGS="--rows 10000000" adds big tables (40 GB)
 	$(GO) run ./internal/bench $(ARGS)
 
-chaos: postgres ## kill, freeze and fail everything under load, and see that nothing is lost; takes a few minutes
+chaos: postgres ## kill, freeze, cut off and fail everything under load, and judge every write; 5 to 8 minutes, ARGS="--seconds 3600" goes on
 	$(GO) run ./internal/chaos $(ARGS)
 
 fuzz: ## fuzz the parsers for a minute each
