@@ -2,6 +2,8 @@
 #
 #   docker build -t partnersync --build-arg VERSION=1.0.0 .
 #
+# Images that it is made from are named by major and minor version; whoever wants the same bytes each time writes their digests.
+#
 # The image holds one static binary, certificates and nothing else: no shell, no package, no Postgres. It runs as nobody, and
 # needs no writable file unless `receiver.spool` names a directory.
 

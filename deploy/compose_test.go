@@ -61,19 +61,22 @@ func compose(t *testing.T) *composition {
 // valueOf is what ${NAME:-default} and ${NAME:?message} come to where nothing is missing.
 func valueOf(text string) string {
 	text = regexp.MustCompile(`\$\{[A-Z_]+:-([^}]*)\}`).ReplaceAllString(text, "$1")
-	return regexp.MustCompile(`\$\{[A-Z_]+:\?[^}]*\}`).ReplaceAllString(text, "something")
+	return regexp.MustCompile(`\$\{[A-Z_]+:\?[^}]*\}`).ReplaceAllString(text, "something-of-some-length")
 }
 
 func TestCompose(t *testing.T) {
 	t.Parallel()
 	c := compose(t)
-	for _, name := range []string{"receiver", "worker"} {
+	for name, spare := range map[string]string{"receiver": "sinks", "worker": "sources"} {
 		s := c.Services[name]
+		if _, has := s.Environment["HUBSPOT_TOKEN"]; has != (name == "worker") {
+			t.Errorf("%s: has it the CRM's token? %v", name, has)
+		}
 		env := map[string]string{}
 		for key, value := range s.Environment {
 			env[key] = valueOf(value)
 		}
-		cfg := example(t, env)
+		cfg := example(t, env, spare)
 		if s.StopGrace < cfg.Jobs.Grace+10*time.Second {
 			t.Errorf("%s: %s to stop, and a drain may take %s", name, s.StopGrace, cfg.Jobs.Grace+10*time.Second)
 		}
@@ -82,7 +85,7 @@ func TestCompose(t *testing.T) {
 		}
 	}
 	for name, s := range c.Services {
-		if image, tag, _ := strings.Cut(s.Image, ":"); s.Build == "" && (tag == "" || tag == "latest") {
+		if image, tag, _ := strings.Cut(s.Image, ":"); s.Build == "" && !regexp.MustCompile(`^v?\d+\.\d+(\.\d+)?$`).MatchString(tag) {
 			t.Errorf("%s: which version of %s?", name, image)
 		}
 		for _, secret := range s.Secrets {
@@ -101,7 +104,7 @@ func TestCompose(t *testing.T) {
 			}
 		}
 		for _, port := range s.Ports {
-			if name != "receiver" && !strings.HasPrefix(port, "127.0.0.1:") {
+			if !strings.HasPrefix(port, "127.0.0.1:") {
 				t.Errorf("%s is open to everybody: %s", name, port)
 			}
 		}
@@ -200,7 +203,7 @@ func TestDockerfile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, secret := range []string{".git", "config.yaml", ".partnersync"} {
+	for _, secret := range []string{".git", "config.yaml", ".partnersync", "**/*.env", ".env"} {
 		if !slices.Contains(strings.Fields(string(ignored)), secret) {
 			t.Errorf("%s gets into the build", secret)
 		}
@@ -223,8 +226,8 @@ func TestUnit(t *testing.T) {
 		return m[1]
 	}
 	grace := example(t, map[string]string{
-		"ADMIN_LISTEN": ":8081", "ADMIN_TOKEN": "x", "DATABASE_URL": "postgres://x", "PARTNERSTACK_HOOK_TOKEN": "x", "EVERFLOW_HOOK_TOKEN": "x", "HUBSPOT_TOKEN": "x",
-	}).Jobs.Grace
+		"ADMIN_LISTEN": ":8081", "ADMIN_TOKEN": "something-of-some-length", "DATABASE_URL": "postgres://x", "PARTNERSTACK_HOOK_TOKEN": "something-of-some-length", "EVERFLOW_HOOK_TOKEN": "something-of-some-length", "HUBSPOT_TOKEN": "x",
+	}, "").Jobs.Grace
 	if stop, err := time.ParseDuration(get("TimeoutStopSec")); err != nil || stop < grace+10*time.Second {
 		t.Errorf("TimeoutStopSec=%s, and a drain may take %s", stop, grace+10*time.Second)
 	}

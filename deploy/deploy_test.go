@@ -139,9 +139,9 @@ type (
 
 // example is the example config with the variables that the environments set; what
 // is not set is reported.
-func example(t *testing.T, env map[string]string) *config.Config {
+func example(t *testing.T, env map[string]string, spare string) *config.Config {
 	t.Helper()
-	cfg, problems := config.Load(filepath.Join("..", "config.example.yaml"), config.Options{Getenv: func(name string) (string, bool) {
+	cfg, problems := config.Load(filepath.Join("..", "config.example.yaml"), config.Options{Spare: spare, Getenv: func(name string) (string, bool) {
 		v, ok := env[name]
 		return v, ok
 	}})
@@ -155,6 +155,22 @@ func example(t *testing.T, env map[string]string) *config.Config {
 		t.Errorf("the example config listens on %s and %s there", cfg.Receiver.Listen, cfg.Admin.Listen)
 	}
 	return cfg
+}
+
+// variables are those of one of the examples of secrets.
+func variables(t *testing.T, name string) []string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(manifests, name+".env.example"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for line := range strings.Lines(string(data)) {
+		if variable, _, ok := strings.Cut(line, "="); ok && !strings.HasPrefix(line, "#") {
+			names = append(names, variable)
+		}
+	}
+	return names
 }
 
 func TestEveryManifestIsListed(t *testing.T) {
@@ -180,17 +196,14 @@ func TestEveryManifestIsListed(t *testing.T) {
 // be looked at, and have the time that a drain takes.
 func TestDeployments(t *testing.T) {
 	t.Parallel()
-	env := map[string]string{"ADMIN_LISTEN": ""}
-	secrets, err := os.ReadFile(filepath.Join(manifests, "secrets.env.example"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(secrets)) {
-		name, _, _ := strings.Cut(strings.TrimSpace(line), "=")
-		env[name] = "something"
-	}
 	var selected []map[string]string
-	for _, only := range []struct{ name, part string }{{"receiver", "receive"}, {"worker", "work"}} {
+	for _, only := range []struct {
+		name, part, spare string
+		secrets           []string
+	}{
+		{"receiver", "receive", "sinks", []string{"secrets", "hooks"}},
+		{"worker", "work", "sources", []string{"secrets", "crms"}},
+	} {
 		d := strict[appsv1.Deployment](t, filepath.Join(manifests, only.name+"-deployment.yaml"))
 		pod := d.Spec.Template
 		if d.APIVersion != "apps/v1" || d.Kind != "Deployment" || !maps.Equal(d.Spec.Selector.MatchLabels, pod.Labels) {
@@ -201,11 +214,27 @@ func TestDeployments(t *testing.T) {
 		if diff := cmp.Diff([]string{"run", "--only", only.part}, c.Args); diff != "" {
 			t.Errorf("%s: args %s", d.Name, diff)
 		}
+		env := map[string]string{}
+		for i, from := range c.EnvFrom {
+			if from.SecretRef == nil || i >= len(only.secrets) || from.SecretRef.Name != "partnersync-"+only.secrets[i] {
+				t.Errorf("%s: its environment comes from %+v", d.Name, from)
+				continue
+			}
+			for _, name := range variables(t, only.secrets[i]) {
+				env[name] = "something-of-some-length"
+			}
+		}
 		for _, e := range c.Env {
 			env[e.Name] = e.Value
 		}
+		// Nothing that the other half needs alone.
+		for name := range env {
+			if strings.HasSuffix(name, "_HOOK_TOKEN") != (only.part == "receive") && (strings.HasSuffix(name, "_HOOK_TOKEN") || name == "HUBSPOT_TOKEN") {
+				t.Errorf("%s has %s", d.Name, name)
+			}
+		}
 		grace := time.Duration(*pod.Spec.TerminationGracePeriodSeconds) * time.Second
-		drain := example(t, env).Jobs.Grace + 10*time.Second
+		drain := example(t, env, only.spare).Jobs.Grace + 10*time.Second
 		if c.Lifecycle != nil {
 			drain += time.Duration(c.Lifecycle.PreStop.Sleep.Seconds) * time.Second
 		}
@@ -277,11 +306,7 @@ func TestServiceMonitor(t *testing.T) {
 		t.Errorf("%+v", m.Spec)
 	}
 	k := strict[kustomization](t, filepath.Join(manifests, "kustomization.yaml"))
-	secrets, err := os.ReadFile(filepath.Join(manifests, "secrets.env.example"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c := e.Authorization.Credentials; c.Name != k.Secrets[0].Name || !strings.Contains(string(secrets), "\n"+c.Key+"=") {
+	if c := e.Authorization.Credentials; c.Name != k.Secrets[0].Name || !slices.Contains(variables(t, "secrets"), c.Key) {
 		t.Errorf("the token is not in the secret: %+v", c)
 	}
 }
@@ -336,7 +361,11 @@ func TestKustomize(t *testing.T) {
 	if err := os.CopyFS(dir, os.DirFS(manifests)); err != nil {
 		t.Fatal(err)
 	}
-	for from, to := range map[string]string{filepath.Join("..", "config.example.yaml"): "config.yaml", filepath.Join(manifests, "secrets.env.example"): "secrets.env"} {
+	files := map[string]string{filepath.Join("..", "config.example.yaml"): "config.yaml"}
+	for _, name := range []string{"secrets", "hooks", "crms"} {
+		files[filepath.Join(manifests, name+".env.example")] = name + ".env"
+	}
+	for from, to := range files {
 		data, err := os.ReadFile(from)
 		if err != nil {
 			t.Fatal(err)

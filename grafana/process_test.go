@@ -30,7 +30,7 @@ var leftOut = []struct{ pattern, why string }{
 	{`process_(virtual_memory|network)_.*`, "says little about a Go program"},
 	{`process_start_time_seconds`, "named by a runbook; restarts show as changes of owners"},
 	{`promhttp_metric_handler_errors_total`, "errors of a scrape show as a scrape that fails"},
-	{`partnersync_receive_waiting_limit_events|partnersync_receive_held_limit_bytes|partnersync_spool_limit_bytes`, "shown as the dashed line of their panel"},
+	{`partnersync_receive_waiting_limit_events|partnersync_receive_held_limit_bytes|partnersync_receive_connections_limit|partnersync_spool_limit_bytes`, "shown as the dashed line of their panel"},
 }
 
 // old are queries that look back further than a test can run.

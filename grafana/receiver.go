@@ -39,6 +39,11 @@ func receiver() Dashboard {
 			limited(lines("Bodies in memory", "Bodies of requests that wait for their commit. At the dashed line further ones are told to come again.", "bytes", 12,
 				q{`partnersync_receive_held_bytes{self}`, "{{instance}}"},
 				q{`min(partnersync_receive_held_limit_bytes{self})`, "limit"}), "limit"),
+			limited(lines("Connections", "Connections of senders that are open. At the dashed line those who have not proved who they are are cut for new ones.", "short", 12,
+				q{`partnersync_receive_connections{self}`, "{{instance}}"},
+				q{`min(partnersync_receive_connections_limit{self})`, "limit"}), "limit"),
+			lines("Given up for others", "Connections and bodies of those who had not proved who they are, cut because others came and there was no room.", "suffix: /s", 12,
+				q{`sum by (instance, what) (rate(partnersync_receive_cut_total{self}[rate])) > 0`, "{{instance}}: {{what}}"}),
 		}},
 		row{"Spool: where events wait while Postgres is away", []Panel{
 			limited(lines("Spool", "Size of the spool. At the dashed line senders are told to come again; 0 where none is configured.", "bytes", 8,

@@ -24,7 +24,8 @@ func TestConflictBlocksItsFieldAlone(t *testing.T) {
 		deal("p1", 3, "note", "old@acme.test", "name", "Gold"),
 		deal("p1", 4, "note", "new@acme.test", "name", "Gold", "description", "Doe"),
 	)
-	if f := fates[0]; f.Outcome != ledger.Dead {
+	// The answer names no field, but HubSpot has such conflicts for one alone: the rest arrives at once.
+	if f := fates[0]; f.Outcome != ledger.Dead || !strings.HasSuffix(f.Reason, `: field "email": the rest was sent without it`) {
 		t.Errorf("%+v", f)
 	}
 	for _, f := range fates[1:] {
@@ -36,6 +37,56 @@ func TestConflictBlocksItsFieldAlone(t *testing.T) {
 		if rec.Properties["contact_key"] == "p1" && (rec.Properties["firstname"] != "Gold" || rec.Properties["email"] != "old@acme.test") {
 			t.Errorf("%+v", rec.Properties)
 		}
+	}
+}
+
+// So it is where the answer does not tell who has the address: after another try the rest is sent
+// without it. What no field explains is tried again, and counted.
+func TestConflictWithNobody(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		message string
+		outcome ledger.Outcome
+		name    any
+	}{
+		{"Contact already exists", ledger.Dead, "Gold"},
+		{"Something is in the way", ledger.Open, "Silver"},
+	} {
+		s := newSolo(t, peopleSetup(), "crm")
+		s.do(deal("p1", 1, "note", "old@acme.test", "name", "Silver"))
+		s.box.Refuse(sandbox.Refusal{Dialect: "hubspot", Object: "contacts", Property: "email", Value: "new@acme.test", Code: "CONFLICT", Message: tt.message})
+		id := s.accept(deal("p1", 2, "note", "new@acme.test", "name", "Gold"))[0]
+		s.run(id)
+		f := s.fates(id)[id]
+		if f.Outcome != tt.outcome || f.Deliveries[0].Attempts != 1 {
+			t.Errorf("%s: %+v", tt.message, f)
+		}
+		if got := s.records("contacts", "contact_key")["p1"]; got["firstname"] != tt.name || got["email"] != "old@acme.test" {
+			t.Errorf("%s: the CRM holds %v", tt.message, got)
+		}
+	}
+}
+
+// An answer that names several fields blocks all of them: the rest goes out with the next request.
+func TestSeveralFieldsAreRefused(t *testing.T) {
+	t.Parallel()
+	mappings := strings.Replace(deals, "      description: event.description\n", "      description: event.description\n      u1: event.note\n      u2: event.note\n      u3: event.note\n      u4: event.note\n      u5: event.note\n      u6: event.note\n", 1)
+	r := newRig(t, setup{mappings: mappings})
+	f := r.deliver(deal("d1", 1, "name", "n", "stage", "platinum", "amount", 7, "note", "x"))[0]
+	d := f.Deliveries[0]
+	if f.Outcome != ledger.Dead || d.Attempts != 1 || strings.Count(d.Reason, "HTTP 207") != 1 || !strings.HasSuffix(d.Reason, ": the rest was sent without it") {
+		t.Errorf("%+v", f)
+	}
+	if n := len(r.writes("/orders/batch")); n != 2 {
+		t.Errorf("%d requests", n)
+	}
+	if got := r.records("orders", "order_key")["d1"]; got["title"] != "n" || got["amount"] != "7" || got["tier"] != nil {
+		t.Errorf("the CRM holds %v", got)
+	}
+	// None of them comes along with later events.
+	later := r.deliver(deal("d1", 2, "name", "m", "stage", "platinum", "amount", 7, "note", "x"))[0]
+	if later.Outcome != ledger.Delivered || !strings.Contains(later.Reason, "without tier, u1, u2, u3, u4, u5, u6, which the CRM refused of event "+f.Event.String()) {
+		t.Errorf("%+v", later)
 	}
 }
 
@@ -127,7 +178,7 @@ func TestOneAnswerLogic(t *testing.T) {
 		want  ledger.Outcome
 		class string
 	}{
-		{"expected refusal", sandbox.Fault{Effect: sandbox.EffectStatus, Status: 400, Body: refusal}, ledger.Skipped, "rejected"},
+		{"expected refusal", sandbox.Fault{Effect: sandbox.EffectStatus, Status: 400, Body: refusal}, ledger.Skipped, "expected"},
 		{"throttled", sandbox.Fault{Effect: sandbox.EffectThrottle, RetryAfter: "30"}, ledger.Open, "throttled"},
 		{"failure", sandbox.Fault{Effect: sandbox.EffectStatus, Status: 500}, ledger.Open, "unavailable"},
 	} {

@@ -52,9 +52,10 @@ type route struct {
 	*ledger.Route
 	cause      *records.Cause
 	deliveries []*records.Delivery
-	found      map[found]*records.Delivery // of changes, by what they are about
-	skipped    []string                    // reasons of mappings that want nothing
-	ended      ledger.Outcome              // decided without deliveries, or by them
+	made       map[address]*records.Delivery // of changes
+	before     map[address]*ledger.Delivery  // what an earlier attempt has left
+	skipped    []string                      // reasons of mappings that want nothing
+	ended      ledger.Outcome                // decided without deliveries, or by them
 	reason     string
 	stays      bool            // stays open whatever its deliveries say
 	erasure    *ledger.Erasure // of the event, which is about somebody who is forgotten
@@ -62,7 +63,8 @@ type route struct {
 	span       *tracing.Span   // of that work; nil where it is not exported
 }
 
-type found struct{ mapping, object, key string }
+// address tells the deliveries of one route apart.
+type address struct{ mapping, object, key string }
 
 func newBatch(o *owner, plan *Plan, sink *sinks.Sink, jobs []*job) *batch {
 	b := &batch{
@@ -182,10 +184,14 @@ func (b *batch) load(ctx context.Context) error {
 
 // open begins the work on a route, as a part of the trace of its event.
 func (b *batch) open(stored *ledger.Route) *route {
-	r := &route{Route: stored, found: map[found]*records.Delivery{}, cause: &records.Cause{
+	r := &route{Route: stored, made: map[address]*records.Delivery{}, before: map[address]*ledger.Delivery{}, cause: &records.Cause{
 		Event: stored.Event, Run: stored.Run, Version: stored.Version, Source: stored.Source, Type: stored.Type,
 		OccurredAt: stored.OccurredAt, ReceivedAt: stored.ReceivedAt, Rewrite: stored.Rewrite,
 	}}
+	for i := range r.Deliveries {
+		d := &r.Deliveries[i]
+		r.before[address{d.Mapping, d.Object, d.Key}] = d
+	}
 	b.routes[r.cause] = r
 	t := b.owner.tracer
 	r.place, r.span = t.Work(t.Place(r.Event, r.Trace), b.owner.name, r.Event)
@@ -288,23 +294,21 @@ func (b *batch) mapChange(r *route, change *mappers.Change) {
 		r.dies(&short, fmt.Sprintf("a key of %d bytes is too long: %d are the most", n, maxKey))
 		return
 	}
-	about := found{change.Mapping, change.Object, change.Key.Value}
-	if d := r.found[about]; d != nil {
+	at := address{change.Mapping, change.Object, change.Key.Value}
+	if d := r.made[at]; d != nil {
 		d.Change = joined(d.Change, change)
 		return
 	}
 	d := r.delivery(change)
 	d.Key = records.Key{Object: change.Object, Property: change.Key.Property, Key: b.sink.Fold(change.Key.Property, change.Key.Value)}
-	r.found[about] = d
+	r.made[at] = d
 }
 
 // delivery returns the route's delivery of a change, with what an earlier attempt has left of it.
 func (r *route) delivery(change *mappers.Change) *records.Delivery {
 	d := &records.Delivery{Cause: r.cause, Change: change}
-	for _, before := range r.Deliveries {
-		if before.Mapping == change.Mapping && before.Object == change.Object && before.Key == change.Key.Value {
-			d.Outcome, d.Attempts, d.FirstFailedAt, d.Repeat = before.Outcome, before.Attempts, before.FirstFailedAt, true
-		}
+	if before := r.before[address{change.Mapping, change.Object, change.Key.Value}]; before != nil {
+		d.Outcome, d.Attempts, d.FirstFailedAt, d.Repeat = before.Outcome, before.Attempts, before.FirstFailedAt, true
 	}
 	r.deliveries = append(r.deliveries, d)
 	return d

@@ -116,8 +116,19 @@ func (b *breaker) stop(res sinks.Result) {
 	case sinks.Parked:
 		b.stopLocked(parked, reasonOf(res), res.RetryAfter)
 	default:
-		b.stopLocked(held, reasonOf(res), 0)
+		b.stopLocked(held, heldFor(b.sink, res), 0)
 	}
+}
+
+// heldFor is the reason of a sink that is held, which begins with what is to be mended.
+func heldFor(sink string, res sinks.Result) string {
+	switch res.Refused {
+	case "token":
+		return "the token of sink " + sink + " was refused: " + reasonOf(res)
+	case "credentials":
+		return "the credentials of sink " + sink + " were refused: " + reasonOf(res)
+	}
+	return reasonOf(res)
 }
 
 func (b *breaker) stopLocked(state, reason string, wait time.Duration) {

@@ -191,6 +191,8 @@ func (b *batch) tell() {
 			m.last.WithLabelValues(b.owner.name).SetToCurrentTime()
 		case ledger.Dead:
 			m.deadLetters.WithLabelValues(b.owner.name, d.Change.Mapping, d.Class).Inc()
+		case ledger.Skipped:
+			m.skipped.WithLabelValues(b.owner.name, d.Change.Mapping, d.Class).Inc()
 		}
 		if quiet {
 			return

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -210,6 +211,64 @@ mappings:
 	}
 }
 
+// everybody is a mapping that makes a contact of each element of an event.
+const everybody = `
+mappings:
+  - name: people
+    on: shop.deal.updated
+    each: event.contacts
+    to: crm
+    object: contacts
+    key: {contact_key: item}
+    set: {firstname: event.name}
+`
+
+func crowd(n int) []string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = fmt.Sprint("p", i)
+	}
+	return list
+}
+
+// A list without end does not keep the sink from other work.
+func TestEachWithoutEnd(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{mappings: everybody})
+	fates := r.deliver(deal("d1", 1, "contacts", crowd(60_000)), deal("d2", 2, "name", "n", "contacts", crowd(1000)))
+	if f := fates[0]; f.Outcome != ledger.Dead || len(f.Deliveries) != 1 || !strings.Contains(f.Deliveries[0].Reason, "each has 60000 elements, and 1000 are the most") {
+		t.Errorf("the event of 60,000 elements is %s: %.500s", f.Outcome, fmt.Sprint(f.Deliveries))
+	}
+	if f := fates[1]; f.Outcome != ledger.Delivered || len(f.Deliveries) != 1000 {
+		t.Errorf("the event of 1,000 elements is %s with %d deliveries", f.Outcome, len(f.Deliveries))
+	}
+	if got := r.metric("mapping_errors_total", "mapping", "people", "reason", "expression"); got != 1 {
+		t.Errorf("%v counted", got)
+	}
+}
+
+// What an element costs does not depend on how many there are.
+func BenchmarkEach(b *testing.B) {
+	for _, n := range []int{100, 1000, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			s := newSolo(b, setup{mappings: everybody + "    limit: 10000\n"}, "crm")
+			id := s.rig.accept(deal("d1", 1, "name", "n", "contacts", crowd(n)))[0]
+			bt := s.batch(id)
+			if err := bt.load(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			loaded := bt.jobs[0].routes[0].Route
+			for b.Loop() {
+				r := bt.open(loaded)
+				if bt.mapRoute(bt.jobs[0], r); len(r.deliveries) != n {
+					b.Fatal(len(r.deliveries), r.reason)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/element")
+		})
+	}
+}
+
 // A key that no index takes is a dead delivery, not a batch that can never be recorded.
 func TestKeyTooLong(t *testing.T) {
 	t.Parallel()
@@ -287,5 +346,39 @@ func TestPostgresRefusesOne(t *testing.T) {
 	}
 	if f := r.deliver(deal("d2", 2, "name", "c"))[0]; f.Outcome != ledger.Unchanged {
 		t.Errorf("the record was not stored: %+v", f)
+	}
+}
+
+// An event with a time beyond belief is ordered by its arrival: it shadows none that comes
+// after it with a time that can be right, and none of those is lost to it.
+func TestATimeBeyondBeliefShadowsNothing(t *testing.T) {
+	t.Parallel()
+	for name, at := range map[string]any{"seconds": 4_070_908_800, "milliseconds": 4_070_908_800_000, "text": "2999-01-01T00:00:00Z"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, setup{})
+			far := event{"deal.updated", map[string]any{"key": "d", "at": at, "name": "wrong clock"}}
+			right := event{"deal.updated", map[string]any{"key": "d", "at": time.Now().Add(time.Minute).Unix(), "name": "right"}}
+			if f := r.deliver(far, right); f[0].Outcome != ledger.Delivered || f[1].Outcome != ledger.Delivered {
+				t.Errorf("the event of 2099 is %s, the right one %s", f[0].Outcome, f[1].Outcome)
+			}
+			if got := r.records("orders", "order_key")["d"]["title"]; got != "right" {
+				t.Errorf("the CRM holds %v", got)
+			}
+		})
+	}
+}
+
+// Senders spell times in many ways; the order of events does not depend on it.
+func TestSpellingsOfTimesAreOrdered(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	for i, at := range []any{"2024-06-20T21:20:02.000+0000", "2024-06-20T16:20:02.000-0500", "2024-06-20 21:20:02 UTC", "Thu, 20 Jun 2024 21:20:02 GMT", 1_718_918_402_000, "1718918402"} {
+		key := fmt.Sprint("d", i)
+		newer := event{"deal.updated", map[string]any{"key": key, "at": at, "name": "newer"}}
+		older := event{"deal.updated", map[string]any{"key": key, "at": "2024-06-20T21:20:01.000+0000", "name": "older"}}
+		if f := r.deliver(newer, older); f[0].Outcome != ledger.Delivered || f[1].Outcome != ledger.Stale {
+			t.Errorf("%v: the newer is %s, the older %s", at, f[0].Outcome, f[1].Outcome)
+		}
 	}
 }

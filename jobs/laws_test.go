@@ -74,7 +74,7 @@ const (
 	twice          // carries it out, cuts the connection, and carries it out again later
 )
 
-// TestLaws is invariant 1 of the design, and 2 with it: whatever arrives twice, late and out of
+// TestLaws is invariant 1 of docs/design.md, and 2 with it: whatever arrives twice, late and out of
 // order, wherever a process dies, freezes, or loses Postgres, and whatever the CRM answers, when
 // all is over the CRM holds what the events ask for.
 func TestLaws(t *testing.T) {

@@ -25,6 +25,7 @@ type tenancy struct {
 	*owner
 	cut      context.CancelFunc // cuts its requests short
 	done     chan struct{}      // closed when the last cycle has ended and the queue is closed
+	fits     *Plan              // the last one whose former names of the sink are known to be moved
 	handOver bool               // is to be released when done
 	ending   bool
 }
@@ -41,8 +42,11 @@ func (w *Workers) keep(ctx context.Context) {
 		}
 		if session != nil {
 			if err := w.look(ctx, session); err != nil && ctx.Err() == nil {
-				w.options.Logger.Warn("the hold on the sinks is in doubt", "err", err)
-				if !session.Alive() {
+				if session.Alive() {
+					w.options.Logger.Warn("a look at who owns the sinks failed; the next one follows", "err", err)
+				} else {
+					w.options.Logger.Warn("lost the ownership session; sinks may move to another worker", "err", err)
+					w.stopRenaming()
 					session = nil
 				}
 			}
@@ -90,11 +94,17 @@ func (w *Workers) look(ctx context.Context, session *ledger.Owners) error {
 	for _, t := range held {
 		rights = append(rights, t.lease)
 	}
+	for _, r := range w.renaming {
+		rights = append(rights, r.former, r.name)
+	}
 	view, err := session.Beat(ctx, rights)
 	if err != nil {
 		return err
 	}
 	plan := w.plan.Load()
+	if err := w.endRenaming(ctx, session, view); err != nil {
+		return err
+	}
 	for _, t := range held {
 		if asked := view.Asked[t.name]; asked != "" {
 			t.breaker.obey(asked)
@@ -106,7 +116,7 @@ func (w *Workers) look(ctx context.Context, session *ledger.Owners) error {
 		case !view.Kept[t.lease]:
 			w.drop(t, "another process has taken it, or it is to be taken anew")
 		case t.ending:
-		case plan.Sinks[t.name] == nil, drawn(t.name, view.Living) != w.id:
+		case plan.Sinks[t.name] == nil, drawn(t.name, view.Living) != w.id, !w.suits(ctx, t, plan):
 			w.options.Logger.Info("sink is handed over", "sink", t.name)
 			t.handOver = true
 			w.end(t)
@@ -120,16 +130,18 @@ func (w *Workers) look(ctx context.Context, session *ledger.Owners) error {
 		default:
 		}
 	}
+	var failed error
 	for name, sink := range plan.Sinks {
 		idle, known := view.Idle[name]
 		if w.ownerOf(name) != nil || (drawn(name, view.Living) != w.id && known && idle < 3*beat) {
 			continue
 		}
-		if err := w.take(ctx, session, name, sink.Formerly()); err != nil {
-			return err
+		// One that cannot be taken keeps nobody from the others.
+		if err := w.take(ctx, session, plan, sink); err != nil {
+			failed = errors.Join(failed, err)
 		}
 	}
-	return nil
+	return failed
 }
 
 // drawn is the process that is to own a sink: each sink draws lots among the
@@ -153,25 +165,26 @@ func mix(x uint64) uint64 {
 	return x ^ x>>33
 }
 
-// take tries to become the owner of a sink, which may have had other names, and begins to work it.
-func (w *Workers) take(ctx context.Context, session *ledger.Owners, name string, formerly []string) error {
-	for _, former := range formerly {
-		moved, err := w.ledger.Rename(ctx, former, name)
-		if err != nil {
-			return err
-		}
-		if moved {
-			w.options.Logger.Info("the sink has taken over its former name's state", "sink", name, "formerly", former)
-		}
+// take tries to become the owner of a sink and begins to work it, once all that is known under its former names is its own.
+func (w *Workers) take(ctx context.Context, session *ledger.Owners, plan *Plan, sink *sinks.Sink) error {
+	whole, err := w.moveFormers(ctx, session, plan, sink)
+	var right *ledger.Ownership
+	var announced []ledger.Announcement
+	if err == nil && whole {
+		right, announced, err = session.Take(ctx, sink.Name())
 	}
-	right, announced, err := session.Take(ctx, name)
+	var bar *ledger.Barred
+	if errors.As(err, &bar) {
+		return w.bar(ctx, bar)
+	}
 	if err != nil || right == nil {
 		return err
 	}
+	delete(w.barred, sink.Name())
 	if err := w.begin(ctx, *right, announced); err != nil {
 		return errors.Join(err, session.Release(ctx, *right))
 	}
-	w.options.Logger.Info("sink taken", "sink", name, "epoch", right.Epoch, "announced", len(announced))
+	w.options.Logger.Info("sink taken", "sink", right.Sink, "epoch", right.Epoch, "announced", len(announced))
 	return nil
 }
 
@@ -239,7 +252,7 @@ func (w *Workers) newBreaker(name string) *breaker {
 	g.silence, g.firstProbe = w.options.Silence, w.options.ProbeEvery
 	g.probe = func(ctx context.Context) sinks.Result {
 		if s := w.plan.Load().Sinks[name]; s != nil {
-			return accountOf(ctx, w.ledger, s)
+			return accountOf(ctx, w.ledger, s, s.Probe)
 		}
 		return sinks.Result{Class: sinks.Held}
 	}
@@ -285,12 +298,16 @@ func (w *Workers) leave(session *ledger.Owners) {
 	for _, t := range w.tenancies() {
 		<-t.done // at the latest when w.hard ends
 	}
+	renaming := w.stopRenaming()
 	if session == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.soft), 3*beat)
 	defer cancel()
 	var err error
+	for _, r := range renaming {
+		err = errors.Join(err, r.release(ctx, session))
+	}
 	for _, t := range w.tenancies() {
 		err = errors.Join(err, session.Release(ctx, t.lease))
 	}
@@ -323,10 +340,11 @@ func (w *Workers) ownerOf(sink string) *tenancy {
 	return w.owned[sink]
 }
 
-// accountOf probes a sink. Credentials of another account than the sink has been
-// writing to are refused: what is known of its records is not true there.
-func accountOf(ctx context.Context, l *ledger.Ledger, s *sinks.Sink) sinks.Result {
-	res := s.Probe(ctx)
+// accountOf asks whose account a sink writes to, or whether it is there at all. Credentials of
+// another account than the sink has been writing to are refused: what is known of its records
+// is not true there.
+func accountOf(ctx context.Context, l *ledger.Ledger, s *sinks.Sink, ask func(context.Context) sinks.Result) sinks.Result {
+	res := ask(ctx)
 	if res.Class != sinks.OK || res.ID == "" {
 		return res
 	}

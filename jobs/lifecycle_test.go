@@ -12,6 +12,15 @@ import (
 	"partnersync/sinks/sandbox"
 )
 
+// A job of Accept begins as soon as it is stored: River is notified, and does not look by itself
+// within this test.
+func TestJobsBeginBeforeThePoll(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{options: Options{PollEvery: time.Hour}})
+	r.ended(r.accept(deal("d1", 1, "name", "n"))...) // perhaps found when the owner of the sink began
+	r.ended(r.accept(deal("d2", 1, "name", "n"))...)
+}
+
 // A route that was opened under a newer config is put back until the plan catches up.
 func TestNewerGeneration(t *testing.T) {
 	t.Parallel()

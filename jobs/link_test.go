@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"partnersync/internal/ledger"
 	"partnersync/sinks/sandbox"
@@ -93,7 +94,7 @@ func TestLinkWaitsForItsTarget(t *testing.T) {
 	r.until("the order is there", func() bool { return len(r.records("orders", "order_key")) == 1 })
 	r.until("the delivery says what it waits for", func() bool {
 		f := r.fates(id)[id]
-		return len(f.Deliveries) == 1 && strings.Contains(f.Deliveries[0].Reason, `no firms with firm_key "c1" is known yet`)
+		return len(f.Deliveries) == 1 && strings.Contains(f.Deliveries[0].Reason, "no firms with that firm_key is known yet")
 	})
 	r.deliver(shopEvent("company.created", "c1", 1, "name", "Acme"))
 	if f := r.ended(id)[id]; f.Outcome != ledger.Delivered || f.Deliveries[0].Attempts != 0 {
@@ -237,5 +238,28 @@ func TestLinkFailsAndIsMadeLater(t *testing.T) {
 	r.wantLinks("d1>c1")
 	if n := len(r.writes("/orders/batch")); n != 1 {
 		t.Errorf("the order was sent %d times", n)
+	}
+}
+
+// An answer to a link that names no pair is none: the link is sent again, and in the end the delivery is dead, with the
+// reason.
+func TestLinkThatNobodyMade(t *testing.T) {
+	t.Parallel()
+	for _, lasting := range []bool{false, true} {
+		r := newRig(t, setup{mappings: linked(""), options: Options{GiveUp: time.Second}})
+		fault := sandbox.Fault{Path: "associate/default", Effect: sandbox.EffectStatus, Status: 200,
+			Body: `{"status":"COMPLETE","results":[],"startedAt":"2026-01-01T00:00:00Z","completedAt":"2026-01-01T00:00:00Z"}`}
+		if !lasting {
+			fault.Count = 1
+		}
+		r.box.Fault(fault)
+		r.deliver(shopEvent("company.created", "c1", 1, "name", "Acme"))
+		f := r.deliver(deal("d1", 2, "name", "x", "company", "c1"))[0]
+		switch links := len(r.box.Links("hubspot")); {
+		case lasting && (f.Outcome != ledger.Dead || links != 0 || !strings.Contains(f.Reason, "says nothing about this row")):
+			t.Errorf("%+v, %d links", f, links)
+		case !lasting && (f.Outcome != ledger.Delivered || links != 1):
+			t.Errorf("%+v, %d links", f, links)
+		}
 	}
 }

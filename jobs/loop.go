@@ -117,7 +117,8 @@ func (b *batch) seeEnds(ctx context.Context) error {
 				continue
 			}
 			k := b.targetKey(l)
-			if _, known := b.ends[k]; !known && b.records[k] == nil && !slices.Contains(lack, k) {
+			if _, known := b.ends[k]; !known && b.records[k] == nil {
+				b.ends[k] = nil
 				lack = append(lack, k)
 			}
 		}
@@ -126,13 +127,12 @@ func (b *batch) seeEnds(ctx context.Context) error {
 		return nil
 	}
 	found, err := b.read(ctx, lack)
-	if err != nil {
-		return err
-	}
 	for _, k := range lack {
-		b.ends[k] = found[k]
+		if b.ends[k] = found[k]; err != nil {
+			delete(b.ends, k)
+		}
 	}
-	return nil
+	return err
 }
 
 // announce is the only place where the ledger learns what is about to be sent: it checks the

@@ -7,10 +7,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"partnersync/internal/ledger"
+	"partnersync/mappers"
+	"partnersync/records"
 	"partnersync/sinks"
 )
 
-// metrics are the workers' part of the contract in the design, §7.
+// metrics are the workers' part of the contract in the design.
 type metrics struct {
 	deliveries    *prometheus.CounterVec
 	latency       *prometheus.HistogramVec
@@ -22,6 +24,7 @@ type metrics struct {
 	lookupMisses  *prometheus.CounterVec
 	closed        *prometheus.CounterVec
 	deadLetters   *prometheus.CounterVec
+	skipped       *prometheus.CounterVec
 	last          *prometheus.GaugeVec
 	unaccounted   prometheus.Gauge
 	requeued      *prometheus.CounterVec
@@ -47,10 +50,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		batchRows:     histogram("sink_batch_rows", "Rows per request.", []float64{1, 2, 5, 10, 20, 50, 100, 200}, "sink"),
 		waits:         counter("sink_wait_seconds_total", "Time spent waiting before a request, by reason.", "sink", "reason"),
 		mappingErrors: counter("mapping_errors_total", "Mappings that could not be applied to an event.", "mapping", "reason"),
-		lookupMisses:  counter("lookup_misses_total", "Lookups that missed their table and left the field alone.", "table"),
+		lookupMisses:  counter("lookup_misses_total", "Lookups that missed their table and left the field alone; countries that are not known count as country().", "table"),
 		requeued:      counter("swept_routes_total", "Open routes that had lost their job and got a new one.", "sink"),
 		closed:        counter("routes_closed_total", "Routes that have ended, by outcome.", "sink", "outcome"),
 		deadLetters:   counter("dead_letters_total", "Deliveries that ended dead, by what refused them.", "sink", "mapping", "class"),
+		skipped:       counter("skipped_deliveries_total", "Deliveries that were skipped, by why.", "sink", "mapping", "reason"),
 		last: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "partnersync", Name: "last_delivery_timestamp_seconds",
 			Help: "When a CRM last acknowledged a delivery; 0 before the first."}, []string{"sink"}),
 		unaccounted: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "partnersync", Name: "unaccounted_routes",
@@ -87,10 +91,14 @@ func (m *metrics) declare(plan *Plan) {
 		for _, class := range []string{"rejected", "conflict", "mapping", "link", "unavailable", "timeout", "network"} {
 			m.deadLetters.WithLabelValues(info.Sink, info.Name, class)
 		}
+		for _, reason := range records.Skips() {
+			m.skipped.WithLabelValues(info.Sink, info.Name, reason)
+		}
 		for _, reason := range []string{"null_key", "lookup_missed", "expression"} {
 			m.mappingErrors.WithLabelValues(info.Name, reason)
 		}
 	}
+	m.lookupMisses.WithLabelValues(mappers.Countries)
 	for _, table := range plan.Tables {
 		m.lookupMisses.WithLabelValues(table)
 	}
@@ -131,6 +139,8 @@ func (m *metrics) observer(sink string) sinks.Observer {
 type queueCollector struct {
 	ledger *ledger.Ledger
 	names  func() []string
+	known  func() []string
+	orphan *prometheus.Desc
 	jobs   *prometheus.Desc
 	oldest *prometheus.Desc
 	dead   *prometheus.Desc
@@ -140,13 +150,15 @@ type queueCollector struct {
 	up     *prometheus.Desc
 }
 
-// NewCollector returns the collector of the queues of the sinks that names lists.
-func NewCollector(l *ledger.Ledger, names func() []string) prometheus.Collector {
+// NewCollector returns the collector of the queues of the sinks that names lists. Known lists
+// these with their former names.
+func NewCollector(l *ledger.Ledger, names, known func() []string) prometheus.Collector {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("partnersync_"+name, help, labels, nil)
 	}
 	return &queueCollector{
-		ledger: l, names: names,
+		ledger: l, names: names, known: known,
+		orphan: desc("orphaned_routes", "Open routes of sinks that the config does not have; counted up to 10000 for each."),
 		jobs:   desc("queue_jobs", "Jobs of a sink by River's state; counted up to 10000.", "sink", "state"),
 		oldest: desc("queue_oldest_seconds", "Age of the oldest open route of a sink.", "sink"),
 		dead:   desc("dead_deliveries", "Routes of a sink that ended dead; counted up to 10000.", "sink"),
@@ -158,7 +170,7 @@ func NewCollector(l *ledger.Ledger, names func() []string) prometheus.Collector 
 }
 
 func (c *queueCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.jobs, c.oldest, c.dead, c.state, c.owned, c.epochs, c.up} {
+	for _, d := range []*prometheus.Desc{c.orphan, c.jobs, c.oldest, c.dead, c.state, c.owned, c.epochs, c.up} {
 		ch <- d
 	}
 }
@@ -175,11 +187,20 @@ func (c *queueCollector) Collect(ch chan<- prometheus.Metric) {
 	if err == nil {
 		lines, err = c.ledger.Sinks(ctx, names)
 	}
+	var orphans []ledger.Orphan
+	if err == nil {
+		orphans, err = c.ledger.Orphans(ctx, c.known())
+	}
 	if err != nil {
 		ch <- prometheus.MustNewConstMetric(c.up, prometheus.GaugeValue, 0)
 		return
 	}
 	ch <- prometheus.MustNewConstMetric(c.up, prometheus.GaugeValue, 1)
+	open := 0
+	for _, o := range orphans {
+		open += o.Open
+	}
+	ch <- prometheus.MustNewConstMetric(c.orphan, prometheus.GaugeValue, float64(open))
 	for _, s := range stats {
 		for _, state := range ledger.JobStates {
 			ch <- prometheus.MustNewConstMetric(c.jobs, prometheus.GaugeValue, float64(s.Jobs[state]), s.Sink, state)

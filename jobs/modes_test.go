@@ -1,9 +1,11 @@
 package jobs
 
 import (
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -54,17 +56,116 @@ func TestAppendIsNotRepeated(t *testing.T) {
 	}
 }
 
-// Whether a note was made before the connection broke nobody can tell: a second one would be worse than none.
+// Whether a note was made nobody can tell after any answer that leaves it open: a second one would be worse than
+// none. What is plainly refused, or was never sent, is tried again.
 func TestAppendInDoubtIsDead(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, setup{mappings: notes})
-	r.box.Fault(lost())
-	f := r.deliver(deal("d1", 1, "name", "n1", "note", "first"))[0]
-	if f.Outcome != ledger.Dead || !strings.Contains(f.Reason, "no answer to the create") {
+	tests := []struct {
+		name  string
+		fault sandbox.Fault
+		made  int
+		says  string
+	}{
+		{"reset", sandbox.Fault{Effect: sandbox.EffectReset, Apply: true}, 1, "the connection broke"},
+		{"reset before", sandbox.Fault{Effect: sandbox.EffectReset}, 0, "the connection broke"},
+		{"truncated", sandbox.Fault{Effect: sandbox.EffectTruncate}, 1, "HTTP 201"},
+		{"empty", sandbox.Fault{Effect: sandbox.EffectEmpty, Apply: true, Status: 201}, 1, "HTTP 201: unknown_answer: the answer is empty"},
+		{"other JSON", sandbox.Fault{Effect: sandbox.EffectStatus, Apply: true, Status: 200, Body: `{"hello":"world"}`}, 1, "HTTP 200"},
+		{"HTML", sandbox.Fault{Effect: sandbox.EffectHTML, Apply: true, Status: 200}, 1, "HTTP 200"},
+		{"408", sandbox.Fault{Effect: sandbox.EffectStatus, Apply: true, Status: 408}, 1, "HTTP 408"},
+		{"500", sandbox.Fault{Effect: sandbox.EffectStatus, Apply: true, Status: 500}, 1, "HTTP 500"},
+		{"502", sandbox.Fault{Effect: sandbox.EffectStatus, Apply: true, Status: 502}, 1, "HTTP 502"},
+		{"503", sandbox.Fault{Effect: sandbox.EffectStatus, Apply: true, Status: 503}, 1, "HTTP 503"},
+		{"504", sandbox.Fault{Effect: sandbox.EffectStatus, Apply: true, Status: 504}, 1, "HTTP 504"},
+		{"504, and late", sandbox.Fault{Effect: sandbox.EffectLate, Latency: 100 * time.Millisecond}, 1, "HTTP 504"},
+		{"599", sandbox.Fault{Effect: sandbox.EffectStatus, Apply: true, Status: 599}, 1, "HTTP 599"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, setup{mappings: notes})
+			test.fault.Method, test.fault.Path, test.fault.Count = http.MethodPost, "notes", 1
+			r.box.Fault(test.fault)
+			f := r.deliver(deal("d1", 1, "name", "n1", "note", "first"))[0]
+			if f.Outcome != ledger.Dead || !strings.Contains(f.Reason, test.says) || !strings.HasSuffix(f.Reason, "if not, run partnersync replay") {
+				t.Errorf("%+v", f)
+			}
+			r.until("the CRM is done with it", func() bool { return len(r.box.Records("hubspot", "notes")) >= test.made })
+			if n := len(r.box.Records("hubspot", "notes")); n != test.made {
+				t.Errorf("%d notes", n)
+			}
+		})
+	}
+}
+
+func TestAppendPlainlyRefusedIsRepeated(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{423, 429} {
+		r := newRig(t, setup{mappings: notes})
+		r.box.Fault(sandbox.Fault{Method: http.MethodPost, Path: "notes", Effect: sandbox.EffectStatus, Status: status, Count: 1})
+		if f := r.deliver(deal("d1", 1, "name", "n1", "note", "first"))[0]; f.Outcome != ledger.Delivered {
+			t.Errorf("%d: %+v", status, f)
+		}
+		if n := len(r.box.Records("hubspot", "notes")); n != 1 {
+			t.Errorf("%d: %d notes", status, n)
+		}
+	}
+}
+
+// A create of a record whose key the CRM does not hold to be unique is such a one as well.
+func TestCreateInDoubtIsDead(t *testing.T) {
+	t.Parallel()
+	const key = "0123456789abcdef0123456789abcdef01234567"
+	r := newRig(t, setup{preset: "pipedrive", sinks: "    find_lag: 100ms\n", mappings: `
+mappings:
+  - name: deals
+    on: shop.deal.updated
+    to: crm
+    object: deals
+    mode: create_only
+    key: {` + key + `: event.key}
+    set: {title: event.name}
+`, box: sandbox.Options{Custom: map[string][]sandbox.Property{"pipedrive/deals": {{Name: key}}}}})
+	r.box.Fault(sandbox.Fault{Method: http.MethodPost, Effect: sandbox.EffectStatus, Apply: true, Status: 504, Count: 1})
+	f := r.deliver(deal("d1", 1, "name", "n1"))[0]
+	if f.Outcome != ledger.Dead || !strings.HasSuffix(f.Reason, "if not, run partnersync replay") {
 		t.Errorf("%+v", f)
 	}
-	if n := len(r.box.Records("hubspot", "notes")); n != 1 {
-		t.Errorf("%d notes", n)
+	if n := len(r.box.Records("pipedrive", "deals")); n != 1 {
+		t.Errorf("%d deals", n)
+	}
+}
+
+// A, then B, answered 503 though it was carried out, then A again: the CRM holds A in the end.
+func TestUnavailableMayHaveBeenApplied(t *testing.T) {
+	t.Parallel()
+	for name, first := range map[string]sandbox.Fault{
+		"503, once":     {Header: http.Header{"Retry-After": {"3"}}, Count: 1}, // too long for a repeat within the process
+		"503, twice":    {Count: 2},
+		"503, then 429": {Count: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, setup{})
+			r.deliver(deal("d1", 2, "name", "A"))
+			first.Method, first.Effect, first.Status, first.Apply = http.MethodPost, sandbox.EffectStatus, 503, true
+			r.box.Fault(first)
+			stops := strings.HasSuffix(name, "429")
+			if stops {
+				r.box.Fault(sandbox.Fault{Method: http.MethodPost, Effect: sandbox.EffectThrottle, RetryAfter: "3", Count: 1})
+			}
+			b := r.accept(deal("d1", 3, "name", "B"))[0]
+			if stops {
+				r.stopped("crm", throttled)
+			} else {
+				r.until("the answers are heard", func() bool { _, failures := r.attempts(b); return failures > 0 })
+			}
+			a := r.accept(deal("d1", 4, "name", "A"))[0]
+			r.ended(a, b)
+			if got := r.records("orders", "order_key")["d1"]["title"]; got != "A" {
+				t.Errorf("the CRM holds %v, want A", got)
+			}
+		})
 	}
 }
 

@@ -125,7 +125,7 @@ func TestOptionalFieldIsDropped(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	// A value that is not sent because it was refused before is never unchanged.
-	if f := fates[1]; f.Outcome != ledger.Skipped || !strings.Contains(f.Reason, "without tier, which the CRM refused") {
+	if f := fates[1]; f.Outcome != ledger.Skipped || !strings.Contains(f.Reason, "without tier, which the CRM refused") || f.Deliveries[0].Class != "refused_before" {
 		t.Errorf("%+v", f)
 	}
 	if got := r.records("orders", "order_key")["d1"]; fates[2].Outcome != ledger.Delivered || got["title"] != "n" || got["tier"] != "silver" {
@@ -136,8 +136,16 @@ func TestOptionalFieldIsDropped(t *testing.T) {
 func TestExpectedRefusal(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{mappings: strings.TrimRight(deals, "\n") + "\n    on_reject: {INVALID_OPTION: skip}\n"})
-	if f := r.deliver(deal("d1", 1, "name", "n", "stage", "platinum"))[0]; f.Outcome != ledger.Skipped || !strings.Contains(f.Reason, "INVALID_OPTION") {
+	f := r.deliver(deal("d1", 1, "name", "n", "stage", "platinum"))[0]
+	if f.Outcome != ledger.Skipped || !strings.Contains(f.Reason, "INVALID_OPTION") || f.Deliveries[0].Class != "expected" {
 		t.Errorf("%+v", f)
+	}
+	s, err := r.ledger.Story(r.context(), f.Event)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Routes[0].Deliveries[0].Detail(); !strings.HasPrefix(got, "expected: HTTP 207: INVALID_OPTION") || strings.Contains(got, "attempts") {
+		t.Errorf("explain says %q", got)
 	}
 }
 
@@ -177,9 +185,12 @@ func TestRecordGone(t *testing.T) {
 	r.box.Archive("hubspot", "orders", id)
 	fates := r.deliver(deal("d1", 2, "name", "m"), deal("d1", 3, "name", "o"))
 	for _, f := range fates {
-		if f.Outcome != ledger.Skipped || !strings.Contains(f.Reason, "gone from the CRM") {
+		if f.Outcome != ledger.Skipped || !strings.Contains(f.Reason, "gone from the CRM") || f.Deliveries[0].Class != "gone" {
 			t.Errorf("%+v", f)
 		}
+	}
+	if got := r.metric("skipped_deliveries_total", "sink", "crm", "mapping", "deals", "reason", "gone"); got != 2 {
+		t.Errorf("%v are counted as gone", got)
 	}
 	if n := len(r.box.Records("hubspot", "orders")); n != 0 {
 		t.Errorf("%d records", n)

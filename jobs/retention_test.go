@@ -2,14 +2,17 @@ package jobs
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
 	"partnersync/internal/ledger"
+	"partnersync/sinks/sandbox"
 )
 
 const jane = ledger.Address("jane@example.com")
@@ -116,9 +119,43 @@ func TestOwnerForgetsToo(t *testing.T) {
 		}
 		return right != nil
 	})
-	if strings.Contains(r.log.String(), "in doubt") {
+	if strings.Contains(r.log.String(), "ownership session") || strings.Contains(r.log.String(), "who owns the sinks") {
 		t.Error("the sink had to be wrested from its session")
 	}
+}
+
+// A create that is on its way to the CRM while somebody is forgotten is told, since nobody
+// will ever know its id.
+func TestForgetTellsWhatIsOnItsWay(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	r.box.Fault(sandbox.Fault{Method: http.MethodPost, Effect: sandbox.EffectNone, Latency: 4 * time.Second, Count: 1})
+	id := r.accept(deal("d1", 2, "name", "jane@example.com"))[0]
+	r.until("the request is under way", func() bool { return r.count(`announcements`) == 1 })
+	dry, err := r.ledger.Forget(r.context(), ledger.Person{Address: jane, By: "tester", DryRun: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	joe, err := ledger.ParseAddress("joe@example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := r.ledger.Forget(r.context(), ledger.Person{Address: joe, By: "tester", DryRun: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := r.forget()
+	r.ended(id)
+	want := []ledger.UnderWay{{Sink: "crm", Object: "orders", Records: 1}}
+	for name, got := range map[string]*ledger.Forgotten{"a dry run": dry, "the run": done} {
+		if diff := cmp.Diff(want, got.UnderWay); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", name, diff)
+		}
+	}
+	if len(other.UnderWay) > 0 {
+		t.Errorf("of somebody else it tells %v", other.UnderWay)
+	}
+	r.until("the CRM has her", func() bool { return len(r.records("orders", "order_key")) == 1 })
 }
 
 // One process of those that live does the maintenance.

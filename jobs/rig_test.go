@@ -185,7 +185,7 @@ func (r *rig) start() {
 	r.t.Helper()
 	r.registry = prometheus.NewRegistry()
 	r.options.Registerer = r.registry
-	r.registry.MustRegister(NewCollector(r.ledger, func() []string { return slices.Sorted(maps.Keys(r.plan.Sinks)) }))
+	r.registry.MustRegister(NewCollector(r.ledger, func() []string { return slices.Sorted(maps.Keys(r.plan.Sinks)) }, func() []string { return r.config.SinkNames() }))
 	var err error
 	if r.workers, err = New(r.options); err != nil {
 		r.t.Fatal(err)

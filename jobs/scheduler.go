@@ -111,7 +111,7 @@ func (o *owner) account(ctx context.Context, s *sinks.Sink) *sinks.Result {
 	if !s.Supports(sinks.WhoAmI) || o.probed.Load() == s {
 		return nil
 	}
-	res := accountOf(ctx, o.ledger, s)
+	res := accountOf(ctx, o.ledger, s, s.Account)
 	switch {
 	case res.Class == sinks.OK:
 		o.probed.Store(s)

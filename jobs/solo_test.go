@@ -19,7 +19,7 @@ type solo struct {
 	sink  *sinks.Sink
 }
 
-func newSolo(t *testing.T, s setup, sink string) *solo {
+func newSolo(t testing.TB, s setup, sink string) *solo {
 	t.Helper()
 	s.idle = true
 	r := newRig(t, s)

@@ -119,7 +119,7 @@ func TestHeldUntilNewCredentials(t *testing.T) {
 	r.box.SetToken("another token")
 	ids := r.many(10, 1)
 	s := r.stopped("crm", held)
-	if !strings.Contains(s.Reason, "401") || strings.Contains(s.Reason, token) {
+	if !strings.HasPrefix(s.Reason, "the token of sink crm was refused: HTTP 401") || strings.Contains(s.Reason, token) {
 		t.Errorf("reason %q", s.Reason)
 	}
 	r.unburned(ids...)
@@ -309,6 +309,66 @@ func TestEveryClassHasADecision(t *testing.T) {
 		}
 		if failing != !g.since.IsZero() {
 			t.Errorf("%s: counted as silence: %v", class, !g.since.IsZero())
+		}
+	}
+}
+
+// A sink whose credentials may write, but not ask who they are, stops and comes back like any other.
+func TestComesBackThoughItMayNotAsk(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		preset, whoami, custom string
+		box                    sandbox.Options
+		stops                  sandbox.Fault
+		state                  string
+	}{
+		{preset: "salesforce", whoami: "userinfo", stops: sandbox.Fault{Method: http.MethodPatch, Effect: sandbox.EffectStatus, Status: 503}, state: parked},
+		{preset: "salesforce", whoami: "userinfo", stops: sandbox.Fault{Method: http.MethodPatch, Effect: sandbox.EffectStatus, Status: 403}, state: held},
+		{preset: "hubspot", whoami: "account-info", stops: sandbox.Fault{Method: http.MethodPost, Effect: sandbox.EffectStatus, Status: 503}, state: parked},
+		{preset: "hubspot", whoami: "account-info", stops: sandbox.Fault{Method: http.MethodPost, Effect: sandbox.EffectStatus, Status: 401}, state: held},
+	}
+	for _, test := range tests {
+		t.Run(test.preset+" "+test.state, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, setup{preset: test.preset, options: Options{Silence: 500 * time.Millisecond, ProbeEvery: 100 * time.Millisecond},
+				box: sandbox.Options{Custom: map[string][]sandbox.Property{"salesforce/orders": {
+					{Name: "order_key", Unique: true}, {Name: "title"}, {Name: "amount", Type: "number"}, {Name: "tier"}, {Name: "description"},
+					{Name: "first_partner"}, {Name: "last_synced"}}}}})
+			r.box.Fault(sandbox.Fault{Path: test.whoami, Effect: sandbox.EffectStatus, Status: 403, Body: `{"category":"MISSING_SCOPES"}`})
+			lift := r.box.Fault(test.stops)
+			id := r.accept(deal("d1", 1, "name", "n"))[0]
+			r.until("the sink has stopped", func() bool { return strings.Contains(r.log.String(), "sink "+test.state) })
+			lift()
+			if f := r.ended(id)[id]; f.Outcome != ledger.Delivered {
+				t.Errorf("%+v", f)
+			}
+		})
+	}
+}
+
+// A scope that is missing holds the sink, and the reason names it; so do credentials that give no token.
+func TestHeldForWhat(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		preset string
+		fault  sandbox.Fault
+		missed []string
+		says   string
+	}{
+		{preset: "hubspot", missed: []string{"crm.objects.custom.write"},
+			says: "HTTP 403: MISSING_SCOPES: One or more of the following scopes are required: crm.objects.custom.write"},
+		{preset: "salesforce", fault: sandbox.Fault{Path: "/token", Effect: sandbox.EffectStatus, Status: 400, Body: `{"error":"invalid_client","error_description":"invalid client credentials"}`},
+			says: "the credentials of sink crm were refused: HTTP 400: invalid_client"},
+	}
+	for _, test := range tests {
+		r := newRig(t, setup{preset: test.preset, options: Options{ProbeEvery: time.Hour}, box: sandbox.Options{MissingScopes: test.missed}})
+		if test.fault.Path != "" {
+			r.box.Fault(test.fault)
+		}
+		r.accept(deal("d1", 1, "name", "n"))
+		r.until("it is held", func() bool { return r.stored("crm").State == held })
+		if s := r.stored("crm"); !strings.HasPrefix(s.Reason, test.says) {
+			t.Errorf("%s: %q", test.preset, s.Reason)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,7 +26,9 @@ func (t target) Carries(mode mappers.Mode, id string) (byID, byKey bool) {
 	return t.sink.Description().CarriesLinks(t.operation(mode, id))
 }
 
-func (t target) Repeats(mode mappers.Mode) bool { return t.sink.Repeatable(t.operation(mode, "")) }
+func (t target) Repeats(mode mappers.Mode, key mappers.Key) bool {
+	return t.sink.Repeatable(t.operation(mode, "")) || !key.Local && t.sink.UniqueKeys()
+}
 
 func (t target) Replaces(r *records.Record, l *records.Link) bool {
 	return t.sink.Replaces(linkRow(r, &records.Tie{Link: l}))
@@ -88,9 +91,7 @@ func (o *owner) answerOf(res sinks.Result, cut bool) records.Answer {
 	a := records.Answer{
 		Class: string(res.Class), Status: res.Status, Reason: reasonOf(res), ID: res.ID, Existing: res.Existing, Created: res.Created,
 		Code: res.Code, Dropped: res.Dropped, Absent: res.Absent, Unlinked: res.Unlinked, Lost: res.Sent,
-	}
-	if res.Field != "" {
-		a.Fields = []string{res.Field}
+		Fields: res.Fields, Kept: res.Kept,
 	}
 	counts := o.breaker.heard(res.Class, a.Reason)
 	switch res.Class {
@@ -117,11 +118,6 @@ func (o *owner) answerOf(res sinks.Result, cut bool) records.Answer {
 	return a
 }
 
-// unsent is the answer to a step that was not sent, for a reason of ours.
-func unsent(class sinks.Class, reason string, wait time.Duration) records.Answer {
-	return records.Answer{Kind: records.Failed, Class: string(class), Reason: reason, Wait: wait}
-}
-
 // reasonOf puts an answer into one line, with what helps to mend it.
 func reasonOf(res sinks.Result) string {
 	var b strings.Builder
@@ -140,8 +136,18 @@ func reasonOf(res sinks.Result) string {
 	if res.Message != "" {
 		add("%s", res.Message)
 	}
-	if res.Field != "" && !strings.Contains(res.Message, res.Field) {
-		add("field %q", res.Field)
+	var names []string
+	for _, name := range res.Fields {
+		if !strings.Contains(res.Message, name) {
+			names = append(names, strconv.Quote(name))
+		}
+	}
+	switch len(names) {
+	case 0:
+	case 1:
+		add("field %s", names[0])
+	default:
+		add("fields %s", strings.Join(names, ", "))
 	}
 	if len(res.Allowed) > 0 && !strings.Contains(res.Message, res.Allowed[0]) {
 		add("it takes %s", strings.Join(res.Allowed, ", "))

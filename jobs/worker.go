@@ -57,6 +57,7 @@ type Options struct {
 	Tracer     *tracing.Tracer // nil: no traces are exported
 	MaxWorkers int             // jobs at hand per sink; 0: as many as fill its requests, at least 400
 	GiveUp     time.Duration   // after the first failure that counts; 0 means 72 h
+	PollEvery  time.Duration   // pause between looks for jobs that River was not notified of; 0 means 1 second
 	SweepEvery time.Duration   // 0 means 1 minute
 	SweepAge   time.Duration   // how old an open route must be; 0 means 2 minutes
 	Silence    time.Duration   // how long a sink may answer nobody before it is parked; 0 means 1 minute
@@ -83,6 +84,10 @@ type Workers struct {
 
 	inHand sync.Map // ids of the jobs that are being worked here
 
+	// Of the goroutine of keep alone, by the name of the sink.
+	renaming map[string]*renaming
+	barred   map[string]string // why it cannot be taken, as it was told last
+
 	mu    sync.Mutex
 	owned map[string]*tenancy
 	tasks sync.WaitGroup
@@ -93,12 +98,13 @@ type Workers struct {
 // New returns workers. They need a plan, by Use, before Run.
 func New(o Options) (*Workers, error) {
 	o.GiveUp = cmp.Or(o.GiveUp, 72*time.Hour)
+	o.PollEvery = cmp.Or(o.PollEvery, time.Second)
 	o.SweepEvery = cmp.Or(o.SweepEvery, time.Minute)
 	o.SweepAge = cmp.Or(o.SweepAge, 2*time.Minute)
 	o.Silence = cmp.Or(o.Silence, time.Minute)
 	o.ProbeEvery = cmp.Or(o.ProbeEvery, 5*time.Second)
 	o.ID = cmp.Or(o.ID, processID())
-	w := &Workers{options: o, ledger: ledger.New(o.Pool), metrics: newMetrics(o.Registerer), id: o.ID, changed: make(chan struct{}, 1), owned: map[string]*tenancy{}}
+	w := &Workers{options: o, ledger: ledger.New(o.Pool), metrics: newMetrics(o.Registerer), id: o.ID, changed: make(chan struct{}, 1), owned: map[string]*tenancy{}, renaming: map[string]*renaming{}, barred: map[string]string{}}
 	registry := river.NewWorkers()
 	if err := river.AddWorkerSafely(registry, &deliverWorker{workers: w}); err != nil {
 		return nil, fmt.Errorf("register the worker: %w", err)
@@ -114,7 +120,7 @@ func New(o Options) (*Workers, error) {
 		Workers:              registry,
 		Logger:               riverLogger(o.Logger),
 		FetchCooldown:        fetchCooldown,
-		FetchPollInterval:    time.Second,
+		FetchPollInterval:    o.PollEvery,
 		JobTimeout:           jobTimeout,
 		RescueStuckJobsAfter: jobTimeout + time.Minute,
 		RetryPolicy:          retryPolicy{},
@@ -202,10 +208,7 @@ func (w *Workers) Use(plan *Plan) {
 	for _, t := range w.tenancies() {
 		t.breaker.hurry()
 	}
-	select {
-	case w.changed <- struct{}{}:
-	default:
-	}
+	w.wake()
 }
 
 // sweep queues the open routes that have lost their job, and the jobs that have lost their worker.
@@ -227,6 +230,7 @@ func (w *Workers) sweep(ctx context.Context) {
 			if err := w.ledger.Reclaim(ctx, name, w.id, w.options.SweepAge, w.working()); err != nil && ctx.Err() == nil {
 				w.options.Logger.Warn("jobs without a worker could not be queued again", "sink", name, "err", err)
 			}
+			w.moveStrays(ctx, name)
 			n, next, err := w.ledger.Sweep(ctx, name, w.options.SweepAge, cursors[name], sweepRoutes)
 			if err != nil {
 				if ctx.Err() == nil {

@@ -3,6 +3,7 @@ package mappers
 import (
 	"reflect"
 	"regexp"
+	"strings"
 
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/builtin"
@@ -114,7 +115,7 @@ func rewrite(n ast.Node) ast.Node {
 		}
 		return callOf(at, fnSlice, rewrite(n.Node), from, to)
 	case *ast.CallNode:
-		return callOf(at, n.Callee.(*ast.IdentifierNode).Value, rewriteAll(n.Arguments)...)
+		return callOf(at, strings.TrimSuffix(n.Callee.(*ast.IdentifierNode).Value, called), rewriteAll(n.Arguments)...)
 	case *ast.BuiltinNode:
 		return rewritePredicate(n)
 	case *ast.ConditionalNode:

@@ -17,6 +17,7 @@ type Catalog struct {
 
 // SourceInfo is what mappings need to know of a source.
 type SourceInfo struct {
+	Preset   string             // "" for a source of the config's own
 	Events   map[string]*Schema // by canonical type
 	Zone     *time.Location     // default of date(); nil is UTC
 	Currency string             // default of cents()
@@ -29,6 +30,22 @@ type SinkInfo struct {
 	Modes   []Mode   // nil is all
 	Objects []string // nil is any
 	Links   bool     // whether it can connect records
+	// Lacks tells why records such as a mapping makes cannot be written in a mode; "" where they can. nil is never.
+	Lacks func(m *MappingInfo, mode Mode) string
+	// Link tells why it cannot send a link of records in a mode; "" where it can. later: not with the request that makes
+	// the record, but afterwards. nil: it can send each.
+	Link func(mode Mode, object string, l *Link) (why string, later bool)
+}
+
+// modes are those that are left for the records of a mapping.
+func (s *SinkInfo) modes(m *MappingInfo) []string {
+	var out []string
+	for _, mode := range modes() {
+		if (s.Modes == nil || slices.Contains(s.Modes, mode)) && s.Lacks(m, mode) == "" {
+			out = append(out, string(mode))
+		}
+	}
+	return out
 }
 
 func (s *SinkInfo) called(name string) string {

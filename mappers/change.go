@@ -92,7 +92,7 @@ type Outcome struct {
 	Changes []Change
 	Skipped string   // why a mapping wants nothing: its `when` is false, `each` is empty
 	Failed  *Failure // why the delivery is dead; Changes of other elements of `each` still count
-	Misses  []string // tables where a lookup missed and the field was left alone
+	Misses  []string // tables where a lookup missed and the field was left alone, Countries among them
 }
 
 // Failure is a mapping that cannot be applied to an event. Reason is one of a

@@ -3,6 +3,7 @@ package mappers
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"regexp"
 	"slices"
@@ -17,7 +18,6 @@ import (
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/parser"
 	"github.com/expr-lang/expr/types"
-	"golang.org/x/text/currency"
 
 	"partnersync/internal/diag"
 )
@@ -120,7 +120,7 @@ func (c *check) parse() bool {
 	}
 	c.config.WithEnv(env)
 	for _, f := range functions() {
-		c.config.Functions[f.Name] = &builtin.Function{Name: f.Name, Validate: c.validate(f)}
+		c.config.Functions[f.Name+called] = &builtin.Function{Name: f.Name, Validate: c.validate(f)}
 	}
 	tree, err := parser.ParseWithConfig(c.src, c.config)
 	if err != nil {
@@ -276,6 +276,10 @@ func (c *check) operator(n *ast.BinaryNode) {
 	}
 }
 
+// called marks the name of a function where it is called, so that a name of let may be the
+// same.
+const called = "()"
+
 func (c *check) call(n *ast.CallNode) {
 	callee, ok := n.Callee.(*ast.IdentifierNode)
 	if !ok {
@@ -287,6 +291,7 @@ func (c *check) call(n *ast.CallNode) {
 		c.unknownFunction(callee.Location(), callee.Value)
 		return
 	}
+	callee.Value += called
 	if len(n.Arguments) != 2 {
 		return
 	}
@@ -300,16 +305,31 @@ func (c *check) call(n *ast.CallNode) {
 		})
 	case "cents":
 		c.fixed(n.Arguments[1], "currency", "write its three letters, such as USD", func(name string) bool {
-			_, err := currency.ParseISO(strings.TrimSpace(name))
-			return err == nil
+			_, _, ok := Currency(name)
+			return ok
 		})
 	}
 }
 
 // fixed checks an argument that is written out: it will not be right later.
 func (c *check) fixed(n ast.Node, what, hint string, known func(string) bool) {
-	if text, ok := n.(*ast.StringNode); ok && text.Value != "" && !known(text.Value) {
-		c.errorf(n.Location(), hint, "unknown %s %q", what, text.Value)
+	switch n := n.(type) {
+	case *ast.StringNode:
+		if n.Value != "" && !known(n.Value) {
+			c.errorf(n.Location(), hint, "unknown %s %q", what, n.Value)
+		}
+	case *ast.ConditionalNode:
+		c.fixed(n.Exp1, what, hint, known)
+		c.fixed(n.Exp2, what, hint, known)
+	case *ast.BinaryNode:
+		if n.Operator == "??" {
+			c.fixed(n.Left, what, hint, known)
+			c.fixed(n.Right, what, hint, known)
+		}
+	case *ast.CallNode:
+		if f, ok := n.Callee.(*ast.IdentifierNode); ok && f.Value == "value" && len(n.Arguments) == 1 {
+			c.fixed(n.Arguments[0], what, hint, known)
+		}
 	}
 }
 
@@ -327,7 +347,7 @@ func (c *check) table(n ast.Node) ast.Node {
 	if c.scope.Tables[name.Value] != nil {
 		return n
 	}
-	hint := diag.OneOf(name.Value, keys(c.scope.Tables))
+	hint := diag.OneOf(name.Value, slices.Sorted(maps.Keys(c.scope.Tables)))
 	if len(c.scope.Tables) == 0 {
 		hint = "the config has no tables: yet"
 	}
@@ -345,7 +365,7 @@ func (c *check) unknownFunction(at file.Location, name string) {
 
 func (c *check) unknownVariable(n *ast.IdentifierNode) {
 	name := n.Value
-	hint := diag.DidYouMean(name, keys(c.scope.Variables))
+	hint := diag.DidYouMean(name, slices.Sorted(maps.Keys(c.scope.Variables)))
 	switch {
 	case name == "partner":
 		c.errorf(n.Location(), "the partner directory comes with a later version; use the fields of event", "partner is not available yet")
@@ -360,7 +380,7 @@ func (c *check) unknownVariable(n *ast.IdentifierNode) {
 		hint = fmt.Sprintf("a function is called with parentheses: %s(…)", name)
 	}
 	if hint == "" {
-		hint = diag.OneOf(name, keys(c.scope.Variables))
+		hint = diag.OneOf(name, slices.Sorted(maps.Keys(c.scope.Variables)))
 	}
 	c.errorf(n.Location(), hint, "unknown variable %s", name)
 }
@@ -429,7 +449,7 @@ func (c *check) fieldHint(m *ast.MemberNode, name string) string {
 	base := m.Node.Nature()
 	var fields []string
 	if base.TypeData != nil {
-		fields = keys(base.Fields)
+		fields = slices.Sorted(maps.Keys(base.Fields))
 	}
 	if hint := diag.DidYouMean(name, fields); hint != "" {
 		return hint

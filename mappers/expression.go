@@ -47,6 +47,7 @@ type Expression struct {
 	program *vm.Program
 	chain   []string // the whole expression when it is no more than event.a.b
 	reads   []read
+	fixed   []string // texts of its own that the result may be
 }
 
 // read is a constant path that an expression reads below a variable.
@@ -63,7 +64,7 @@ func Compile(n diag.Node, want Want, scope *Scope, d *diag.Decoding) *Expression
 	if !c.yaml() || !c.parse() || !c.names() || !c.types() {
 		return nil
 	}
-	e := &Expression{node: n, want: want, kind: schemaOf(c.tree.Node.Nature()), reads: readsOf(c.tree.Node)}
+	e := &Expression{node: n, want: want, kind: schemaOf(c.tree.Node.Nature()), reads: readsOf(c.tree.Node), fixed: fixedIn(c.tree.Node, nil)}
 	if want == WantAny || want == WantText {
 		e.chain = chain(c.tree.Node)
 	}
@@ -102,20 +103,29 @@ func (e *Expression) pathsBelow(variable string) []string {
 // content come out as nil. It may share memory with vars. The error is an
 // *EvalError. Eval may be called from several goroutines.
 func (e *Expression) Eval(vars map[string]any) (any, error) {
+	v, _, err := e.eval(vars)
+	return v, err
+}
+
+// eval is Eval that also tells where functions have missed values that they should know.
+func (e *Expression) eval(vars map[string]any) (_ any, misses []string, _ error) {
 	var result any
 	if e.chain != nil {
 		result = follow(vars, e.chain)
 	} else {
+		m := newMachine(vars)
 		var err error
-		if result, err = newMachine(vars).run(e.program); err != nil {
-			return nil, e.failure(err)
+		result, err = m.run(e.program)
+		misses = m.frame.misses
+		if err != nil {
+			return nil, misses, e.failure(err)
 		}
 	}
 	result, err := e.finish(result)
 	if err != nil {
-		return nil, &EvalError{Pos: e.node.Pos(), Err: err}
+		return nil, misses, &EvalError{Pos: e.node.Pos(), Err: err}
 	}
-	return result, nil
+	return result, misses, nil
 }
 
 // machine is what one evaluation needs, in one piece.

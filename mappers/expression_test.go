@@ -237,7 +237,7 @@ func TestEvalErrorsHoldPlacesAndNoValues(t *testing.T) {
 		{`lower(raw.list)`, "test.yaml:2:3: lower(): takes a text, this is a list"},
 		{`join(raw.list)`, "test.yaml:2:3: join(): the list holds a list; map(list, .field) takes a text of each"},
 		{`cents(raw.text)`, "test.yaml:2:3: cents(): takes a number, this is a text"},
-		{`date(raw.text)`, "test.yaml:2:3: date(): the text is no time"},
+		{`date(raw.text)`, "test.yaml:2:3: date(): the text is no time, or could mean several"},
 		{`date(event.created_at, raw.text)`, "test.yaml:2:3: date(): the zone is not known"},
 		{`field(raw, "a")`, "test.yaml:2:3: field(): two fields have this label"},
 		{`lookup(raw.text, "owners")`, `test.yaml:2:3: lookup(): the value is not in table "owners"`},

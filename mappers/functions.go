@@ -131,7 +131,7 @@ func (p param) words() string {
 
 // bound gives the function as it runs.
 func (f *function) bound(s *Scope) operation {
-	return func(_ *frame, args []any) (any, error) {
+	return func(at *frame, args []any) (any, error) {
 		in := args // nobody else holds them
 		if len(args) < len(f.params) {
 			in = make([]any, len(f.params))
@@ -153,8 +153,12 @@ func (f *function) bound(s *Scope) operation {
 		}
 		v, err := f.call(s, in)
 		if err != nil {
-			if _, ok := err.(*LookupMiss); ok {
+			switch err := err.(type) {
+			case *LookupMiss:
 				return nil, err
+			case *unknown:
+				at.misses = append(at.misses, err.table)
+				return nil, nil
 			}
 			return nil, plainf("%s(): %v", f.Name, err)
 		}
@@ -256,6 +260,16 @@ func functionNames() []string {
 	}
 	return names
 }
+
+// unknown is what a function returns for a value that it should know and does not: the
+// result is null, and the miss is counted as that of a table.
+type unknown struct{ table string }
+
+func (u *unknown) Error() string { return u.table + " does not know the value" }
+
+// Countries stands for a table in the misses of an Outcome: values that country() and
+// phone() do not know.
+const Countries = "country()"
 
 // LookupMiss is the error of lookup() for a value that its table lacks, where
 // the table has no value that stands in.

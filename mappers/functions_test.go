@@ -87,7 +87,7 @@ func TestFunctions(t *testing.T) {
 		{`domain("a..example")`, `null`},
 
 		{`country("ca")`, `"CA"`},
-		{`country(" United  States ")`, `null`},
+		{`country(" United  States ")`, `"US"`},
 		{`country("United States")`, `"US"`},
 		{`country("the United States of America")`, `"US"`},
 		{`country("UK")`, `"GB"`},

@@ -3,10 +3,9 @@ package mappers
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"maps"
 	"slices"
 	"strings"
-
-	"github.com/k3a/html2text"
 )
 
 func textFunctions() []*function {
@@ -60,13 +59,11 @@ func textFunctions() []*function {
 			call: replaceText,
 		},
 		{
-			FunctionDoc: FunctionDoc{Name: "html_text", Doc: "the readable text of HTML", Examples: []Example{
-				{`html_text("<p>Hello <b>Jane</b></p>")`, `"Hello Jane"`},
+			FunctionDoc: FunctionDoc{Name: "html_text", Doc: "the readable text of HTML; where a link leads stands behind its words", Examples: []Example{
+				{`html_text("<p>Hello <b>Jane</b></p>")`, `"Hello Jane"`}, {`html_text("<a href='https://acme.example'>our site</a>")`, `"our site (https://acme.example)"`},
 			}},
 			params: []param{required("html", Text)}, result: Text,
-			call: func(_ *Scope, a []any) (any, error) {
-				return strings.TrimSpace(html2text.HTML2TextWithOptions(a[0].(string), html2text.WithUnixLineBreaks())), nil
-			},
+			call: func(_ *Scope, a []any) (any, error) { return htmlText(a[0].(string)), nil },
 		},
 		{
 			FunctionDoc: FunctionDoc{Name: "string", Doc: "a single value as text; lists and objects have text()", Examples: []Example{
@@ -144,7 +141,7 @@ func readable(v any, depth int) string {
 		}
 		return strings.Join(parts, ", ")
 	case map[string]any:
-		names := keys(v)
+		names := slices.Sorted(maps.Keys(v))
 		slices.Sort(names)
 		for _, name := range names {
 			if s := readable(v[name], depth+1); s != "" {

@@ -72,7 +72,7 @@ func valueFunctions() []*function {
 			call: customField,
 		},
 		{
-			FunctionDoc: FunctionDoc{Name: "cents", Doc: "an amount in minor units as an exact amount in major ones; without a currency, the source's counts", Examples: []Example{
+			FunctionDoc: FunctionDoc{Name: "cents", Doc: "an amount in minor units as an exact amount in major ones; without a currency, the source's counts; one that is not known is an error", Examples: []Example{
 				{`cents(8753)`, `87.53`}, {`cents(500, "JPY")`, `500`}, {`cents(1500, "KWD")`, `1.5`}, {`cents(-250)`, `-2.5`},
 			}},
 			params: []param{required("amount", Number), optional("currency", Text)}, result: Number,
@@ -81,7 +81,14 @@ func valueFunctions() []*function {
 				if c, ok := a[1].(string); ok && c != "" {
 					currency = c
 				}
-				return a[0].(decimal.Decimal).Shift(-minorDigits(currency)), nil
+				digits := int32(2)
+				if currency != "" {
+					var ok bool
+					if _, digits, ok = Currency(currency); !ok {
+						return nil, plainf("the currency is not known")
+					}
+				}
+				return a[0].(decimal.Decimal).Shift(-digits), nil
 			},
 		},
 		{
@@ -93,7 +100,7 @@ func valueFunctions() []*function {
 		},
 		{
 			FunctionDoc: FunctionDoc{Name: "datetime", Doc: "the time in RFC 3339, in UTC", Examples: []Example{
-				{`datetime("2020-03-01 05:00:00")`, `"2020-03-01T05:00:00Z"`},
+				{`datetime("2020-03-01 05:00:00")`, `"2020-03-01T05:00:00Z"`}, {`datetime("2020-03-01T00:00:00.000-0500")`, `"2020-03-01T05:00:00Z"`},
 			}},
 			params: []param{required("time", Time, Text)}, result: Text,
 			call: func(_ *Scope, a []any) (any, error) {
@@ -154,23 +161,10 @@ func has(_ *Scope, a []any) (any, error) {
 	return holdsValue(a[0], a[1])
 }
 
-// minorDigits are the decimals of a currency in ISO 4217.
-func minorDigits(currency string) int32 {
-	switch strings.ToUpper(strings.TrimSpace(currency)) {
-	case "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF":
-		return 0
-	case "BHD", "IQD", "JOD", "KWD", "LYD", "OMN", "OMR", "TND":
-		return 3
-	case "CLF", "UYW":
-		return 4
-	}
-	return 2
-}
-
 func timeOf(v any) (time.Time, error) {
 	t, ok := ParseTime(v, "")
 	if !ok {
-		return time.Time{}, plainf("the text is no time")
+		return time.Time{}, plainf("the text is no time, or could mean several")
 	}
 	return t, nil
 }

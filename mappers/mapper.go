@@ -16,6 +16,7 @@ type Mapper struct {
 	infos  []MappingInfo
 	byType map[string][]*mapping // "source.type" → those that want it, in the order of the file
 	wanted map[string][]string   // "source.type" → their sinks, sorted
+	fixed  []string
 }
 
 // CompileAll compiles the items of `mappings:`. What is wrong is in d; the Mapper
@@ -23,6 +24,7 @@ type Mapper struct {
 func CompileAll(nodes []diag.Node, c *Catalog, d *diag.Decoding) *Mapper {
 	out := &Mapper{byType: map[string][]*mapping{}, wanted: map[string][]string{}}
 	first := map[string]diag.Node{}
+	var all []*mapping
 	for _, n := range nodes {
 		m := compileMapping(n, c, d)
 		if name := n.Get("name"); name.Kind() == diag.Scalar {
@@ -34,8 +36,10 @@ func CompileAll(nodes []diag.Node, c *Catalog, d *diag.Decoding) *Mapper {
 		}
 		if m != nil {
 			out.add(m)
+			all = append(all, m)
 		}
 	}
+	meetings(all, c, d)
 	return out
 }
 
@@ -43,22 +47,15 @@ func (m *Mapper) add(one *mapping) {
 	for _, t := range one.on {
 		m.byType[t] = append(m.byType[t], one)
 	}
+	m.fixed = append(m.fixed, one.fixed...)
 	seen := map[diag.Pos]bool{}
 	for _, r := range one.records {
 		if seen[r.pos] {
 			continue // another variant of it
 		}
 		seen[r.pos] = true
-		info := MappingInfo{Name: one.name, Sink: r.sink, Object: r.object, Mode: r.mode, On: one.on, Hash: one.hash, Pos: r.pos}
-		if !r.key.local {
-			info.Key = r.key.property
-		}
-		for _, f := range r.fields {
-			info.Fields = append(info.Fields, f.name)
-		}
-		for _, l := range r.links {
-			info.Links = append(info.Links, LinkInfo{To: l.To, Key: l.key.property})
-		}
+		info := r.info()
+		info.Name, info.On, info.Hash = one.name, one.on, one.hash
 		m.infos = append(m.infos, info)
 		for _, t := range one.on {
 			if !slices.Contains(m.wanted[t], r.sink) {
@@ -68,6 +65,10 @@ func (m *Mapper) add(one *mapping) {
 		}
 	}
 }
+
+// Constants are the values that the mappings themselves may give a field: they are the config's, not a sender's.
+// Those of tables are their own, see Table.Constants.
+func (m *Mapper) Constants() []string { return m.fixed }
 
 // Sinks are the sinks whose mappings want a type of event, sorted. The caller
 // must not change the slice.
@@ -143,7 +144,12 @@ func (r *running) all() {
 		r.outcome.Skipped = "each is empty"
 		return
 	}
-	for i, item := range list.([]any) {
+	items := list.([]any)
+	if n := len(items); n > r.record.limit {
+		r.failure("expression", fmt.Sprintf("%s: each has %d elements, and %d are the most (limit: allows more)", r.record.each.Pos(), n, r.record.limit))
+		return
+	}
+	for i, item := range items {
 		r.element = i + 1
 		r.vars["item"] = item
 		for _, l := range r.record.lets {
@@ -172,7 +178,8 @@ func (r *running) eval(e *Expression) (any, bool) {
 			r.vars[l.name], r.known[l.name] = v, true
 		}
 	}
-	v, err := e.Eval(r.vars)
+	v, misses, err := e.eval(r.vars)
+	r.outcome.Misses = append(r.outcome.Misses, misses...)
 	if err == nil {
 		return v, true
 	}

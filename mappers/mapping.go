@@ -5,8 +5,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,6 +29,7 @@ type entry struct {
 	// what each record may have
 	When        diag.Node         `yaml:"when"`
 	Each        diag.Node         `yaml:"each"`
+	Limit       diag.Node         `yaml:"limit"`
 	To          diag.Node         `yaml:"to"`
 	Object      diag.Node         `yaml:"object"`
 	Mode        diag.Node         `yaml:"mode"`
@@ -66,6 +69,7 @@ type mapping struct {
 	records []*record // as many variants of each as there are sources with other defaults
 	guards  map[string]*guard
 	hook    bool // whether an expression reads hook
+	fixed   []string
 }
 
 // compilation compiles one mapping for one of its sources.
@@ -75,6 +79,7 @@ type compilation struct {
 	scope   *Scope
 	bound   map[string]bool // names of let that read item
 	hook    bool            // whether an expression reads hook
+	fixed   []string        // see Mapper.Constants
 	failed  bool            // whether one does not compile, even if its problem is known from an alias
 }
 
@@ -115,7 +120,7 @@ func compileMapping(n diag.Node, catalog *Catalog, d *diag.Decoding) *mapping {
 		sources[""] = true
 	}
 	failed := false
-	for _, source := range keys(sources) {
+	for _, source := range slices.Sorted(maps.Keys(sources)) {
 		c := &compilation{catalog: catalog, d: d, bound: map[string]bool{}, scope: &Scope{
 			Variables: map[string]Schema{"event": event, "hook": hookSchema()}, Tables: catalog.Tables,
 		}}
@@ -124,6 +129,7 @@ func compileMapping(n diag.Node, catalog *Catalog, d *diag.Decoding) *mapping {
 		}
 		m.records = append(m.records, c.mapping(e, entries, source)...)
 		m.hook = m.hook || c.hook
+		m.fixed = append(m.fixed, c.fixed...)
 		failed = failed || c.failed
 	}
 	if failed || d.Problems[before:].Failed() {
@@ -222,9 +228,9 @@ func eventTypes(patterns []diag.Node, catalog *Catalog, d *diag.Decoding) []stri
 		case !dotted:
 			d.Errorf(n, diag.DidYouMean(pattern, known), "%q is no event; write source.event", pattern)
 		case info == nil:
-			d.Errorf(n, diag.OneOf(source, keys(catalog.Sources)), "unknown source %q", source)
+			d.Errorf(n, diag.OneOf(source, slices.Sorted(maps.Keys(catalog.Sources))), "unknown source %q", source)
 		default:
-			d.Errorf(n, diag.OneOf(typ, keys(info.Events)), "source %q has no event %q", source, typ)
+			d.Errorf(n, diag.OneOf(typ, slices.Sorted(maps.Keys(info.Events))), "source %q has no event %q", source, typ)
 		}
 	}
 	slices.Sort(out)
@@ -303,7 +309,7 @@ func (c *compilation) lets(n, at diag.Node) (out []let, each *Expression) {
 			switch {
 			case !variableName.MatchString(name):
 				c.d.Errorf(e.Key, "a name is made of letters, digits and _", "%q cannot be a name", name)
-			case slices.Contains(reservedNames, name) || functionNamed(name) != nil || slices.Contains(predicates, name):
+			case slices.Contains(reservedNames, name) || slices.Contains(predicates, name):
 				c.d.Errorf(e.Key, "", "the name %q is taken", name)
 			}
 			value := c.compile(e.Value, WantAny)
@@ -328,6 +334,29 @@ func (c *compilation) each(n diag.Node) *Expression {
 	return e
 }
 
+// limit reads how many elements each may have.
+func (c *compilation) limit(n diag.Node, each bool) int {
+	if !n.Exists() {
+		return defaultLimit
+	}
+	text, ok := c.d.Scalar(n)
+	limit, err := strconv.Atoi(text)
+	switch {
+	case !ok:
+	case !each:
+		c.d.Errorf(n, "it says how many elements each may have", "limit is for mappings with each")
+	case err != nil || limit < 1 || limit > maxLimit:
+		c.d.Errorf(n, "", "%q is no limit: write a whole number from 1 to %d", text, maxLimit)
+	}
+	return limit
+}
+
+// A list of more elements than a sender means would keep a sink from everything else.
+const (
+	defaultLimit = 1000
+	maxLimit     = 10_000
+)
+
 func (c *compilation) compile(n diag.Node, want Want) *Expression {
 	e := Compile(n, want, c.scope, c.d)
 	if e == nil {
@@ -335,6 +364,7 @@ func (c *compilation) compile(n diag.Node, want Want) *Expression {
 		return nil
 	}
 	c.hook = c.hook || slices.ContainsFunc(e.reads, func(r read) bool { return r.variable == "hook" })
+	c.fixed = append(c.fixed, e.fixed...)
 	return e
 }
 
@@ -401,6 +431,7 @@ type MappingInfo struct {
 	Pos    diag.Pos
 	Key    string   // the property that holds our key; "" for a local key
 	Fields []string // the properties that it writes, in the order of the file
+	Kinds  []Kind   // of Fields, as far as they are known before an event comes: any is not known
 	Links  []LinkInfo
 }
 
@@ -408,6 +439,8 @@ type MappingInfo struct {
 type LinkInfo struct {
 	To  string // object at the other end
 	Key string // the property that it is found by
+
+	Remove bool // it is taken away
 }
 
 // day is what `for` of a link is without one.

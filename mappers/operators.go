@@ -26,6 +26,8 @@ type frame struct {
 	vars  map[string]any
 	steps int
 	bytes int
+
+	misses []string // values that a function should know, by where it has looked
 }
 
 // step counts a call that looks at args.

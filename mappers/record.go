@@ -2,6 +2,7 @@ package mappers
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ type record struct {
 	lets   []let
 	when   []*Expression
 	each   *Expression
+	limit  int // of the elements of each
 
 	sink     string
 	object   string
@@ -36,6 +38,7 @@ type key struct {
 }
 
 type field struct {
+	at       diag.Node
 	name     string
 	rule     Rule
 	value    *Expression
@@ -60,6 +63,7 @@ func (c *compilation) record(e entry, each *Expression) *record {
 		r.each = c.each(e.Each)
 		defer delete(c.scope.Variables, "item")
 	}
+	r.limit = c.limit(e.Limit, e.Each.Exists())
 	if e.When.Exists() {
 		r.when = append(r.when, c.compile(e.When, WantBool))
 	}
@@ -78,11 +82,13 @@ func (c *compilation) record(e entry, each *Expression) *record {
 	c.fields(e, r)
 	for _, n := range e.Links {
 		if l, ok := c.link(n, false); ok {
+			c.sendable(n, r, &l.Link, sink)
 			r.links = append(r.links, l)
 		}
 	}
 	for _, n := range e.Unlink {
 		if l, ok := c.link(n, true); ok {
+			c.sendable(n, r, &l.Link, sink)
 			r.links = append(r.links, l)
 		}
 	}
@@ -93,12 +99,53 @@ func (c *compilation) record(e entry, each *Expression) *record {
 		}
 		c.d.Errorf(at, "", "%s cannot connect records", sink.called(r.sink))
 	}
+	c.lacks(e, r, sink)
 	for code, what := range e.OnReject {
 		if what != "skip" {
 			c.d.Errorf(e.Node.Get("on_reject").Get(code), "skip is what can be done with an expected refusal", "%q is not known here", what)
 		}
 	}
 	return r
+}
+
+// info describes the record.
+func (r *record) info() MappingInfo {
+	info := MappingInfo{Sink: r.sink, Object: r.object, Mode: r.mode, Pos: r.pos}
+	if !r.key.local {
+		info.Key = r.key.property
+	}
+	for _, f := range r.fields {
+		info.Fields = append(info.Fields, f.name)
+		kind := Any
+		if f.value != nil && f.value.kind.Kind != "" {
+			kind = f.value.kind.Kind
+		}
+		info.Kinds = append(info.Kinds, kind)
+	}
+	for _, l := range r.links {
+		info.Links = append(info.Links, LinkInfo{To: l.To, Key: l.key.property, Remove: l.Remove})
+	}
+	return info
+}
+
+// lacks refuses a mode in which the sink cannot write the object.
+func (c *compilation) lacks(e entry, r *record, sink *SinkInfo) {
+	if sink == nil || sink.Lacks == nil || sink.Modes != nil && !slices.Contains(sink.Modes, r.mode) || r.object == "" || len(r.key.parts) == 0 {
+		return
+	}
+	info := r.info()
+	why := sink.Lacks(&info, r.mode)
+	if why == "" {
+		return
+	}
+	at, hint := e.Mode, "no mode can write such a record"
+	if !at.Exists() {
+		at = e.Object
+	}
+	if left := sink.modes(&info); len(left) > 0 {
+		hint = "what such a record can have: mode " + strings.Join(left, ", ")
+	}
+	c.d.Errorf(at, hint, "%s cannot do mode %s of %s: %s", sink.called(r.sink), r.mode, r.object, why)
 }
 
 // target reads where the record goes.
@@ -108,7 +155,7 @@ func (c *compilation) target(e entry, r *record) *SinkInfo {
 		c.d.Errorf(e.Node, "it names the sink", "the key %q is missing", "to")
 	} else if name, ok := c.d.Scalar(e.To); ok {
 		if sink = c.catalog.Sinks[name]; sink == nil {
-			c.d.Errorf(e.To, diag.OneOf(name, keys(c.catalog.Sinks)), "unknown sink %q", name)
+			c.d.Errorf(e.To, diag.OneOf(name, slices.Sorted(maps.Keys(c.catalog.Sinks))), "unknown sink %q", name)
 		}
 		r.sink = name
 	}
@@ -124,16 +171,27 @@ func (c *compilation) target(e entry, r *record) *SinkInfo {
 }
 
 func (c *compilation) mode(e entry, name string, sink *SinkInfo) Mode {
-	mode := Mode(c.choice(e.Mode, string(Upsert), string(UpdateOnly), string(CreateOnly), string(Append), string(Archive)))
+	var words []string
+	for _, m := range modes() {
+		words = append(words, string(m))
+	}
+	mode := Mode(c.choice(e.Mode, words...))
 	if sink != nil && sink.Modes != nil && !slices.Contains(sink.Modes, mode) {
 		at := e.Mode
 		if !at.Exists() {
 			at = e.To
 		}
-		c.d.Errorf(at, "", "%s cannot do mode %s", sink.called(name), mode)
+		var left []string
+		for _, m := range sink.Modes {
+			left = append(left, string(m))
+		}
+		c.d.Errorf(at, "one of: "+strings.Join(left, ", "), "%s cannot do mode %s", sink.called(name), mode)
 	}
 	return mode
 }
+
+// modes are all modes; the first is that of a record which names none.
+func modes() []Mode { return []Mode{Upsert, UpdateOnly, CreateOnly, Append, Archive} }
 
 func (c *compilation) absent(n diag.Node, mode Mode) string {
 	if mode != UpdateOnly {
@@ -187,7 +245,7 @@ func (c *compilation) fields(e entry, r *record) {
 				c.d.Errorf(f.Key, "every record is written with its key", "the field %q is the key", name)
 				continue
 			}
-			r.fields = append(r.fields, field{name: name, rule: rule, value: c.compile(f.Value, WantAny)})
+			r.fields = append(r.fields, field{at: f.Key, name: name, rule: rule, value: c.compile(f.Value, WantAny)})
 		}
 	}
 	// The order of the file is kept inside a section; sections come as written.
@@ -272,6 +330,21 @@ func (c *compilation) link(n diag.Node, remove bool) (link, bool) {
 		l.key = c.key(raw.Key)
 	}
 	return l, true
+}
+
+// sendable reports a link that the sink has no way to send: it would be found out event by event.
+func (c *compilation) sendable(n diag.Node, r *record, l *Link, sink *SinkInfo) {
+	if sink == nil || sink.Link == nil || !sink.Links || r.object == "" || l.To == "" || r.mode == Archive {
+		return
+	}
+	why, later := sink.Link(r.mode, r.object, l)
+	switch {
+	case why == "":
+	case later && !l.Required:
+		c.d.Warnf(n.Get("to"), why, "%s cannot make %s with this link to %s, which is made afterwards", sink.called(r.sink), r.object, l.To)
+	default:
+		c.d.Errorf(n.Get("to"), why, "%s cannot send a link from %s to %s", sink.called(r.sink), r.object, l.To)
+	}
 }
 
 // separator stands between the parts of a local key.

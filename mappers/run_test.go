@@ -1,6 +1,7 @@
 package mappers
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -246,7 +247,7 @@ func TestMapperAnswers(t *testing.T) {
 	}
 	infos := m.Mappings()
 	want := []MappingInfo{
-		{Name: "a", Sink: "crm", Object: "deals", Mode: Upsert, Key: "shop_key", Fields: []string{"stage"}, On: []string{"shop.deal.created", "shop.deal.updated"}},
+		{Name: "a", Sink: "crm", Object: "deals", Mode: Upsert, Key: "shop_key", Fields: []string{"stage"}, Kinds: []Kind{Text}, On: []string{"shop.deal.created", "shop.deal.updated"}},
 		{Name: "b", Sink: "store", Object: "deals", Mode: Upsert, Links: []LinkInfo{{To: "companies", Key: "shop_user"}}, On: []string{"shop.deal.created"}},
 	}
 	if diff := cmp.Diff(want, infos, cmpopts.IgnoreFields(MappingInfo{}, "Hash", "Pos")); diff != "" {
@@ -337,5 +338,66 @@ func BenchmarkRun(b *testing.B) {
 		if out := m.Run("crm", ev); len(out) != 1 || out[0].Failed != nil {
 			b.Fatal(out)
 		}
+	}
+}
+
+// A list that is too long is refused as a whole, and at once.
+func TestLimitOfEach(t *testing.T) {
+	t.Parallel()
+	users := func(n int) *Event {
+		ev := dealEvent()
+		list := make([]any, n)
+		for i := range list {
+			list[i] = map[string]any{"id": fmt.Sprint(i)}
+		}
+		ev.Body["users"] = list
+		return ev
+	}
+	text := `
+- name: people
+  on: shop.deal.*
+  each: event.users
+  to: crm
+  object: contacts
+  key: {shop_key: item.id}
+`
+	for _, tt := range []struct {
+		limit      string
+		give, want int
+		failed     string
+	}{
+		{"", 1000, 1000, ""},
+		{"", 1001, 0, "config.yaml:4:9: each has 1001 elements, and 1000 are the most (limit: allows more)"},
+		{"  limit: 5000\n", 5000, 5000, ""},
+		{"  limit: 2\n", 3, 0, "config.yaml:4:9: each has 3 elements, and 2 are the most (limit: allows more)"},
+	} {
+		got := compileAll(t, text+tt.limit).Run("crm", users(tt.give))[0]
+		failed := ""
+		if got.Failed != nil {
+			failed = got.Failed.Message
+		}
+		if len(got.Changes) != tt.want || failed != tt.failed {
+			t.Errorf("%q, %d elements: %d changes, %q", tt.limit, tt.give, len(got.Changes), failed)
+		}
+	}
+}
+
+// A name of let may be that of a function: which is meant tells the parenthesis.
+func TestLetNamedLikeAFunction(t *testing.T) {
+	t.Parallel()
+	out := compileAll(t, head+`
+  let: {email: 'email("Jane@Best.example")', lower: email}
+  set: {a: email, b: 'email("JOE@best.example")', c: lower(lower), d: 'domain(email) ?? email'}
+`).Run("crm", dealEvent())[0]
+	if out.Failed != nil {
+		t.Fatal(out.Failed)
+	}
+	got := map[string]any{}
+	for _, f := range out.Changes[0].Fields {
+		got[f.Name] = f.Value
+	}
+	want := map[string]any{"a": "jane@best.example", "b": "joe@best.example", "c": "jane@best.example", "d": "best.example"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }

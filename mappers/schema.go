@@ -11,7 +11,7 @@ const (
 	Integer Kind = "integer" // int64, or decimal.Decimal where it does not fit
 	Number  Kind = "number"  // decimal.Decimal: exact
 	Bool    Kind = "bool"    // bool; "true", "false", 0 and 1 count
-	Time    Kind = "time"    // time.Time in UTC; numbers in the schema's unit, texts in RFC 3339 or "2006-01-02[ 15:04:05]"
+	Time    Kind = "time"    // time.Time in UTC; see ParseTime
 	Object  Kind = "object"  // map[string]any that reads as null all the way down where the body lacks it
 	List    Kind = "list"    // []any
 	Map     Kind = "map"     // map[string]any with free keys

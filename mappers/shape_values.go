@@ -4,33 +4,10 @@ import (
 	"bytes"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/shopspring/decimal"
 )
-
-// Day is the location of a time that a body gave as a bare date, "2006-01-02":
-// midnight UTC for comparisons, but the same day in every zone.
-var Day = time.FixedZone("day", 0)
-
-// ParseTime reads a time as bodies write it: a number or its digits in unit
-// ("ms" or "s"; beyond 1e11 it can only be milliseconds), RFC 3339,
-// "2006-01-02 15:04:05" in UTC, or "2006-01-02" in Day. Years outside 0 to 9999
-// do not count as times.
-func ParseTime(v any, unit string) (time.Time, bool) {
-	switch v := v.(type) {
-	case time.Time:
-		return v, !v.IsZero()
-	case int64:
-		return timeOfEpoch(v, unit)
-	case decimal.Decimal:
-		return timeOfDecimal(v, unit)
-	case string:
-		return timeOfText(v, unit)
-	}
-	return time.Time{}, false
-}
 
 func (schema *Schema) ofBool(b bool) (any, bool) {
 	switch schema.Kind {
@@ -166,53 +143,4 @@ func wholeNumber(d decimal.Decimal) (any, bool) {
 // isJSONNumber reports whether text is a number in JSON's own grammar.
 func isJSONNumber(text string) bool {
 	return text != "" && (text[0] == '-' || text[0] >= '0' && text[0] <= '9') && jsontext.Value(text).IsValid()
-}
-
-func timeOfText(text, unit string) (time.Time, bool) {
-	if v, err := strconv.ParseInt(text, 10, 64); err == nil {
-		return timeOfEpoch(v, unit)
-	}
-	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05", "2006-01-02T15:04:05"} {
-		if t, err := time.Parse(layout, text); err == nil {
-			return saneTime(t.UTC())
-		}
-	}
-	if t, err := time.ParseInLocation("2006-01-02", text, Day); err == nil {
-		return saneTime(t)
-	}
-	if isJSONNumber(text) {
-		if v, ok := numberOf([]byte(text)); ok {
-			if d, isDecimal := v.(decimal.Decimal); isDecimal {
-				return timeOfDecimal(d, unit)
-			}
-		}
-	}
-	return time.Time{}, false
-}
-
-const surelyMilliseconds = 100_000_000_000 // as seconds this is the year 5138
-
-func timeOfEpoch(v int64, unit string) (time.Time, bool) {
-	if unit == "ms" || v > surelyMilliseconds {
-		return saneTime(time.UnixMilli(v).UTC())
-	}
-	return saneTime(time.Unix(v, 0).UTC())
-}
-
-func timeOfDecimal(d decimal.Decimal, unit string) (time.Time, bool) {
-	if unit != "ms" && d.LessThanOrEqual(decimal.NewFromInt(surelyMilliseconds)) {
-		d = d.Shift(3)
-	}
-	nanos := d.Shift(6).BigInt()
-	if !nanos.IsInt64() {
-		return time.Time{}, false
-	}
-	return saneTime(time.Unix(0, nanos.Int64()).UTC())
-}
-
-func saneTime(t time.Time) (time.Time, bool) {
-	if t.Year() < 0 || t.Year() > 9999 {
-		return time.Time{}, false
-	}
-	return t, true
 }

@@ -1,6 +1,7 @@
 package mappers
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/shopspring/decimal"
@@ -16,7 +17,7 @@ type Table struct {
 	value   any
 }
 
-// DecodeNode reads {map: {from: to}, else: dead | skip | value("x")}.
+// DecodeNode reads {map: {from: to}, else: dead | skip | value("x")}. A value may be a reference such as ${NAME}.
 func (t *Table) DecodeNode(n diag.Node, d *diag.Decoding) {
 	var raw struct {
 		Map  map[string]diag.Node `yaml:"map,required"`
@@ -35,12 +36,19 @@ func (t *Table) DecodeNode(n diag.Node, d *diag.Decoding) {
 			d.Errorf(e.Value, "", "an entry of a table is a single value, found %s", k)
 			continue
 		}
-		t.entries[name] = plainValue(e.Value)
+		t.entries[name], _ = entryValue(e.Value, d)
 	}
-	switch {
+	switch text := raw.Else.Text(); {
 	case !raw.Else.Exists():
-	case raw.Else.Text() == "dead", raw.Else.Text() == "skip":
-		t.miss = raw.Else.Text()
+	case text == "dead", text == "skip":
+		t.miss = text
+	case strings.HasPrefix(text, "${"):
+		v, ok := entryValue(raw.Else, d)
+		if word, _ := v.(string); word == "dead" || word == "skip" {
+			t.miss = word
+		} else if ok {
+			t.miss, t.value = "value", v
+		}
 	default:
 		e := Compile(raw.Else, WantAny, &Scope{}, d)
 		if e == nil {
@@ -65,7 +73,40 @@ func (t *Table) lookup(name string, v string) (any, error) {
 	return nil, &LookupMiss{Table: name, Skip: t.miss == "skip"}
 }
 
+// Constants are the values that the table gives.
+func (t *Table) Constants() []string {
+	var out []string
+	add := func(v any) {
+		if text, ok := scalarText(v); ok && v != nil {
+			out = append(out, text)
+		}
+	}
+	for _, v := range t.entries {
+		add(v)
+	}
+	add(t.value)
+	return out
+}
+
 func fold(s string) string { return strings.ToLower(strings.TrimSpace(s)) }
+
+// entryValue is a value of a table. What stands for a reference without quotes is a number where it is spelt as one: a
+// stage may have to be. The second result is false where the problem is in d.
+func entryValue(n diag.Node, d *diag.Decoding) (any, bool) {
+	if !strings.Contains(n.Text(), "${") {
+		return plainValue(n), true
+	}
+	text, ok := d.Scalar(n)
+	if !ok || n.Quoted() {
+		return text, ok
+	}
+	if read, problems := diag.Parse("", []byte(text)); len(problems) == 0 && read.Kind() == diag.Scalar {
+		if v := plainValue(read); fmt.Sprint(v) == text {
+			return v, true
+		}
+	}
+	return text, true
+}
 
 // plainValue is a single value of YAML, numbers exact.
 func plainValue(n diag.Node) any {

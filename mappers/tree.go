@@ -1,7 +1,8 @@
 package mappers
 
 import (
-	"sort"
+	"strconv"
+	"strings"
 
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/file"
@@ -61,6 +62,31 @@ func readsOf(root ast.Node) []read {
 	return out
 }
 
+// fixedIn collects the constants that may be the result: not those that something is compared with.
+func fixedIn(n ast.Node, out []string) []string {
+	switch n := n.(type) {
+	case *ast.StringNode:
+		return append(out, n.Value)
+	case *ast.IntegerNode:
+		return append(out, strconv.Itoa(n.Value))
+	case *ast.ConditionalNode:
+		return fixedIn(n.Exp2, fixedIn(n.Exp1, out))
+	case *ast.BinaryNode:
+		if n.Operator == "??" {
+			return fixedIn(n.Right, fixedIn(n.Left, out))
+		}
+	case *ast.ArrayNode:
+		for _, one := range n.Nodes {
+			out = fixedIn(one, out)
+		}
+	case *ast.CallNode:
+		if name, ok := n.Callee.(*ast.IdentifierNode); ok && strings.TrimSuffix(name.Value, called) == "value" && len(n.Arguments) == 1 {
+			return fixedIn(n.Arguments[0], out)
+		}
+	}
+	return out
+}
+
 // span is from where n begins to where it ends; the location of a field is that
 // of its last name only.
 func span(n ast.Node) file.Location {
@@ -116,13 +142,4 @@ func children(n ast.Node) []ast.Node {
 		return []ast.Node{n.Key, n.Value}
 	}
 	return nil
-}
-
-func keys[V any](m map[string]V) []string {
-	out := make([]string, 0, len(m))
-	for k := range m {
-		out = append(out, k)
-	}
-	sort.Strings(out)
-	return out
 }

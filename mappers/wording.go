@@ -115,6 +115,9 @@ func typeWords(name string) string {
 
 var unexpected = regexp.MustCompile(`^unexpected token (\w+)(?:\("(.*)"\))?$`)
 
+// plainWords are several words without anything of an expression: somebody means the text.
+var plainWords = regexp.MustCompile(`^\p{L}[\p{L}\p{N}'’-]*( +[\p{L}\p{N}][\p{L}\p{N}'’-]*)+[.!?]?$`)
+
 func (c *check) syntax(err error) {
 	var at *file.Error
 	if !errors.As(err, &at) {
@@ -132,6 +135,9 @@ func (c *check) syntax(err error) {
 			hint = "== compares two values"
 		case m[1] == "Identifier" || m[1] == "String" || m[1] == "Number":
 			hint = "an operator or a comma is missing in front of it"
+			if plainWords.MatchString(c.src) {
+				hint = fmt.Sprintf("a fixed text is written value(%q)", c.src)
+			}
 		}
 	}
 	switch {

@@ -13,6 +13,7 @@ CREATE TABLE events (
     status      text        NOT NULL CHECK (status IN ('stored', 'unmapped', 'ignored', 'malformed', 'erased')),
     reason      text        NOT NULL DEFAULT '',
     digest      bytea       NOT NULL,            -- of source, type and body
+    delivery    bytea,                           -- hash of source and the sender's id of the delivery; null where it names none
     duplicates  integer     NOT NULL DEFAULT 0,  -- how often the same event came again
     headers     jsonb,
     trace       text        NOT NULL DEFAULT '', -- traceparent and tracestate; '' where the sender gave none
@@ -21,6 +22,8 @@ CREATE TABLE events (
 );
 -- A body that carries the sender's time is stored once.
 CREATE UNIQUE INDEX events_timed ON events (digest) WHERE occurred_at IS NOT NULL;
+-- So is one whose delivery the sender names.
+CREATE UNIQUE INDEX events_delivery ON events (delivery) WHERE delivery IS NOT NULL;
 CREATE INDEX events_entity ON events (source, entity, version_at) WHERE entity <> '';
 CREATE INDEX events_type ON events (type, id);
 -- Those that no worker looks at.
@@ -88,6 +91,9 @@ CREATE TABLE deliveries (
 );
 
 CREATE INDEX deliveries_dead ON deliveries (sink, event_id, run) WHERE outcome = 'dead';
+-- Those that name the event whose value they go without.
+CREATE INDEX deliveries_without ON deliveries (at) WHERE reason LIKE '%which the CRM refused of event %' AND outcome IN ('delivered', 'skipped');
+CREATE INDEX deliveries_skipped ON deliveries (at) WHERE outcome = 'skipped';
 
 -- What we want a record of a CRM to be, and what the CRM has acknowledged.
 CREATE TABLE records (
@@ -130,6 +136,9 @@ CREATE TABLE sinks (
     asked      text        NOT NULL DEFAULT '', -- 'stop' or 'resume': what a person wants the owner to do
     account    text        NOT NULL DEFAULT '',
     tokens     bytea,                -- encrypted
+    barred     text        NOT NULL DEFAULT '', -- why nobody may take it, as it cannot take over its former names
+    renamed_to text        NOT NULL DEFAULT '', -- its name by now; the row stays, so that nobody takes this one any more
+    renamed_by bigint      NOT NULL DEFAULT 0,  -- generation of the config that renamed it
     changed_at timestamptz NOT NULL DEFAULT now()
 );
 

@@ -267,7 +267,7 @@ func describe(doing string, err error) error {
 	}
 	if connectErr, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		at := net.JoinHostPort(connectErr.Config.Host, fmt.Sprint(connectErr.Config.Port))
-		return &lineError{fmt.Sprintf("%s: cannot reach Postgres at %s: %s", doing, at, oneLine(connectErr.Unwrap())), err}
+		return &lineError{fmt.Sprintf("%s: cannot reach Postgres at %s: %s", doing, at, network(connectErr)), err}
 	}
 	return &lineError{fmt.Sprintf("%s: %s", doing, oneLine(err)), err}
 }
@@ -280,6 +280,14 @@ type lineError struct {
 
 func (e *lineError) Error() string { return e.text }
 func (e *lineError) Unwrap() error { return e.err }
+
+// network is why Postgres cannot be reached, without the address, which each way to connect tells again.
+func network(connectErr *pgconn.ConnectError) string {
+	if op, ok := errors.AsType[*net.OpError](connectErr); ok {
+		return oneLine(op.Err)
+	}
+	return oneLine(connectErr.Unwrap())
+}
 
 // oneLine tells an error that holds several, one a line, without those that say the same:
 // each address and each way to connect has its own, and mostly they fail alike.

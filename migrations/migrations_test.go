@@ -151,7 +151,7 @@ func TestErrors(t *testing.T) {
 		},
 		{
 			"nobody listens", "postgres://me:hunter2@127.0.0.1:1/x?sslmode=disable",
-			"read applied migrations: cannot reach Postgres at 127.0.0.1:1: ",
+			"read applied migrations: cannot reach Postgres at 127.0.0.1:1: connect: connection refused",
 		},
 		{
 			"wrong password", wrong.String(),

@@ -18,6 +18,7 @@ type answer struct {
 	error  string             // one sentence
 	at     *sources.Malformed // where the body cannot be read
 	limit  int64              // of a body that is larger
+	events []answer           // where the body is a list: of each
 }
 
 const (
@@ -40,7 +41,7 @@ func (a *answer) write(w http.ResponseWriter) {
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", `Bearer realm="hooks"`)
 	case http.StatusUnsupportedMediaType:
-		h.Set("Accept-Encoding", "gzip")
+		h.Set("Accept-Encoding", "gzip, deflate")
 	}
 	w.WriteHeader(a.code)
 	_, _ = w.Write(a.json()) // a sender that is gone has no use for it
@@ -49,9 +50,14 @@ func (a *answer) write(w http.ResponseWriter) {
 // json is one object on one line.
 func (a *answer) json() []byte {
 	b := make([]byte, 0, 256)
+	return append(a.appendJSON(b), '\n')
+}
+
+func (a *answer) appendJSON(b []byte) []byte {
 	b = append(b, '{')
+	begun := len(b)
 	field := func(name string) {
-		if len(b) > 1 {
+		if len(b) > begun {
 			b = append(b, ',')
 		}
 		b = appendQuoted(b, name)
@@ -81,5 +87,16 @@ func (a *answer) json() []byte {
 		field("limit")
 		b = strconv.AppendInt(b, a.limit, 10)
 	}
-	return append(b, '}', '\n')
+	if a.events != nil {
+		field("events")
+		b = append(b, '[')
+		for i := range a.events {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = a.events[i].appendJSON(b)
+		}
+		b = append(b, ']')
+	}
+	return append(b, '}')
 }

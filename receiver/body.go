@@ -1,22 +1,24 @@
 package receiver
 
 import (
-	"bytes"
-	"compress/gzip"
+	"container/list"
 	"errors"
 	"io"
 	"net/http"
 	"os"
-	"strings"
 	"time"
+
+	"partnersync/receiver/sources"
 )
 
 // A body that has not come after this long does not come.
 const bodyTimeout = 10 * time.Second
 
-// What a body may cost before its bytes are there: the length that a sender
-// announces is only believed up to here.
-const firstRead = 32 << 10
+// What is left of a body that is not read is looked at no longer than this.
+const unreadTimeout = 500 * time.Millisecond
+
+// What a body costs before its bytes are there, whatever length its sender announces.
+const firstRead = 4 << 10
 
 var (
 	errTooLarge = errors.New("the body is too large")
@@ -26,24 +28,24 @@ var (
 
 // body is a request's body, and what is held for it.
 type body struct {
-	sent     []byte // as it came
-	inflated []byte // when it came compressed
-	held     int64
-}
+	sent  []byte // as it came
+	plain []byte // without its compression, as far as that could be taken off
+	bad   error  // why it could not
+	whole bool   // all of it has been read
+	held  int64
 
-// raw is what is stored.
-func (b *body) raw() []byte {
-	if b.inflated != nil {
-		return b.inflated
-	}
-	return b.sent
+	proved   bool          // it is known who has sent it; only its own goroutine reads this
+	unproved int64         // of what is held, while that is not so
+	place    *list.Element // in the list of such bodies; nil: not in it, or given up
+	stop     func()        // ends its reading
 }
 
 // read reads a body of at most limit bytes, after inflation too. Bytes are reserved
-// as they come; b.held is to be released by the caller, after an error too.
+// as they come; the caller releases b, after an error too.
 func (r *Receiver) read(b *body, w http.ResponseWriter, req *http.Request, limit int64) (err error) {
 	switch {
 	case req.ContentLength == 0:
+		b.whole = true
 		return nil
 	case req.ContentLength > limit:
 		return errTooLarge
@@ -51,40 +53,33 @@ func (r *Receiver) read(b *body, w http.ResponseWriter, req *http.Request, limit
 	control := http.NewResponseController(w)
 	// Where this is not supported the server's own timeouts remain.
 	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
-	b.sent, err = r.readAll(req.Body, req.ContentLength, limit, &b.held)
+	if !b.proved {
+		r.unproved.begin(b, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })
+	}
+	b.sent, err = r.readAll(req.Body, req.ContentLength, limit, b)
 	if err != nil {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			err = errSlow
 		}
 		return err
 	}
-	_ = control.SetReadDeadline(time.Time{})
-	if gzip, _ := encoding(req); gzip {
-		b.inflated, err = r.inflate(b.sent, limit, &b.held)
-		if errors.Is(err, errTooLarge) || errors.Is(err, errNoMemory) {
-			return err
-		}
-		// Any other error: it is not compressed, as behind a proxy that inflates and
-		// leaves the header. If it is no JSON either, Open says so.
+	b.whole = true
+	b.plain, err = sources.Inflate(b.sent, req.Header["Content-Encoding"], func(from io.Reader) ([]byte, error) {
+		return r.readAll(from, -1, limit, b)
+	})
+	if errors.Is(err, sources.ErrEncoding) || errors.Is(err, sources.ErrBroken) {
+		b.bad, err = err, nil
 	}
-	return nil
-}
-
-func (r *Receiver) inflate(sent []byte, limit int64, held *int64) ([]byte, error) {
-	z, err := gzip.NewReader(bytes.NewReader(sent))
-	if err != nil {
-		return nil, err
-	}
-	return r.readAll(z, -1, limit, held)
+	return err
 }
 
 // readAll reads to the end; size is the announced length, which is not 0, or -1.
-func (r *Receiver) readAll(from io.Reader, size, limit int64, held *int64) ([]byte, error) {
-	switch {
-	case size < 0:
-		size = 4 << 10
-	case size > firstRead:
-		size = firstRead
+func (r *Receiver) readAll(from io.Reader, size, limit int64, b *body) ([]byte, error) {
+	first := int64(firstRead)
+	if size >= 0 {
+		first = min(first, size)
+	} else {
+		size = limit
 	}
 	var all []byte
 	for {
@@ -92,11 +87,11 @@ func (r *Receiver) readAll(from io.Reader, size, limit int64, held *int64) ([]by
 			if int64(len(all)) > limit {
 				return nil, errTooLarge
 			}
-			next := min(max(size, 2*int64(cap(all))), limit+1)
-			if !r.reserve(next - int64(cap(all))) {
+			// A byte beyond the announced length is never there to be read.
+			next := min(max(first, 2*int64(cap(all))), max(size, int64(cap(all))+1), limit+1)
+			if !r.reserve(b, next-int64(cap(all))) {
 				return nil, errNoMemory
 			}
-			*held += next - int64(cap(all))
 			all = append(make([]byte, 0, next), all...)
 		}
 		n, err := from.Read(all[len(all):cap(all)])
@@ -111,15 +106,4 @@ func (r *Receiver) readAll(from io.Reader, size, limit int64, held *int64) ([]by
 			return nil, err
 		}
 	}
-}
-
-// encoding is the one of the body, and whether it can be read.
-func encoding(req *http.Request) (gzip, known bool) {
-	switch strings.ToLower(req.Header.Get("Content-Encoding")) {
-	case "", "identity":
-		return false, true
-	case "gzip", "x-gzip":
-		return true, true
-	}
-	return false, false
 }

@@ -16,50 +16,76 @@ import (
 
 var errTimeout = errors.New("the commit takes too long")
 
-// commit stores w, in the spool if there is one and Postgres does not take it.
+// commit stores the events of one request in their order, in the spool if there is one
+// and Postgres does not take them.
 //
 // It does not watch the sender's connection: one that sends and does not wait for
-// the answer gets its event stored all the same.
-func (r *Receiver) commit(w *waiting) stored {
-	w.hold.take()
-	defer w.hold.free()
+// the answer gets its events stored all the same.
+func (r *Receiver) commit(all []*waiting) []stored {
+	hold := all[0].hold // of them all
+	hold.take()
+	defer hold.free()
 	start := time.Now()
+	deadline := start.Add(r.options.Timeout)
 	if r.options.Spool == nil {
-		w.deadline = start.Add(r.options.Timeout)
-		return r.wait(r.queue, w)
+		return r.wait(r.queue, all, deadline)
 	}
 	// A third of the time is for the disk.
-	w.deadline = start.Add(r.options.Timeout * 2 / 3)
-	s := r.wait(r.queue, w)
-	if s.err == nil || errors.Is(s.err, errClosed) || ledger.Refused(s.err) {
-		return s
+	done := r.wait(r.queue, all, start.Add(r.options.Timeout*2/3))
+	var left []*waiting
+	var at []int
+	for i, s := range done {
+		if s.err == nil || errors.Is(s.err, errClosed) || ledger.Refused(s.err) {
+			continue
+		}
+		// Not itself: Postgres may still be at work on it.
+		left, at = append(left, &waiting{event: all[i].event, named: all[i].named, hold: hold, done: make(chan stored, 1)}), append(at, i)
 	}
-	// Not w itself: Postgres may still be at work on it.
-	return r.wait(r.spooling, &waiting{
-		event: w.event, named: w.named, hold: w.hold,
-		deadline: start.Add(r.options.Timeout),
-		done:     make(chan stored, 1),
-	})
+	if len(left) > 0 {
+		for i, s := range r.wait(r.spooling, left, deadline) {
+			done[at[i]] = s
+		}
+	}
+	return done
 }
 
-// wait puts w into a queue and waits until it is stored, or for its deadline.
-func (r *Receiver) wait(q *queue, w *waiting) stored {
-	w.hold.take()
-	if err := q.push(w); err != nil {
-		w.hold.free()
-		return stored{err: err}
+// wait puts events into a queue and waits until they are stored, or for the deadline.
+func (r *Receiver) wait(q *queue, all []*waiting, deadline time.Time) []stored {
+	done := make([]stored, len(all))
+	for i, w := range all {
+		w.deadline = deadline
+		w.hold.take()
+		if err := q.push(w); err != nil {
+			w.hold.free()
+			done[i] = stored{err: err}
+		}
 	}
-	timer := time.NewTimer(time.Until(w.deadline))
+	timer := time.NewTimer(time.Until(deadline))
 	defer timer.Stop()
-	select {
-	case s := <-w.done:
-		return s
-	case <-timer.C:
+	late := false
+	for i, w := range all {
+		if done[i].err != nil {
+			continue
+		}
+		if !late {
+			select {
+			case done[i] = <-w.done:
+				continue
+			case <-timer.C:
+				late = true
+			}
+		}
+		select {
+		case done[i] = <-w.done:
+			continue
+		default:
+		}
 		if q.drop(w) {
 			w.hold.free()
 		}
-		return stored{err: errTimeout}
+		done[i] = stored{err: errTimeout}
 	}
+	return done
 }
 
 // flush stores one batch after the other until the queue is closed and empty.
@@ -161,6 +187,9 @@ func (r *Receiver) storeAlone(ctx context.Context, w *waiting, refusal error, tr
 		Again:      w.event.Again,
 	}}, w.generation)
 	if err != nil {
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && ledger.Refused(err) {
+			r.fails(errors.New("everything is refused with SQLSTATE " + pg.Code)) // nothing of the sender is left to refuse
+		}
 		return stored{err: err}
 	}
 	return stored{accepted: accepted[0], refused: code}
@@ -185,13 +214,7 @@ func (r *Receiver) accept(ctx context.Context, events []ledger.Incoming, generat
 				r.options.Logger.Info("events are stored again")
 			}
 		case !ledger.Refused(err):
-			if r.down.CompareAndSwap(false, true) {
-				instead := "senders are told to come again"
-				if r.options.Spool != nil {
-					instead = "they go to the spool"
-				}
-				r.options.Logger.Warn("events cannot be stored in Postgres; "+instead, "error", err)
-			}
+			r.fails(err)
 		}
 	}()
 	if generation == 0 {
@@ -200,14 +223,33 @@ func (r *Receiver) accept(ctx context.Context, events []ledger.Incoming, generat
 	return r.options.Ledger.Accept(ctx, events, generation, r.options.EventsPerJob)
 }
 
-// reserve takes n bytes out of what bodies may hold, and reports whether there was
-// so much left.
-func (r *Receiver) reserve(n int64) bool {
-	if r.held.Add(n) > r.options.MaxBytes {
+// fails notes that events cannot be stored, for a reason that is not their data.
+func (r *Receiver) fails(err error) {
+	if r.down.CompareAndSwap(false, true) {
+		instead := "senders are told to come again"
+		if r.options.Spool != nil {
+			instead = "they go to the spool"
+		}
+		r.options.Logger.Warn("events cannot be stored in Postgres; "+instead, "error", err)
+	}
+}
+
+// Failing reports whether the last commit has failed for a reason that is not its data.
+func (r *Receiver) Failing() bool { return r.down.Load() }
+
+// reserve takes n bytes for a body out of what bodies may hold, and reports whether
+// there was so much left.
+func (r *Receiver) reserve(b *body, n int64) bool {
+	if r.held.Add(n) > r.options.MaxBytes || !r.unproved.take(b, n) {
 		r.held.Add(-n)
 		return false
 	}
+	b.held += n
 	return true
 }
 
-func (r *Receiver) release(n int64) { r.held.Add(-n) }
+// release gives back what a body holds.
+func (r *Receiver) release(b *body) {
+	r.unproved.end(b, b.proved)
+	r.held.Add(-b.held)
+}

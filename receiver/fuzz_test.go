@@ -24,6 +24,8 @@ func FuzzReceive(f *testing.F) {
 	f.Add(uint8(2), "deal.created", "", []byte(zipped(`{"key":"d1"}`)))
 	f.Add(uint8(0), "x/\x00\xff", "", []byte("[[[[{\"a\":1e999}]]]]"))
 	f.Add(uint8(2), "deal.created", "", []byte("\x1f\x8b\x08"))
+	f.Add(uint8(0), "deal.created", "", []byte(`[{"key":"d1"},{},{"key":"d2"}]`))
+	f.Add(uint8(0), "deal.created", "", []byte("{\"key\":\"\xe9\"}"))
 	var taken ledger.Incoming
 	r := New(Options{Flushers: 1, Ledger: committer(
 		func(_ context.Context, events []ledger.Incoming, _ int64, _ int) ([]ledger.Accepted, error) {
@@ -49,12 +51,18 @@ func FuzzReceive(f *testing.F) {
 		if !slices.Contains([]int{200, 202, 400, 413}, w.Code) {
 			t.Fatalf("answered %d %s", w.Code, w.Body)
 		}
-		var answer struct{ ID, Status, Error string }
+		var answer struct {
+			ID, Status, Error string
+			Events            []struct{ ID, Status string }
+		}
 		if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
 			t.Fatalf("the answer %q is not JSON: %v", w.Body, err)
 		}
 		if r.held.Load() != 0 {
 			t.Fatalf("%d bytes are still held", r.held.Load())
+		}
+		if len(answer.Events) > 0 {
+			answer.ID = answer.Events[0].ID
 		}
 		if answer.ID == "" {
 			if w.Code == 202 || w.Code == 400 {
@@ -73,7 +81,7 @@ func FuzzReceive(f *testing.F) {
 		if taken.Headers != nil && !json.Valid(taken.Headers) {
 			t.Errorf("the headers %q are not JSON", taken.Headers)
 		}
-		if taken.Body == nil || how%3 == 0 && !bytes.Equal(taken.Body, body) {
+		if taken.Body == nil || how%3 == 0 && bytes.HasPrefix(body, []byte("{")) && !bytes.Equal(taken.Body, body) {
 			t.Errorf("the body is not kept as it was sent")
 		}
 		if y := taken.OccurredAt.Year(); !taken.OccurredAt.IsZero() && (y < 1900 || y > 9999) {

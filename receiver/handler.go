@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,45 +25,76 @@ func (r *Receiver) serve(w http.ResponseWriter, req *http.Request) {
 	at := g.bySource[name]
 	if !ok || at == nil {
 		a := answer{code: http.StatusNotFound, error: "there is no such source; post to /hooks/SOURCE/EVENT"}
+		r.end(w, req, false)
 		a.write(w)
 		return
 	}
 	start := time.Now()
 	typ := at.other
 	a := answer{code: http.StatusInternalServerError, result: resultFailed, error: "the receiver failed; the event is not stored"}
-	v := &visit{gate: at, generation: g.generation, event: event, at: start}
+	v := &visit{gate: at, connection: connectionOf(req), generation: g.generation, event: event, at: start}
 	defer func() {
 		// The stack is enough to find the fault; what a panic says may quote the body.
 		if p := recover(); p != nil {
 			r.options.Logger.Error("panic while receiving", "source", name, "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			v.events = nil // nobody knows what became of them
 		}
-		typ.received[a.result].Inc()
-		if a.result < resultUnavailable {
-			at.last.SetToCurrentTime()
+		all := v.events
+		if all == nil {
+			all = []outcome{{answer: a, kind: typ}}
+		}
+		for i := range all {
+			all[i].kind.received[all[i].answer.result].Inc()
+			if all[i].answer.result < resultUnavailable {
+				at.last.SetToCurrentTime()
+			}
 		}
 		at.duration.Observe(time.Since(start).Seconds())
+		r.end(w, req, v.body.whole)
 		a.write(w)
-		if r.options.Tracer != nil && v.id != uuid.Nil {
+		if r.options.Tracer == nil {
+			return
+		}
+		for _, o := range v.events {
 			r.options.Tracer.Received(&tracing.Receipt{
-				Event: v.id, Stored: a.id, Kept: v.trace, Source: name, Type: v.typ, Result: a.result.String(), Status: a.code, Began: start,
+				Event: o.id, Stored: o.answer.id, Kept: v.trace, Source: name, Type: o.typ, Result: o.answer.result.String(), Status: a.code, Began: start,
 			})
 		}
 	}()
 	a, typ = r.receive(w, req, v)
 }
 
+// end makes ready for the answer. A request whose body has not been read is the last
+// of its connection, and net/http may only look for so long what is left of it: what
+// is cut off at once may take the answer with it.
+func (r *Receiver) end(w http.ResponseWriter, req *http.Request, whole bool) {
+	if whole || req.ContentLength == 0 {
+		return
+	}
+	w.Header().Set("Connection", "close")
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(unreadTimeout))
+}
+
 // visit is a request at the gate of its source.
 type visit struct {
 	gate       *gate
+	connection *connection
 	generation int64
 	event      string // as the URL names it; "" where it does not
 	at         time.Time
 	body       body
 	verifiedBy string
 
-	id    uuid.UUID // of the event that was made of it
-	typ   string    // its type, if the config knows it
-	trace string    // as the sender has it
+	events []outcome // that were made of it; none where it was refused before
+	trace  string    // as the sender has it
+}
+
+// outcome is what became of one event of a request.
+type outcome struct {
+	answer answer
+	kind   *kind     // under which it is counted
+	id     uuid.UUID // that it was given
+	typ    string    // its type, if the config knows it
 }
 
 // receive reads, verifies, opens and stores. It returns the type too, under which
@@ -75,89 +107,171 @@ func (r *Receiver) receive(w http.ResponseWriter, req *http.Request, v *visit) (
 	default:
 		return answer{code: http.StatusMethodNotAllowed, result: resultInvalid, error: "post the event"}, other
 	}
-	if _, known := encoding(req); !known {
-		return answer{code: http.StatusUnsupportedMediaType, result: resultInvalid, error: "the body may be sent plain or with Content-Encoding gzip"}, other
+	if fields(req.Header) > maxHeadFields {
+		return answer{code: http.StatusRequestHeaderFieldsTooLarge, result: resultInvalid,
+			error: fmt.Sprintf("the request has more than %d header fields", maxHeadFields)}, other
+	}
+	sender := r.sender(req)
+	proof := source.Head(req, sender, v.at)
+	if proof == sources.Refuted {
+		return unauthorized(), other
+	}
+	if proof == sources.Proved {
+		v.body.proved = true
+		v.connection.prove()
 	}
 	handedOver := false
 	defer func() {
 		if !handedOver {
-			r.release(v.body.held)
+			r.release(&v.body)
 		}
 	}()
 	if req.Method == http.MethodGet && int64(len(req.URL.RawQuery)) > source.MaxBody {
 		return failedRead(errTooLarge, source), other
 	}
 	if err := r.read(&v.body, w, req, source.MaxBody); err != nil {
-		return failedRead(err, source), other
+		a := failedRead(err, source)
+		if !v.body.proved && a.result == resultInvalid {
+			a.result = resultUnauthorized
+		}
+		return a, other
 	}
 	var holds bool
-	if v.verifiedBy, holds = authentic(req, v); !holds {
-		return answer{code: http.StatusUnauthorized, result: resultUnauthorized, error: "the request does not prove who sent it"}, other
+	if v.verifiedBy, holds = authentic(req, v, sender); !holds {
+		return unauthorized(), other
 	}
+	r.unproved.end(&v.body, true)
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	v.connection.prove()
 	if req.Method == http.MethodHead {
 		return answer{code: http.StatusOK, result: resultProbe}, other
 	}
 
-	var e sources.Envelope
-	stored := v.body.raw()
-	if req.Method == http.MethodGet {
-		e = source.OpenQuery(v.event, req.URL.Query())
-		stored = e.Payload
-		if !e.Empty && !source.AllowGet {
-			return answer{code: http.StatusMethodNotAllowed, result: resultInvalid, error: "this source takes events by POST only"}, other
-		}
-		if !r.reserve(int64(len(stored))) {
-			return unavailable(), other
-		}
-		v.body.held += int64(len(stored))
-	} else {
-		e = source.Open(v.event, stored)
+	v.trace = tracing.Kept(req.Header)
+	read, err := r.open(req, v)
+	switch {
+	case errors.Is(err, sources.ErrTooMany):
+		return answer{code: http.StatusRequestEntityTooLarge, result: resultTooLarge, error: err.Error(), limit: sources.MaxEvents}, other
+	case errors.Is(err, errNoMemory):
+		return unavailable(), other
 	}
-	if e.Empty {
+	first := &read.Events[0]
+	switch {
+	case req.Method == http.MethodGet && !first.Empty && !source.AllowGet:
+		return answer{code: http.StatusMethodNotAllowed, result: resultInvalid, error: "this source takes events by POST only"}, other
+	case first.Empty:
 		return answer{code: http.StatusOK, result: resultProbe, status: "ok"}, other
 	}
 
-	typ := v.gate.kind(&e)
-	waiting := r.waiting(req, v, &e, typ, stored)
-	if ledger.BeyondBelief(waiting.event.OccurredAt, waiting.event.ReceivedAt) {
-		v.gate.clamps.Inc()
-	}
-	if n := len(e.Drift); n > 0 {
-		typ.drift.Add(float64(n))
-	}
 	handedOver = true
-	return answerTo(waiting, r.commit(waiting), e.Malformed), typ
+	all := r.waiting(req, v, &read)
+	for i, s := range r.commit(all) {
+		v.events[i].answer = answerTo(all[i], s, read.Events[i].Malformed)
+		if errors.Is(v.body.bad, sources.ErrEncoding) && v.events[i].answer.code == http.StatusBadRequest {
+			v.events[i].answer.code = http.StatusUnsupportedMediaType
+		}
+	}
+	if read.Several {
+		return answerToAll(v.events), other
+	}
+	return v.events[0].answer, v.events[0].kind
 }
 
-// waiting makes the event to store.
-func (r *Receiver) waiting(req *http.Request, v *visit, e *sources.Envelope, typ *kind, raw []byte) *waiting {
-	event := ledger.Incoming{ID: uuid.Must(uuid.NewV7()), ReceivedAt: v.at, Body: raw}
-	if event.Body == nil {
-		event.Body = []byte{} // NULL is no body
+// open reads what was sent. Memory is reserved for what is made of it.
+func (r *Receiver) open(req *http.Request, v *visit) (sources.Reading, error) {
+	source, plain := v.gate.source, v.body.plain
+	var read sources.Reading
+	var err error
+	switch {
+	case req.Method == http.MethodGet:
+		e := source.OpenQuery(v.event, req.URL.Query())
+		read = sources.Reading{Text: e.Text, Events: []sources.Envelope{e}}
+	case source.Capture: // as it came
+		e := source.Open(v.event, plain)
+		e.Text = plain
+		read.Events = []sources.Envelope{e}
+	case v.body.bad != nil:
+		read.Events = []sources.Envelope{source.Unread(v.event, v.body.bad)}
+	default:
+		read, err = source.Read(v.event, plain, req.Header.Get("Content-Type"))
 	}
-	describe(&event, v.gate, e, typ)
-	v.id, v.typ, v.trace = event.ID, otherType, tracing.Kept(req.Header)
-	if e.Known {
-		v.typ = event.Type
+	if err != nil {
+		return read, err
 	}
-	event.Trace, event.VerifiedBy = r.options.Tracer.Keep(event.ID, v.trace), v.verifiedBy
-	if v.gate.source.Capture {
-		event.Headers = captureHeaders(req.Header, v.gate.redact)
+	copied := len(read.Text) > 0 && (len(plain) == 0 || &read.Text[0] != &plain[0])
+	if copied && !r.reserve(&v.body, int64(len(read.Text))) {
+		return read, errNoMemory
+	}
+	return read, nil
+}
+
+// waiting makes the events to store.
+func (r *Receiver) waiting(req *http.Request, v *visit, read *sources.Reading) []*waiting {
+	source := v.gate.source
+	var headers []byte
+	if source.Capture {
+		headers = captureHeaders(req.Header, v.gate.redact)
 	} else {
-		event.Headers = keepHeaders(r.kept, req.Header)
+		headers = keepHeaders(r.kept, req.Header)
 	}
-	return &waiting{
-		event:      event,
-		named:      v.event,
-		generation: v.generation,
-		hold:       &hold{bytes: v.body.held, all: &r.held},
-		done:       make(chan stored, 1),
+	delivery := req.Header.Get(source.DeliveryID)
+	hold := &hold{bytes: v.body.held, all: &r.held}
+	all := make([]*waiting, len(read.Events))
+	v.events = make([]outcome, len(read.Events))
+	for i := range read.Events {
+		e := &read.Events[i]
+		kind := v.gate.kind(e)
+		event := ledger.Incoming{ID: uuid.Must(uuid.NewV7()), ReceivedAt: v.at, Headers: headers, Body: e.Text, VerifiedBy: v.verifiedBy}
+		if event.Body == nil {
+			event.Body, event.Headers = r.unread(req, v)
+		}
+		if delivery != "" {
+			event.Delivery = ledger.DeliveryOf(source.Name, delivery, i)
+		}
+		describe(&event, source, e, kind.sinks)
+		event.Trace = r.options.Tracer.Keep(event.ID, v.trace)
+		v.events[i] = outcome{kind: kind, id: event.ID, typ: otherType}
+		if e.Known {
+			v.events[i].typ = event.Type
+		}
+		if ledger.BeyondBelief(event.OccurredAt, event.ReceivedAt) {
+			v.gate.clamps.Inc()
+		}
+		if n := len(e.Drift); n > 0 {
+			kind.drift.Add(float64(n))
+		}
+		all[i] = &waiting{event: event, named: v.event, generation: v.generation, hold: hold, done: make(chan stored, 1)}
 	}
+	return all
+}
+
+// unread gives what is kept of a request that cannot be read: the body as far as it
+// could be inflated, and what a later config needs to read it.
+func (r *Receiver) unread(req *http.Request, v *visit) (body, headers []byte) {
+	list := append(slices.Clone(r.kept), header{eventHeader, eventHeader})
+	h := req.Header.Clone()
+	h[eventHeader] = []string{v.event}
+	if id := v.gate.source.DeliveryID; id != "" && !slices.ContainsFunc(list, func(k header) bool { return k.canonical == id }) {
+		list = append(list, header{strings.ToLower(id), id})
+	}
+	body = v.body.plain
+	if v.body.bad != nil {
+		list = append(list, header{"content-encoding", "Content-Encoding"})
+		h["Content-Encoding"] = []string{strings.Join(h["Content-Encoding"], ", ")}
+	}
+	if req.Method == http.MethodGet { // as a form, which says the same
+		body = v.gate.source.QueryBody(req.URL.Query())
+		h.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if body == nil {
+		body = []byte{} // NULL is no body
+	}
+	return body, keepHeaders(list, h)
 }
 
 // describe fills in what the envelope and the routing say of an event.
-func describe(event *ledger.Incoming, g *gate, e *sources.Envelope, typ *kind) {
-	event.Source = g.source.Name
+func describe(event *ledger.Incoming, source *sources.Source, e *sources.Envelope, sinks []string) {
+	event.Source = source.Name
 	event.Type = clean(e.Type, maxType)
 	event.Entity = clean(e.Entity, maxEntity)
 	event.OccurredAt = e.OccurredAt
@@ -167,7 +281,7 @@ func describe(event *ledger.Incoming, g *gate, e *sources.Envelope, typ *kind) {
 	}
 	event.Reason = ""
 	switch {
-	case g.source.Capture:
+	case source.Capture:
 		event.Status, event.Reason = ledger.Unmapped, "the source only captures"
 	case e.Malformed != nil:
 		event.Status, event.Reason = ledger.Malformed, malformed(e.Malformed)
@@ -175,15 +289,18 @@ func describe(event *ledger.Incoming, g *gate, e *sources.Envelope, typ *kind) {
 		event.Status, event.Reason = ledger.Ignored, e.Ignored
 	case !e.Known:
 		event.Status, event.Reason = ledger.Unmapped, "the source does not know this event"
-	case len(typ.sinks) == 0:
+	case len(sinks) == 0:
 		event.Status, event.Reason = ledger.Unmapped, "no mapping wants this event"
 	default:
-		event.Status, event.Sinks = ledger.Stored, typ.sinks
+		event.Status, event.Sinks = ledger.Stored, sinks
 		if e.HintMismatch {
 			event.Reason = "the body names another event than the URL"
 		}
 	}
 	event.Reason = clean(event.Reason, maxReason)
+	if event.Status == ledger.Malformed {
+		event.Delivery = nil // sent again, it may be read
+	}
 }
 
 // answerTo tells what became of an event.
@@ -212,8 +329,30 @@ func answerTo(w *waiting, s stored, m *sources.Malformed) answer {
 	return a
 }
 
+// answerToAll tells what became of several events of one request: all of it is to be
+// sent again where one cannot be stored.
+func answerToAll(events []outcome) answer {
+	all := answer{code: http.StatusOK}
+	for _, o := range events {
+		a := o.answer
+		switch {
+		case a.result == resultUnavailable:
+			return a
+		case a.code > all.code:
+			all.code, all.error = a.code, a.error
+		}
+		all.events = append(all.events, a)
+	}
+	return all
+}
+
 func malformed(m *sources.Malformed) string {
 	return "the body cannot be read: " + m.Error()
+}
+
+// unauthorized says the same whatever was wrong.
+func unauthorized() answer {
+	return answer{code: http.StatusUnauthorized, result: resultUnauthorized, error: "the request does not prove who sent it"}
 }
 
 // unavailable says so and no more: why is our concern.
@@ -236,17 +375,59 @@ func failedRead(err error, source *sources.Source) answer {
 
 // authentic verifies what was sent; where it came compressed, a signature may be
 // of either form.
-func authentic(req *http.Request, v *visit) (by string, holds bool) {
-	// Without an address of the peer, as in some tests, allow_ips matches nothing.
-	remote, _ := netip.ParseAddrPort(req.RemoteAddr)
-	by, holds = v.gate.source.Authentic(req, v.body.sent, remote.Addr(), v.at)
-	if v.body.inflated != nil {
-		inflated, also := v.gate.source.Authentic(req, v.body.inflated, remote.Addr(), v.at)
+func authentic(req *http.Request, v *visit, sender netip.Addr) (by string, holds bool) {
+	by, holds = v.gate.source.Authentic(req, v.body.sent, sender, v.at)
+	if len(v.body.plain) > 0 && &v.body.plain[0] != &v.body.sent[0] {
+		inflated, also := v.gate.source.Authentic(req, v.body.plain, sender, v.at)
 		if also && !holds {
 			by, holds = inflated, true
 		}
 	}
 	return by, holds
+}
+
+// sender is the address that a request comes from: the peer's, or where that is one
+// of our proxies, the last in X-Forwarded-For that is none. What stands before that is
+// what anybody may have written. It is no address at all where such a proxy names
+// something else, or the peer has none, as in some tests; allow_ips does not match then.
+func (r *Receiver) sender(req *http.Request) netip.Addr {
+	peer, _ := netip.ParseAddrPort(req.RemoteAddr)
+	at := peer.Addr().Unmap().WithZone("")
+	if len(r.options.Proxies) == 0 {
+		return at
+	}
+	hops := strings.Join(req.Header["X-Forwarded-For"], ",")
+	for hops != "" && r.proxy(at) {
+		var hop string
+		if i := strings.LastIndexByte(hops, ','); i >= 0 {
+			hops, hop = hops[:i], hops[i+1:]
+		} else {
+			hops, hop = "", hops
+		}
+		at = parseHop(strings.TrimSpace(hop))
+	}
+	return at
+}
+
+func (r *Receiver) proxy(at netip.Addr) bool {
+	return slices.ContainsFunc(r.options.Proxies, func(p netip.Prefix) bool { return p.Contains(at) })
+}
+
+// parseHop reads an address, which some proxies write with the port.
+func parseHop(text string) netip.Addr {
+	at, err := netip.ParseAddr(strings.Trim(text, "[]"))
+	if err != nil {
+		with, _ := netip.ParseAddrPort(text)
+		at = with.Addr()
+	}
+	return at.Unmap().WithZone("")
+}
+
+func fields(h http.Header) (n int) {
+	for _, values := range h {
+		n += len(values)
+	}
+	return n
 }
 
 // path takes /hooks/{source} or /hooks/{source}/{event} apart.

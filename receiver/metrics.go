@@ -19,7 +19,7 @@ const (
 	resultUnauthorized // from here on the type is not known
 	resultTooLarge
 	resultProbe
-	resultInvalid // wrong method, unknown content encoding, a body that does not come
+	resultInvalid // wrong method, unknown content encoding, a body that does not come from one who has proved who it is
 	resultFailed  // a panic
 	results
 )
@@ -45,11 +45,19 @@ type metrics struct {
 	opened   *prometheus.CounterVec
 	clamps   *prometheus.CounterVec
 	drift    *prometheus.CounterVec
+	// What was given up for somebody else.
+	cutConnections, cutBodies prometheus.Counter
 }
 
 func newMetrics(registerer prometheus.Registerer) *metrics {
 	with := promauto.With(registerer)
+	cut := with.NewCounterVec(prometheus.CounterOpts{
+		Name: "partnersync_receive_cut_total",
+		Help: "Connections, and bodies under way, of those who had not proved who they are, given up because others came and there was no room.",
+	}, []string{"what"})
 	return &metrics{
+		cutConnections: cut.WithLabelValues("connection"),
+		cutBodies:      cut.WithLabelValues("body"),
 		received: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "partnersync_events_received_total",
 			Help: "Requests to a source by type of event and what became of them.",
@@ -79,7 +87,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		}, []string{"source", "sink"}),
 		clamps: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "partnersync_version_clamps_total",
-			Help: "Events whose time was too far ahead of ours and was clamped.",
+			Help: "Events whose time was too far ahead of ours: they are ordered by arrival.",
 		}, []string{"source"}),
 		drift: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "partnersync_payload_drift_total",
@@ -97,6 +105,8 @@ func (r *Receiver) watch(registerer prometheus.Registerer) {
 	gauge("waiting_events", "Requests that wait for a commit.", func() float64 { return float64(r.queue.len()) })
 	gauge("waiting_limit_events", "The most requests that may wait for a commit.", func() float64 { return float64(r.options.Queue) })
 	gauge("held_bytes", "Bodies in memory.", func() float64 { return float64(r.held.Load()) })
+	gauge("connections", "Connections of senders that are open.", func() float64 { return float64(r.connections.len()) })
+	gauge("connections_limit", "The most connections of senders that may be open.", func() float64 { return float64(r.options.Connections) })
 	gauge("held_limit_bytes", "The most that bodies in memory may take.", func() float64 { return float64(r.options.MaxBytes) })
 }
 

@@ -1,9 +1,11 @@
 package receiver
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,6 +52,8 @@ type Options struct {
 	Flushers     int                   // commits at the same time; default 2
 	Queue        int                   // requests that may wait for a commit; default 4096
 	MaxBytes     int64                 // bodies held in memory, all requests together; default 64 MiB
+	Connections  int                   // open at a time, of the listener that Limit wraps; default 4096
+	Proxies      []netip.Prefix        // whose X-Forwarded-For is believed
 	Timeout      time.Duration         // a request waits no longer for its commit; default 1.8 s
 	Spool        Spool                 // nil: while Postgres is away senders are told to come again
 	Tracer       *tracing.Tracer       // nil: no traces are exported
@@ -75,8 +79,12 @@ type Receiver struct {
 	spooled  chan struct{} // has one when there is something in the spool
 	kept     []header
 	held     atomic.Int64 // bytes of bodies in memory
+	unproved unproved     // those among them whose sender is not known yet
 	gates    atomic.Pointer[gates]
-	down     atomic.Bool // the last commit failed for a reason that is not its data
+	// connections are used by Server and Limit alone.
+	connections *connections
+	down        atomic.Bool // the last commit failed for a reason that is not its data
+	lastSpooled time.Time   // when the newest event of the spool was received; of the spool's writer
 	// diskFailed is when the spool could not be written, unless it could since.
 	diskFailed atomic.Pointer[time.Time]
 }
@@ -86,15 +94,18 @@ func New(o Options, routing Routing) *Receiver {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	setDefault(&o.EventsPerJob, 1)
-	setDefault(&o.Flushers, 2)
-	setDefault(&o.Queue, 4096)
-	setDefault(&o.MaxBytes, 64<<20)
-	setDefault(&o.Timeout, 1800*time.Millisecond)
+	o.EventsPerJob = cmp.Or(o.EventsPerJob, 1)
+	o.Flushers = cmp.Or(o.Flushers, 2)
+	o.Queue = cmp.Or(o.Queue, 4096)
+	o.MaxBytes = cmp.Or(o.MaxBytes, 64<<20)
+	o.Connections = cmp.Or(o.Connections, 4096)
+	o.Timeout = cmp.Or(o.Timeout, 1800*time.Millisecond)
 	r := &Receiver{
 		options: o, metrics: newMetrics(o.Registerer), kept: kept(),
 		queue: newQueue(o.Queue), spooling: newQueue(o.Queue), spooled: make(chan struct{}, 1),
 	}
+	r.unproved.limit, r.unproved.cut = o.MaxBytes/2, r.metrics.cutBodies.Inc
+	r.connections = newConnections(o.Connections, r.metrics.cutConnections.Inc)
 	r.watch(o.Registerer)
 	if o.Spool != nil {
 		r.queue.settle(o.Spool.Len, false)
@@ -131,10 +142,4 @@ func (r *Receiver) Run(ctx context.Context) error {
 	r.spooling.close()
 	writer.Wait()
 	return nil
-}
-
-func setDefault[T int | int64 | time.Duration](v *T, value T) {
-	if *v <= 0 {
-		*v = value
-	}
 }

@@ -68,6 +68,16 @@ posts:
 signed:
   verify: {hmac: {header: X-Signature, secrets: a-key-of-the-tests}}
   events: {thing: {schema: {n: integer}}}
+hooked:
+  verify: {standard_webhooks: {secrets: whsec_AAAA}}
+  events: {thing: {schema: {id: id, v: text}, entity: {thing: event.id}}}
+numbered:
+  verify: {token: a-token-of-the-tests}
+  delivery_id: x-delivery
+  events: {thing: {schema: {id: id, v: text}, entity: {thing: event.id}}}
+anybody:
+  verify: none
+  events: {thing: {schema: {n: integer}}}
 near:
   verify: {allow_ips: 127.0.0.0/8}
   events: {thing: {schema: {n: integer}}}
@@ -120,7 +130,9 @@ func start(t testing.TB, o Options) *service {
 	s := &service{registry: prometheus.NewRegistry()}
 	o.Registerer = s.registry
 	s.Receiver = New(o, routing(t, 1))
-	server := httptest.NewServer(s.Handler())
+	server := httptest.NewUnstartedServer(nil)
+	server.Config, server.Listener = s.Server(), s.Limit(server.Listener)
+	server.Start()
 	s.url = server.URL
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -307,9 +319,9 @@ func TestAnswers(t *testing.T) {
 			want: `{"id":"ID","status":"malformed","error":"the body cannot be read: line 2, column 8: *`,
 		},
 		{
-			name: "an array", path: "/hooks/shop/deal.created", header: []string{bearer}, body: `[1]`,
+			name: "an array of something else", path: "/hooks/shop/deal.created", header: []string{bearer}, body: `[1]`,
 			code: 400, events: []string{"malformed|deal.created||*|[1]"}, count: "deal.created malformed",
-			want: `{"id":"ID","status":"malformed","error":"the body cannot be read: line 1, column 1: the body is not a JSON object","line":1,"column":1,"reason":"the body is not a JSON object"}`,
+			want: `{"id":"ID","status":"malformed","error":"the body cannot be read: line 1, column 2: an element of the list is not a JSON object","line":1,"column":2,"reason":"an element of the list is not a JSON object"}`,
 		},
 		{
 			name: "inflated on the way", path: "/hooks/shop/deal.created", header: []string{bearer, "Content-Encoding: gzip"}, body: `{"key":"d1"}`,
@@ -358,8 +370,44 @@ func TestAnswers(t *testing.T) {
 			code: 405, want: `{"error":"post the event"}`, allow: methods, count: "other invalid",
 		},
 		{
-			name: "another encoding", path: "/hooks/shop/deal.created", header: []string{bearer, "Content-Encoding: br"}, body: `{"key":"d1"}`,
-			code: 415, want: `{"error":"the body may be sent plain or with Content-Encoding gzip"}`, count: "other invalid",
+			name: "another encoding", path: "/hooks/shop/deal.created", header: []string{bearer, "Content-Encoding: br"}, body: "\x0b\x06",
+			code: 415, want: `{"id":"ID","status":"malformed","error":"the body cannot be read: line 1, column 1: its compression is not known","line":1,"column":1,"reason":"its compression is not known"}`,
+			events: []string{`malformed|deal.created||the body cannot be read: line 1, column 1: its compression is not known|*`}, count: "deal.created malformed",
+		},
+		{
+			name: "another encoding, taken off on the way", path: "/hooks/shop/deal.created", header: []string{bearer, "Content-Encoding: br"}, body: `{"key":"d1"}`,
+			code: 202, want: `{"id":"ID","status":"stored"}`,
+			events: []string{`stored|deal.created|deal:d1||{"key":"d1"}`}, jobs: 1, count: "deal.created stored",
+		},
+		{
+			name: "compressed, and no header says so", path: "/hooks/shop/deal.created", header: []string{bearer}, body: zipped(`{"key":"d3"}`),
+			code: 202, want: `{"id":"ID","status":"stored"}`,
+			events: []string{`stored|deal.created|deal:d3||{"key":"d3"}`}, jobs: 1, count: "deal.created stored",
+		},
+		{
+			name: "in Latin-1", path: "/hooks/shop/deal.created", header: []string{bearer, "Content-Type: application/json; charset=ISO-8859-1"}, body: "{\"key\":\"J\xe9r\xf4me\"}",
+			code: 202, want: `{"id":"ID","status":"stored"}`,
+			events: []string{`stored|deal.created|deal:Jérôme||{"key":"J*r*me"}`}, jobs: 1, count: "deal.created stored",
+		},
+		{
+			name: "in Latin-1, and no header says so", path: "/hooks/shop/deal.created", header: []string{bearer}, body: "{\"key\":\"J\xe9r\xf4me\"}",
+			code: 400, want: `{"id":"ID","status":"malformed","error":"the body cannot be read: line 1, column 10: this is not UTF-8, and no other charset is named","line":1,"column":10,"reason":"*`,
+			events: []string{`malformed|deal.created||*`}, count: "deal.created malformed",
+		},
+		{
+			name: "a form", path: "/hooks/shop/deal.created", header: []string{bearer, "Content-Type: application/x-www-form-urlencoded"}, body: "key=d+1&at=1700000000",
+			code: 202, want: `{"id":"ID","status":"stored"}`,
+			events: []string{`stored|deal.created|deal:d 1||{"at":"1700000000","key":"d 1"}`}, jobs: 1, count: "deal.created stored",
+		},
+		{
+			name: "a form that holds JSON", path: "/hooks/shop/deal.created", header: []string{bearer, "Content-Type: application/x-www-form-urlencoded"}, body: "payload=%7B%22key%22%3A%22d1%22%7D",
+			code: 202, want: `{"id":"ID","status":"stored"}`,
+			events: []string{`stored|deal.created|deal:d1||{"key":"d1"}`}, jobs: 1, count: "deal.created stored",
+		},
+		{
+			name: "GET that is not UTF-8", method: "GET", path: "/hooks/shop/deal.created?key=%ff&token=" + token,
+			code: 400, want: `{"id":"ID","status":"malformed","error":"the body cannot be read: line 1, column 1: the parameters are not UTF-8",*`,
+			events: []string{`malformed|deal.created||*|key=%FF`}, count: "deal.created malformed",
 		},
 		{name: "HEAD as a probe", method: "HEAD", path: "/hooks/shop/deal.created?token=" + token, code: 200, count: "other probe"},
 		{name: "GET as a probe", method: "GET", path: "/hooks/posts/thing?token=" + token, code: 200, want: `{"status":"ok"}`, count: "other probe"},
@@ -382,10 +430,10 @@ func TestAnswers(t *testing.T) {
 			events: []string{`unmapped|some.thing||the source only captures|not JSON`}, count: "other unmapped",
 		},
 		{
-			name: "nulls, NUL and broken UTF-8 anywhere", path: "/hooks/shop/deal.created", header: []string{bearer, "User-Agent: \xff"},
-			body: "{\"key\":\"d\\u0000\xff8\",\"at\":null,\"email\":null,\"amount\":\"false\",\"more\":{\"a\\u0000\":[null]}}",
+			name: "nulls and NUL anywhere, a header that is not UTF-8", path: "/hooks/shop/deal.created", header: []string{bearer, "User-Agent: \xff"},
+			body: "{\"key\":\"d\\u00008\",\"at\":null,\"email\":null,\"amount\":\"false\",\"more\":{\"a\\u0000\":[null]}}",
 			code: 202, want: `{"id":"ID","status":"stored"}`,
-			events: []string{"stored|deal.created|deal:d\uFFFD8||*"}, jobs: 1, count: "deal.created stored",
+			events: []string{"stored|deal.created|deal:d8||*"}, jobs: 1, count: "deal.created stored",
 		},
 		{
 			name: "huge numbers", path: "/hooks/shop/deal.created", header: []string{bearer}, body: `{"key":123456789012345678901234567890,"at":1e999,"amount":-9e99999999}`,
@@ -497,20 +545,23 @@ func TestSeriesExistFromTheStart(t *testing.T) {
 	for _, f := range families {
 		got[f.GetName()] = len(f.GetMetric())
 	}
-	// 6 sources with 7 events and one "other" each.
+	// 9 sources with 10 events and one "other" each.
 	want := map[string]int{
-		"partnersync_events_received_total":        7*int(firstUntyped) + 6*int(results),
-		"partnersync_receive_duration_seconds":     6,
-		"partnersync_last_event_timestamp_seconds": 6,
+		"partnersync_events_received_total":        10*int(firstUntyped) + 9*int(results),
+		"partnersync_receive_duration_seconds":     9,
+		"partnersync_last_event_timestamp_seconds": 9,
 		"partnersync_commit_batch_events":          1,
 		"partnersync_commit_duration_seconds":      1,
-		"partnersync_routes_opened_total":          5,
+		"partnersync_routes_opened_total":          8,
 		"partnersync_receive_waiting_events":       1,
 		"partnersync_receive_waiting_limit_events": 1,
 		"partnersync_receive_held_bytes":           1,
 		"partnersync_receive_held_limit_bytes":     1,
-		"partnersync_version_clamps_total":         6,
-		"partnersync_payload_drift_total":          13,
+		"partnersync_receive_connections":          1,
+		"partnersync_receive_connections_limit":    1,
+		"partnersync_receive_cut_total":            2,
+		"partnersync_version_clamps_total":         9,
+		"partnersync_payload_drift_total":          19,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

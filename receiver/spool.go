@@ -54,6 +54,13 @@ func (r *Receiver) appendToSpool(batch []*waiting) {
 	var fits []*waiting
 	var failure error
 	for room, i := r.options.Spool.Room(), 0; i < len(batch); i++ {
+		// What decides among events without a time is their receipt: in this spool it never
+		// goes back, though the clock may.
+		event := &batch[i].event
+		if event.ReceivedAt.Before(r.lastSpooled) {
+			event.ReceivedAt = r.lastSpooled
+		}
+		r.lastSpooled = event.ReceivedAt.Round(0) // by the wall, as it is written
 		record, err := encodeSpooled(batch[i])
 		if room -= record.Size(); err == nil && room < 0 {
 			err = spool.ErrFull
@@ -225,6 +232,7 @@ type spooled struct {
 	Reason     string          `json:"reason,omitempty"`
 	Trace      string          `json:"trace,omitempty"`
 	VerifiedBy string          `json:"verified_by,omitempty"`
+	Delivery   []byte          `json:"delivery,omitempty"`
 }
 
 // encodeSpooled writes the length of the head, the head, and the body.
@@ -232,7 +240,7 @@ func encodeSpooled(w *waiting) (spool.Record, error) {
 	e := &w.event
 	head, err := json.Marshal(spooled{
 		e.ID, e.Source, w.named, e.ReceivedAt, e.Headers, e.Type, e.Entity, e.OccurredAt, e.Rank, e.Status, e.Reason,
-		e.Trace, e.VerifiedBy,
+		e.Trace, e.VerifiedBy, e.Delivery,
 	})
 	if err != nil {
 		return spool.Record{}, fmt.Errorf("event %s: %w", e.ID, err)
@@ -273,7 +281,7 @@ func reopenSpooled(g *gates, record spool.Record) (w *waiting, err error) {
 	event := ledger.Incoming{
 		ID: head.ID, Source: head.Source, ReceivedAt: head.ReceivedAt, Headers: head.Headers, Body: body, Again: true,
 		Type: head.Type, Entity: head.Entity, OccurredAt: head.OccurredAt, Rank: head.Rank, Status: head.Status, Reason: head.Reason,
-		Trace: head.Trace, VerifiedBy: head.VerifiedBy,
+		Trace: head.Trace, VerifiedBy: head.VerifiedBy, Delivery: head.Delivery,
 	}
 	var e sources.Envelope
 	at := g.bySource[head.Source]
@@ -282,7 +290,7 @@ func reopenSpooled(g *gates, record spool.Record) (w *waiting, err error) {
 	}
 	switch {
 	case at != nil && !e.Empty:
-		describe(&event, at, &e, at.kind(&e))
+		describe(&event, at.source, &e, at.kind(&e).sinks)
 	case event.Status != ledger.Stored: // as it was when it came
 	case at == nil:
 		event.Status, event.Reason = ledger.Unmapped, "the source is no longer in the config"

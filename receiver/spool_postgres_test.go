@@ -441,3 +441,76 @@ func BenchmarkDrain(b *testing.B) {
 	waitFor(b, "an empty spool", func() bool { return onDisk.Len() == 0 })
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 }
+
+// Two receivers have a spool each, and one of them loses sight of Postgres. What arrived
+// first and waited in its spool does not win over what came later through the other.
+func TestSpoolsKeepTheOrderOfReceipt(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	var away [2]*switched
+	var url [2]string
+	for i := range away {
+		away[i] = &switched{Ledger: ledger.New(pool)}
+		url[i] = start(t, Options{Ledger: away[i], Spool: openSpool(t, spool.Options{})}).url
+	}
+	c := client(t)
+	give := func(receiver int, group string) {
+		t.Helper()
+		if got := post(t, c, url[receiver]+"/hooks/shop/partner.changed", `{"id":1,"group":"`+group+`"}`); got.code != 202 {
+			t.Fatalf("%s is answered %d %s", group, got.code, got.text)
+		}
+	}
+	stored := func(want int) {
+		t.Helper()
+		waitFor(t, "the events", func() bool { return rows(t, pool, `SELECT count(*)::text FROM events`)[0] == fmt.Sprint(want) })
+	}
+	give(0, "a")
+	away[0].away.Store(true)
+	give(0, "b")
+	give(1, "c")
+	give(0, "d")
+	away[1].away.Store(true)
+	give(1, "e")
+	give(0, "f")
+	away[0].away.Store(false)
+	stored(5)
+	away[1].away.Store(false)
+	stored(6)
+	give(0, "g")
+	stored(7)
+	got := rows(t, pool, `SELECT convert_from(body, 'utf8')::jsonb->>'group' FROM events ORDER BY version_at, rank, id`)
+	if diff := cmp.Diff([]string{"a", "b", "c", "d", "e", "f", "g"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A clock that is set back does not turn the order in a spool round.
+func TestSpoolWhenTheClockIsSetBack(t *testing.T) {
+	t.Parallel()
+	onDisk := openSpool(t, spool.Options{})
+	r := New(Options{Ledger: newReleased(), Spool: onDisk}, routing(t, 1))
+	noon := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for _, minutes := range []int{1, 3, 2, 4} {
+		event := ledger.Incoming{ID: uuid.Must(uuid.NewV7()), Source: "shop", ReceivedAt: noon.Add(time.Duration(minutes) * time.Minute)}
+		w := &waiting{event: event, done: make(chan stored, 1)}
+		r.appendToSpool([]*waiting{w})
+		if s := <-w.done; s.err != nil {
+			t.Fatal(s.err)
+		}
+	}
+	records, err := onDisk.Peek(10, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []int
+	for _, record := range records {
+		head, _, err := decodeSpooled(record.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, int(head.ReceivedAt.Sub(noon).Minutes()))
+	}
+	if diff := cmp.Diff([]int{1, 3, 3, 4}, got); diff != "" {
+		t.Error(diff)
+	}
+}

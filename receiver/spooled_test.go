@@ -88,8 +88,8 @@ strange:
 			`shop unknown||0|unmapped|the source does not know this event|[]||{"event":"deal_created","data":{"key":"c"}}`,
 			`posts thing||0|unmapped|the source is no longer in the config|[]||{"n":1}`,
 			`strange thing||0|stored||[strange!]|{"authorization":"\u003csecret\u003e"}|{"n":1}`,
-			`posts thing||0|malformed|*|[]||oops`,
-			`shop deal.opened||0|malformed|*|[]||oops`,
+			`posts thing||0|malformed|*|[]|{":event":"thing"}|oops`,
+			`shop deal.opened||0|malformed|*|[]|{":event":"deal.created"}|oops`,
 			`shop deal.opened|deal:get|1700000000|stored||[shop!]|{"user-agent":"\u003ctest\u003e \u0026 \"more\""}|{"at":"1700000000","key":"get"}`,
 		}
 		if len(got) != len(want) {

@@ -48,6 +48,10 @@ func kept() []header {
 
 type header struct{ name, canonical string }
 
+// eventHeader stands among the headers of a body that cannot be read, with the event
+// that the URL names. No header has such a name.
+const eventHeader = ":event"
+
 // keepHeaders writes those of a request as a JSON object, or gives nil when it has
 // none of them.
 func keepHeaders(list []header, h http.Header) []byte {

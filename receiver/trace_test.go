@@ -165,11 +165,11 @@ func TestReceiveIsTraced(t *testing.T) {
 	}
 }
 
-func must(r *http.Request, err error) *http.Request {
+func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
 	}
-	return r
+	return v
 }
 
 // Where the log names an event it names its trace.

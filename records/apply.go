@@ -26,19 +26,19 @@ type Answer struct {
 	Kind     Kind
 	Class    string
 	Status   int
-	Reason   string   // in one line, for people
-	ID       string   // the CRM's id of the record, "" where it does not say
-	Existing string   // with Conflict: the id of the record in the way, if it names one
-	Created  bool     // the request made the record
-	Code     string   // the CRM's code for the refusal
-	Fields   []string // the refused fields, if named
-	Dropped  []string // optional fields that were left out in the end
-	Kept     map[string]any
-	Absent   bool // with Denied: the record that the step names is not in the CRM; of a link, one of its ends
-	Unlinked bool // the links of the row were not made
-	Lost     bool // the request may have taken effect
-	Counts   bool // with Failed: it is a failure that counts
-	Short    bool // with Busy: it is over so soon that waiting here pays
+	Reason   string         // in one line, for people
+	ID       string         // the CRM's id of the record, "" where it does not say
+	Existing string         // with Conflict: the id of the record in the way, if it names one
+	Created  bool           // the request made the record
+	Code     string         // the CRM's code for the refusal
+	Fields   []string       // the refused fields, if named
+	Dropped  []string       // optional fields that were left out in the end
+	Kept     map[string]any // fields for which the CRM shows another value than was sent, with that one
+	Absent   bool           // with Denied: the record that the step names is not in the CRM; of a link, one of its ends
+	Unlinked bool           // the links of the row were not made
+	Lost     bool           // the request may have taken effect
+	Counts   bool           // with Failed: it is a failure that counts
+	Short    bool           // with Busy: it is over so soon that waiting here pays
 	Wait     time.Duration
 }
 
@@ -52,6 +52,9 @@ type Effect struct {
 func (w *Work) Apply(s *Step, a Answer, env *Env) Effect {
 	if s.Tie != nil {
 		return w.applyLink(s, a, env)
+	}
+	if a.Lost && s.Do != Find {
+		w.lost(s, env)
 	}
 	if a.Kind == Busy {
 		if a.Short && w.once(paused) {
@@ -93,13 +96,6 @@ func (w *Work) taken(s *Step, a Answer) {
 		w.resending = true
 	}
 	w.acknowledge(s, a)
-	for name, value := range a.Kept {
-		if f := r.Fields[name]; f != nil && f.Version == s.Sent[name].Version {
-			kept := NewValue(value)
-			f.doubt()
-			f.Kept = &kept
-		}
-	}
 	if !a.Unlinked {
 		for _, t := range s.Carried {
 			t.Link.done()
@@ -142,7 +138,7 @@ func (w *Work) acknowledge(s *Step, a Answer) {
 			delete(s.Sent, name)
 		}
 	}
-	w.Record.acknowledge(s.Sent)
+	w.Record.acknowledge(s.Sent, a.Kept)
 }
 
 // removals is how many fields are left out by name before the row counts as refused whole.
@@ -180,7 +176,8 @@ func (w *Work) denied(s *Step, a Answer, env *Env) {
 		if d.refuse != nil {
 			reason = d.refuse.reason + ": sent without it: " + reason
 		}
-		d.Finish(d.refusal(a), a.Class, reason)
+		outcome, class := d.refusal(a)
+		d.Finish(outcome, class, reason)
 	}
 }
 
@@ -203,56 +200,62 @@ func (w *Work) apart(s *Step) bool {
 // guessed reports whether a row needs a link to a record that only the CRM may know.
 func guessed(t Tie) bool { return t.Required && t.ID == "" }
 
-// refusal is how a delivery ends that the CRM refuses.
-func (d *Delivery) refusal(a Answer) Outcome {
+// refusal is how a delivery ends that the CRM refuses, and the class of it.
+func (d *Delivery) refusal(a Answer) (Outcome, string) {
 	if d.Change.OnReject[a.Code] == "skip" {
-		return Skipped
+		return Skipped, SkipExpected
 	}
-	return Dead
+	return Dead, a.Class
 }
 
 // leaveOut marks the fields that a refusal names, so that the next row lacks them. It reports
 // whether that helps: not where the refusal names none that the row has.
 func (w *Work) leaveOut(s *Step, a Answer) bool {
 	r := w.Record
-	helped := false
+	out := map[string]Version{} // fields that are left out from now on, with the version that is refused
 	for _, name := range a.Fields {
 		v, versioned := s.Sent[name]
 		_, has := s.Values[name]
 		if !has || name == s.Last.Change.Key.Property && !versioned || len(w.spent) >= removals {
 			continue
 		}
-		helped = true
-		if !versioned {
+		out[name] = v.Version
+	}
+	for name, v := range out {
+		if v.IsZero() {
 			if w.untouched == nil {
 				w.untouched = map[string]bool{}
 			}
 			w.untouched[name] = true
 			continue
 		}
-		w.spend(name, v.Version)
+		w.spend(name, v)
 		if len(w.split) > 0 {
 			delete(w.split[0].sent, name)
 		}
-		for _, d := range w.writers() {
-			if d.Cause.Version != v.Version || !d.wants(name) {
-				continue
-			}
-			d.Status, d.CRMID = int32(a.Status), r.CRMID
-			d.Attempts++
-			outcome := d.refusal(a)
-			if outcome == Skipped { // a refusal that is expected settles the whole delivery
-				d.Finish(outcome, a.Class, a.Reason)
-				continue
-			}
-			if d.refuse == nil {
-				d.refuse = &verdict{outcome, a.Class, a.Reason, int32(a.Status)}
-			} else {
-				d.refuse.reason += ": " + a.Reason
-			}
+	}
+	for _, d := range w.writers() {
+		wants := slices.ContainsFunc(d.Change.Fields, func(f mappers.Field) bool {
+			v, refused := out[f.Name]
+			return refused && f.Rule != mappers.Touch && v == d.Cause.Version
+		})
+		if !wants {
+			continue
+		}
+		d.Status, d.CRMID = int32(a.Status), r.CRMID
+		d.Attempts++
+		outcome, class := d.refusal(a)
+		if outcome == Skipped { // a refusal that is expected settles the whole delivery
+			d.Finish(outcome, class, a.Reason)
+			continue
+		}
+		if d.refuse == nil {
+			d.refuse = &verdict{outcome, class, a.Reason, int32(a.Status)}
+		} else {
+			d.refuse.reason += ": " + a.Reason
 		}
 	}
-	return helped
+	return len(out) > 0
 }
 
 // spend notes that the CRM has refused the value of a field that the event of a version wants:
@@ -276,7 +279,8 @@ func (w *Work) conflict(s *Step, a Answer, env *Env) {
 	r := w.Record
 	switch {
 	case s.Mode == mappers.Append && a.Existing == "", // it would be in the way for ever
-		r.CRMID != "" && a.Existing != "" && a.Existing != r.CRMID: // two records there, and we are not to make them one
+		r.CRMID != "" && a.Existing != "" && a.Existing != r.CRMID, // two records there, and we are not to make them one
+		len(a.Fields) > 0 && a.Existing == "" && w.tried[adopted]:  // it was tried again, and is in the way by the same field
 		w.denied(s, a, env)
 		return
 	case !w.once(adopted):
@@ -295,7 +299,7 @@ func (w *Work) conflict(s *Step, a Answer, env *Env) {
 		if d.Ready() && d.Change.Mode == mappers.CreateOnly {
 			d.Status = int32(a.Status)
 			d.refuseAll(r)
-			d.Finish(Skipped, a.Class, "the record is there already")
+			d.Finish(Skipped, SkipThere, "the record is there already")
 		}
 	}
 	if a.Existing != "" {
@@ -337,14 +341,14 @@ func (w *Work) absent(s *Step, a Answer, env *Env) {
 			r.archivedBy(d.Cause.Version)
 			d.Finish(Unchanged, "", "archived already")
 		case gone:
-			d.Finish(Skipped, "", "the record is gone from the CRM")
+			d.Finish(Skipped, SkipGone, "the record is gone from the CRM")
 		case d.Change.Absent == "dead":
 			d.Finish(Dead, a.Class, "the record is not in the CRM")
 		case d.Change.Absent == "skip":
 			d.refuseAll(r)
-			d.Finish(Skipped, "", "the record is not in the CRM")
+			d.Finish(Skipped, SkipNotThere, "the record is not in the CRM")
 		default:
-			d.Finish(Skipped, "", "the record is not in the CRM yet; what is wanted is kept for it")
+			d.Finish(Skipped, SkipNotThere, "the record is not in the CRM yet; what is wanted is kept for it")
 		}
 	}
 }
@@ -400,20 +404,6 @@ func (w *Work) Suspect(can Capabilities) bool {
 
 // failed leaves the deliveries open for another attempt, or ends them when their time is up.
 func (w *Work) failed(s *Step, a Answer, env *Env) {
-	r := w.Record
-	if a.Lost {
-		r.doubt(s.Sent)
-		if s.Do == Archive {
-			r.doubtAll()
-		}
-		for _, t := range s.Carried {
-			t.Link.Have = max(t.Link.Have, InDoubt)
-		}
-		w.hold(env, true)
-		if s.unrepeatable(env.Can) {
-			r.Presence = Unsure
-		}
-	}
 	for _, d := range w.ready() {
 		switch {
 		case !slices.Contains(s.Serves, d):
@@ -421,7 +411,11 @@ func (w *Work) failed(s *Step, a Answer, env *Env) {
 		case a.Lost && s.unrepeatable(env.Can):
 			// Nothing in the CRM tells whether it was made; a second one would be worse.
 			d.Status = int32(a.Status)
-			d.Finish(Dead, a.Class, unsureReason)
+			what := "the connection broke before the CRM said whether it made the record"
+			if a.Status != 0 {
+				what = "the CRM may have made the record all the same"
+			}
+			d.Finish(Dead, a.Class, a.Reason+": "+what+": "+lookReason)
 		case !a.Counts:
 			d.Status = int32(a.Status)
 			d.Wait(a.Class, a.Reason, max(a.Wait, time.Second))
@@ -429,6 +423,22 @@ func (w *Work) failed(s *Step, a Answer, env *Env) {
 			d.Status = int32(a.Status)
 			d.Fail(a.Class, a.Reason, env.Now, env.GiveUp)
 		}
+	}
+}
+
+// lost notes that a request may have taken effect, though its answer does not say so.
+func (w *Work) lost(s *Step, env *Env) {
+	w.Record.doubt(s.Sent)
+	if s.Do == Archive {
+		w.Record.doubtAll()
+		w.Record.goneBy(s.Serves)
+	}
+	for _, t := range s.Carried {
+		t.Link.Have = max(t.Link.Have, InDoubt)
+	}
+	w.hold(env, true)
+	if s.unrepeatable(env.Can) {
+		w.Record.Presence = Unsure
 	}
 }
 
@@ -487,7 +497,8 @@ func (w *Work) applyLink(s *Step, a Answer, env *Env) Effect {
 				continue
 			}
 			d.Attempts++
-			d.refuse = &verdict{d.refusal(a), a.Class, why, int32(a.Status)}
+			outcome, class := d.refusal(a)
+			d.refuse = &verdict{outcome, class, why, int32(a.Status)}
 		}
 	case a.Kind == Busy:
 		for _, d := range open {

@@ -24,6 +24,22 @@ const (
 	Skipped   Outcome = "skipped"
 )
 
+// Why deliveries are skipped: the class of those that ended so. It is a closed set, and a metric label.
+const (
+	SkipGone     = "gone"           // somebody has deleted the record in the CRM
+	SkipArchived = "archived"       // an event has archived it
+	SkipThere    = "there_already"  // it is there, and the mapping only makes such records
+	SkipNotThere = "not_there"      // it is not there, and the mapping only changes such records
+	SkipRefused  = "refused_before" // the CRM has refused the same value of an earlier event
+	SkipKept     = "kept"           // the CRM keeps a value of its own in place of it
+	SkipExpected = "expected"       // a refusal that on_reject expects
+)
+
+// Skips lists why deliveries are skipped.
+func Skips() []string {
+	return []string{SkipGone, SkipArchived, SkipThere, SkipNotThere, SkipRefused, SkipKept, SkipExpected}
+}
+
 // Cause is the event behind deliveries, with the run of its route.
 type Cause struct {
 	Event      uuid.UUID
@@ -75,7 +91,7 @@ const (
 // Block; nothing else writes its fields, but for what the ledger knows of earlier attempts.
 type Progress struct {
 	Outcome       Outcome
-	Class         string
+	Class         string // of the last answer; of a skipped delivery one of Skips
 	Reason        string
 	Status        int32 // of the last answer; 0 where none came
 	CRMID         string

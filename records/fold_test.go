@@ -37,7 +37,7 @@ func pendingOf(rec *Record) map[string]Sent { return (&Work{Record: rec}).pendin
 
 // take acknowledges everything that is pending, as a CRM that accepts all does.
 func take(rec *Record) {
-	rec.acknowledge(pendingOf(rec))
+	rec.acknowledge(pendingOf(rec), nil)
 }
 
 func TestFold(t *testing.T) {
@@ -149,7 +149,7 @@ type happening struct {
 	version Version
 }
 
-// TestAnyOrderGivesTheSameWantedState is invariant 2 of the design: timed events
+// TestAnyOrderGivesTheSameWantedState is invariant 2 of docs/design.md: timed events
 // in any order, any number of times, with acknowledgements, refusals and doubts in
 // between, end in the same wanted state; and what a CRM holds that takes
 // everything once it answers is that state.
@@ -180,7 +180,7 @@ func TestAnyOrderGivesTheSameWantedState(t *testing.T) {
 				crm[name] = rec.Fields[name].Wanted.Go
 			}
 			if rapid.Bool().Draw(t, "answered") {
-				rec.acknowledge(sent)
+				rec.acknowledge(sent, nil)
 			} else {
 				rec.doubt(sent) // applied, but nobody told us
 			}

@@ -23,8 +23,9 @@ type Capabilities interface {
 	Carries(mode mappers.Mode, id string) (byID, byKey bool)
 	// Replaces reports whether making the link takes the place of the former one of its role.
 	Replaces(r *Record, l *Link) bool
-	// Repeats reports whether a row of the mode may be sent twice without harm.
-	Repeats(mode mappers.Mode) bool
+	// Repeats reports whether a row of the mode may be sent twice without harm, since the target
+	// makes no second record of the key.
+	Repeats(mode mappers.Mode, key mappers.Key) bool
 	// Settle is how long a request may still take effect, FindLag how long a search may miss
 	// what it has made.
 	Settle() time.Duration
@@ -96,7 +97,7 @@ type Tie struct {
 }
 
 func (s *Step) unrepeatable(can Capabilities) bool {
-	return s.Last != nil && s.Last.Change.Key.Local && s.Mode == mappers.Append && !can.Repeats(s.Mode)
+	return s.Do == Write && !can.Repeats(s.Mode, s.Last.Change.Key)
 }
 
 // Next decides what to do next about the record. It ends the deliveries that need nothing
@@ -151,15 +152,15 @@ func (w *Work) conclude(d *Delivery, env *Env) {
 		}
 		return
 	case r.Presence == Unsure && !d.served:
-		if d.Cause.Run == 0 || d.Repeat {
+		if !env.Can.Repeats(mode, d.Change.Key) && (d.Cause.Run == 0 || d.Repeat) {
 			d.Finish(Dead, "unavailable", unsureReason)
 			return
 		}
-		r.Presence = Unknown // somebody has looked, and replays
+		r.Presence = Unknown // somebody has looked, and replays; or the request finds it itself
 		return
 	case (mode == mappers.CreateOnly || mode == mappers.Append) && r.Presence == Present && d.tally.Acked == 0 && !d.served:
 		d.refuseAll(r)
-		d.Finish(Skipped, "", "the record is there already")
+		d.Finish(Skipped, SkipThere, "the record is there already")
 		return
 	case r.Presence == Gone:
 		w.concludeGone(d, env)
@@ -171,7 +172,7 @@ func (w *Work) conclude(d *Delivery, env *Env) {
 	case r.Presence == Unknown && len(w.writers()) > 1 && !w.stalest(d):
 		return // should what is newer be refused, this one may make the record
 	}
-	switch left := w.leftOut(d); {
+	switch left, class := w.leftOut(d); {
 	case d.served && !d.sent && d.tally.Stale > 0 && d.tally.Acked == 0 && d.refuse == nil && len(d.notes) == 0:
 		d.Finish(Stale, "", decidedReason)
 	case d.served, d.refuse != nil, len(d.notes) > 0 && r.Presence == Present:
@@ -186,11 +187,11 @@ func (w *Work) conclude(d *Delivery, env *Env) {
 	case d.tally.Pending > 0:
 		d.Finish(Stale, "", "a newer event came before it was sent")
 	case len(left) > 0 && d.tally.Refused > 0:
-		d.Finish(Skipped, "", strings.Join(left, "; "))
+		d.Finish(Skipped, class, strings.Join(left, "; "))
 	case d.tally.Stale > 0:
 		d.Finish(Stale, "", decidedReason)
 	case d.tally.Refused > 0:
-		d.Finish(Skipped, "", "the CRM has refused these values before")
+		d.Finish(Skipped, SkipRefused, "the CRM has refused these values before")
 	default:
 		d.Finish(Unchanged, "", "")
 	}
@@ -258,10 +259,14 @@ func (w *Work) stalest(d *Delivery) bool {
 
 const decidedReason = "a newer event has decided every field"
 
-const unsureReason = "no answer to the create: check in the CRM whether it exists; if not, run partnersync replay"
+const (
+	unsureReason = "no answer to the create: " + lookReason
+	lookReason   = "check in the CRM whether it exists; if not, run partnersync replay"
+)
 
-// leftOut says which fields and links of a delivery the CRM does not have, by its own decision.
-func (w *Work) leftOut(d *Delivery) []string {
+// leftOut says which fields of a delivery the CRM does not have, by its own decision, and why a
+// delivery is skipped that wants nothing else.
+func (w *Work) leftOut(d *Delivery) (notes []string, class string) {
 	by := map[uuid.UUID][]string{}
 	var kept []string
 	for _, f := range d.Change.Fields {
@@ -276,8 +281,9 @@ func (w *Work) leftOut(d *Delivery) []string {
 			by[have.Refused] = append(by[have.Refused], f.Name)
 		}
 	}
-	var notes []string
+	class = SkipKept
 	for event, names := range by {
+		class = SkipRefused
 		slices.Sort(names)
 		notes = append(notes, fmt.Sprintf("without %s, which the CRM refused of event %s", strings.Join(names, ", "), event))
 	}
@@ -285,7 +291,7 @@ func (w *Work) leftOut(d *Delivery) []string {
 		notes = append(notes, "the CRM keeps another value of "+strings.Join(kept, ", "))
 	}
 	slices.Sort(notes)
-	return notes
+	return notes, class
 }
 
 // concludeGone ends a delivery to a record that is gone.
@@ -294,9 +300,9 @@ func (w *Work) concludeGone(d *Delivery, env *Env) {
 	case d.served && w.archived:
 		d.arrive()
 	case at.IsZero():
-		d.Finish(Skipped, "", "the record is gone from the CRM")
+		d.Finish(Skipped, SkipGone, "the record is gone from the CRM")
 	case !d.Change.Recreate:
-		d.Finish(Skipped, "", "the record is archived")
+		d.Finish(Skipped, SkipArchived, "the record is archived")
 	case w.unmade(d, env):
 		d.Block("what the record is to be linked to could not be made yet")
 	default:
@@ -441,6 +447,9 @@ func (w *Work) carry(s *Step, env *Env) bool {
 			return false
 		}
 	}
+	for i, t := range s.Carried { // who requires it may have ended for the sake of another
+		s.Carried[i].Required = w.requires(t.Link, s.Serves)
+	}
 	if slices.ContainsFunc(s.Carried, func(t Tie) bool { return t.Required }) {
 		// Such a row is refused as a whole for any link: one that is not required comes after it.
 		s.Carried = slices.DeleteFunc(s.Carried, func(t Tie) bool { return !t.Required })
@@ -511,7 +520,7 @@ func (w *Work) archive(env *Env) []*Step {
 func (w *Work) nothingToArchive() {
 	for _, d := range w.archivers() {
 		w.Record.archivedBy(d.Cause.Version)
-		d.Finish(Skipped, "", "there is no record to archive")
+		d.Finish(Skipped, SkipNotThere, "there is no record to archive")
 	}
 }
 
@@ -618,7 +627,8 @@ func (w *Work) serving(l *Link, former []*Link) []*Delivery {
 // gone, and says why, where the CRM has told.
 func (w *Work) missing(l *Link, list []*Delivery, why string, env *Env) {
 	n := env.Neighbour(l)
-	what := fmt.Sprintf("no %s with %s %q is known yet to link to", l.To, l.Property, l.Key)
+	// Without the key: `dead` groups by the reason, and `explain` names the key beside it.
+	what := fmt.Sprintf("no %s with that %s is known yet to link to", l.To, l.Property)
 	if n.Record != nil && n.Record.Presence == Gone {
 		what = fmt.Sprintf("the %s with %s %q was deleted in the CRM", l.To, l.Property, l.Key)
 	}

@@ -188,17 +188,35 @@ func (r *Record) archivedBy(v Version) {
 	r.Presence, r.GoneAt = Gone, newer(r.GoneAt, v)
 }
 
-// acknowledge notes that the CRM took the given fields. What an older statement has
-// acknowledged since counts no more.
-func (r *Record) acknowledge(sent map[string]Sent) {
+// goneBy notes that deliveries may have archived the record: should somebody find it gone, no
+// event before theirs makes it again.
+func (r *Record) goneBy(archivers []*Delivery) {
+	for _, d := range archivers {
+		r.GoneAt = newer(r.GoneAt, d.Cause.Version)
+	}
+}
+
+// acknowledge notes that the CRM took the given fields, but for those of which it shows that it
+// keeps another value. What an older statement has acknowledged since counts no more.
+func (r *Record) acknowledge(sent map[string]Sent, kept map[string]any) {
 	for name, s := range sent {
 		f := r.Fields[name]
 		if f == nil || s.Version.IsZero() {
 			continue
 		}
 		f.Acked, f.AckedAt, f.HadAt = s.Value, s.Version, Version{}
-		if s.Version == f.Version {
-			f.Kept = nil
+		shown, other := kept[name]
+		if other {
+			f.Acked = NewValue(shown)
+		}
+		if s.Version != f.Version {
+			continue
+		}
+		f.Kept = nil
+		if other {
+			v := f.Acked
+			f.doubt()
+			f.Kept = &v
 		}
 	}
 }

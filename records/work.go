@@ -299,6 +299,7 @@ func (w *Work) Intend(s *Step, can Capabilities) *Record {
 	if s.Do == Archive || len(w.archivers()) > 0 {
 		w.covered.whole = true
 		c.doubtAll()
+		c.goneBy(w.archivers())
 	}
 	if unrepeatable {
 		c.Presence = Unsure

@@ -16,6 +16,7 @@ type answer struct {
 	text   string // the beginning of the body, for messages
 	json   bool
 	empty  bool
+	again  bool   // the request was sent a second time, though the first may have had an effect
 	fault  string // why the body is not what it should be: cut short, too long, not JSON
 
 	units    []*unit // that it is about

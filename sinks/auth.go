@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"net"
 	"slices"
 	"strings"
 	"unicode"
@@ -31,13 +32,22 @@ type authRules struct {
 	TokenURL     diag.Node         `yaml:"token_url"`
 	Scopes       []diag.Node       `yaml:"scopes,single"`
 	Audience     string            `yaml:"audience"`
-	Params       map[string]string `yaml:"params"`        // further ones of the request for a token
-	Style        string            `yaml:"style"`         // where the client's secret goes: body (the default) or header
-	BaseURLFrom  string            `yaml:"base_url_from"` // field of the answer with the token that holds the address to use
+	Params       map[string]string `yaml:"params"`             // further ones of the request for a token
+	Style        string            `yaml:"style"`              // where the client's secret goes: body (the default) or header
+	BaseURLFrom  string            `yaml:"base_url_from"`      // field of the answer with the token that holds the address to use
+	BaseURLIn    []diag.Node       `yaml:"base_url_in,single"` // domains that this address may be in, besides the host of base_url
+	AccountFrom  *accountRule      `yaml:"account_from"`       // where the answer with the token names the account
 	Self         diag.Node         `yaml:",node"`
 
 	tokenURL string
 	scopes   []string
+	domains  []string
+}
+
+// accountRule finds the account in a field of the answer with the token: the whole of it, or the first group of the pattern.
+type accountRule struct {
+	Field   string   `yaml:"field,required"`
+	Pattern *pattern `yaml:"pattern"`
 }
 
 // authNeeds are the types, and the keys that each cannot do without.
@@ -50,6 +60,29 @@ var authNeeds = map[string][]string{
 	"oauth2_client_credentials": {"client_id", "client_secret", "token_url"},
 	"oauth2_refresh":            {"client_id", "client_secret", "refresh_token", "token_url"},
 	"oauth2_jwt":                {"client_id", "username", "private_key", "token_url", "audience"},
+}
+
+// unknownAuth reports keys below the config's own auth that nothing knows, with those of the sink's type for a hint: all
+// types together have more than anybody wants to read.
+func unknownAuth(user, whole diag.Node, d *diag.Decoding) {
+	of := whole.Get("auth").Get("type").Text()
+	knows := slices.Clone(authNeeds[of])
+	switch {
+	case of == "oauth2":
+		knows = append(knows, "client_secret", "refresh_token", "username", "private_key")
+	case knows == nil:
+		return
+	}
+	// Not those that the preset has.
+	knows = slices.DeleteFunc(knows, func(key string) bool {
+		return whole.Get("auth").Get(key).Exists() && !user.Get("auth").Get(key).Exists()
+	})
+	all := diag.KeysOf(authRules{})
+	for _, e := range user.Get("auth").Entries() {
+		if name := e.Key.Text(); !slices.Contains(all, name) {
+			d.Errorf(e.Key, diag.OneOf(name, knows), "unknown key %q", name)
+		}
+	}
 }
 
 // check reports what the type lacks, and compiles the templates.
@@ -107,11 +140,51 @@ func (r *authRules) check(desc *Description, user diag.Node, d *diag.Decoding) {
 			}
 		}
 	}
-	for _, s := range r.Scopes {
-		if t := compileTemplate(s, settingsScope(), d); t != nil {
-			r.scopes = append(r.scopes, t.settings(desc))
+	texts := func(list []diag.Node) []string {
+		var out []string
+		for _, n := range list {
+			if t := compileTemplate(n, settingsScope(), d); t != nil {
+				out = append(out, t.settings(desc))
+			}
 		}
+		return out
 	}
+	r.scopes, r.domains = texts(r.Scopes), texts(r.BaseURLIn)
+}
+
+// admits reports whether requests, and the credentials on them, may go to an address that came with a token.
+func (r *authRules) admits(own, other address) bool {
+	scheme, _, _ := strings.Cut(other.origin, ":")
+	if scheme != "https" && !strings.HasPrefix(own.origin, scheme+":") {
+		return false
+	}
+	host := strings.ToLower(other.host)
+	if host == strings.ToLower(own.host) {
+		return true
+	}
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return slices.ContainsFunc(r.domains, func(domain string) bool {
+		domain = strings.ToLower(strings.Trim(domain, "."))
+		return domain != "" && (host == domain || strings.HasSuffix(host, "."+domain))
+	})
+}
+
+// account reads which account a token is of; "" where its answer does not say.
+func (r *authRules) account(t *oauth2.Token) string {
+	if r.AccountFrom == nil {
+		return ""
+	}
+	text, _ := t.Extra(r.AccountFrom.Field).(string)
+	if p := r.AccountFrom.Pattern; p != nil {
+		m := p.FindStringSubmatch(text)
+		if m == nil {
+			return ""
+		}
+		text = m[len(m)-1]
+	}
+	return text
 }
 
 func authTypes() []string {
@@ -188,6 +261,11 @@ func (s *Sink) refusedToken(ctx context.Context, err error) outcome {
 		out.Message = "not sent: " + host + " wants to be left alone"
 		return out
 	}
+	if errors.Is(err, errForeign) {
+		out.Class, out.Code = Held, "token"
+		out.Message = "the token from " + host + " came with an address that is neither that of the sink nor in auth.base_url_in"
+		return out
+	}
 	var refused *oauth2.RetrieveError
 	if !errors.As(err, &refused) || refused.Response == nil {
 		out.Class = unsent(err)
@@ -224,6 +302,9 @@ func (s *Sink) refusedToken(ctx context.Context, err error) outcome {
 		v.class = Held // a success without a token in it
 	}
 	out.Class, out.Status, out.Code = v.class, a.status, s.clean(code)
+	if out.Class == Held {
+		out.Refused = "credentials"
+	}
 	out.RetryAfter = s.pauseOf(v)
 	if out.RetryAfter > 0 && (v.class == Parked || v.class == Throttled) {
 		s.auth.leaveAlone(ctx, out.RetryAfter)

@@ -97,6 +97,7 @@ auth:
   client_secret: s3cret
   token_url: "{auth.base_url}/token"
   base_url_from: instance_url
+  base_url_in: 127.0.0.1
 `+anyOperation, Options{})
 	rows := []Row{{Object: "o", Key: "1"}}
 	var wg sync.WaitGroup
@@ -192,9 +193,9 @@ func TestTokenRefused(t *testing.T) {
 		want   Result
 	}{
 		{"credentials", 401, `{"error":"invalid_client","error_description":"s3cret-value is wrong"}`,
-			Result{Class: Held, Status: 401, Code: "invalid_client", Message: "no access token from HOST: 401 Unauthorized invalid_client <secret> is wrong"}},
+			Result{Class: Held, Status: 401, Code: "invalid_client", Message: "no access token from HOST: 401 Unauthorized invalid_client <secret> is wrong", Refused: "credentials"}},
 		{"an error with status 200", 200, `{"error":"invalid_code"}`,
-			Result{Class: Held, Status: 200, Code: "invalid_code", Message: "no access token from HOST: 200 OK invalid_code"}},
+			Result{Class: Held, Status: 200, Code: "invalid_code", Message: "no access token from HOST: 200 OK invalid_code", Refused: "credentials"}},
 		{"too often", 400, `{"error":"Access Denied","error_description":"You have made too many requests continuously"}`,
 			Result{Class: Parked, Status: 400, Code: "Access Denied", RetryAfter: defaultPark,
 				Message: "no access token from HOST: 400 Bad Request Access Denied You have made too many requests continuously"}},

@@ -25,9 +25,10 @@ type rule struct {
 	Operations []Operation        `yaml:"operations,single"`
 	Class      Class              `yaml:"class,required"`
 	Wait       *wait              `yaml:"wait"`
-	Absent     bool               `yaml:"absent"` // the record that the row names is not there
-	Scope      string             `yaml:"scope"`  // "field", "link": see below
-	Renew      *bool              `yaml:"renew"`  // whether a new token may help; a 401 says so
+	Absent     bool               `yaml:"absent"`    // the record that the row names is not there
+	Scope      string             `yaml:"scope"`     // "field", "link": see below
+	Renew      *bool              `yaml:"renew"`     // whether a new token may help; a 401 says so
+	NoEffect   bool               `yaml:"no_effect"` // the target vouches that such a request changed nothing
 }
 
 // The scopes.
@@ -121,6 +122,27 @@ func (v *verdict) renews(status int) bool {
 		return *v.rule.Renew
 	}
 	return status == http.StatusUnauthorized
+}
+
+// forbids reports whether the target, and not a firewall before it, refuses what was asked, not who asked: a scope is
+// missing, not a credential.
+func (d *Description) forbids(a *answer) bool {
+	if a.fault == htmlPage {
+		return false
+	}
+	v := d.judge(WhoAmI, a, time.Time{})
+	return a.status == http.StatusForbidden || a.status == http.StatusUnauthorized && !v.renews(a.status)
+}
+
+// inDoubt reports whether a request that failed may have been carried out all the same. A target that breaks
+// down, or what stands before it, can say so after the fact; only a plain refusal tells that it was not, or the
+// preset, which knows its target.
+func (v *verdict) inDoubt(status int) bool {
+	switch v.class {
+	case Unavailable, Timeout, Network:
+		return (status >= 500 || status == http.StatusRequestTimeout) && (v.rule == nil || !v.rule.NoEffect)
+	}
+	return false
 }
 
 // judgeRow finds the first rule for rows that fits a refused row.

@@ -22,7 +22,7 @@ import (
 )
 
 // client sends requests. It repeats one at most once, and only where the first
-// try surely had no effect.
+// try surely had no effect, or a second does no harm.
 type client struct {
 	retry *retryablehttp.Client
 	own   *http.Transport // nil where a test brought its own
@@ -67,6 +67,7 @@ type exchange struct {
 	repeatable bool
 	spend      func() // called before it is sent again: that is one more for the limits
 	repeated   bool
+	doubtful   bool        // it was sent again after an answer that leaves open whether it had an effect
 	wrote      atomic.Bool // something of it went out
 }
 
@@ -95,6 +96,7 @@ func worthwhile(ctx context.Context, resp *http.Response, err error) (bool, erro
 		return false, nil
 	}
 	ex.repeated = true
+	ex.doubtful = resp != nil && resp.StatusCode != http.StatusTooManyRequests
 	ex.spend()
 	return true, nil
 }
@@ -148,6 +150,9 @@ const keptText = 8 << 10
 // connection can be used again.
 const drained = 64 << 10
 
+// htmlPage is the fault of an answer that is a page, as proxies and firewalls give it.
+const htmlPage = "is a page of HTML"
+
 // readAnswer reads a response up to most bytes and closes it. The error is one
 // of reading; the answer is there all the same.
 func readAnswer(resp *http.Response, o *outline, most int64) (*answer, error) {
@@ -175,7 +180,7 @@ func readAnswer(resp *http.Response, o *outline, most int64) (*answer, error) {
 		}
 		a.fault = "is not JSON"
 		if trimmed[0] == '<' {
-			a.fault = "is a page of HTML"
+			a.fault = htmlPage
 		}
 	}
 	if a.fault == "is not JSON" {

@@ -33,6 +33,7 @@ func TestConformAccount(t *testing.T) {
 			t.Errorf("%q, then %q", first.ID, again.ID)
 		}
 		w.SetAccount(4712)
+		w.ExpireTokens(c.name) // a token is of one account for as long as it lives
 		if other := w.sink.Probe(within(t)); other.Class != OK || other.ID == first.ID {
 			t.Errorf("another account: %+v", other)
 		}
@@ -325,7 +326,7 @@ func TestNewRefreshTokenIsKept(t *testing.T) {
 	}
 }
 
-// Who says with the token where the records are is believed.
+// Who says with the token where the records are is believed, where the description admits that.
 func TestConformAddressOfTheToken(t *testing.T) {
 	t.Parallel()
 	eachCRM(t, func(t *testing.T, c *crm) {
@@ -335,12 +336,159 @@ func TestConformAddressOfTheToken(t *testing.T) {
 		}
 		w := c.serve(t, sandbox.Options{})
 		config := strings.ReplaceAll(c.config, ", token_url: URL/oauth/v2/token", "")
-		config = strings.Replace(config, "}", ", token_url: \""+w.url+"/"+token+"\"}", 1)
+		config = strings.Replace(config, "}", ", token_url: \""+w.url+"/"+token+"\", base_url_in: 127.0.0.1}", 1)
 		s := newSink(t, "preset: "+c.name+"\nbase_url: http://nowhere.invalid/"+c.name+"\n"+config, Options{})
 		if r := s.Write(within(t), Upsert, c.rows(1))[0]; r.Class != OK || w.count() != 1 {
 			t.Errorf("%+v", r)
 		}
 	})
+}
+
+// A token that comes with an address elsewhere is not used: neither it nor a row goes there.
+func TestConformForeignAddressOfTheToken(t *testing.T) {
+	t.Parallel()
+	elsewhere := answering(t, 200, nil, `{}`)
+	for name, field := range map[string]string{"salesforce": "instance_url", "zoho": "api_domain"} {
+		c := crmNamed(name)
+		w := c.serve(t, sandbox.Options{})
+		w.Fault(sandbox.Fault{Path: "/token", Effect: sandbox.EffectStatus, Status: 200,
+			Body: `{"access_token":"stolen","token_type":"Bearer","` + field + `":"` + elsewhere.URL + `"}`})
+		store := &memory{}
+		s := c.connect(t, w.url, "", Options{Tokens: store})
+		for range 2 {
+			r := s.Write(within(t), Upsert, c.rows(1))[0]
+			if r.Class != Held || r.Sent || !strings.Contains(r.Message, "auth.base_url_in") {
+				t.Errorf("%s: %+v", name, r)
+			}
+			if r := s.Probe(within(t)); r.Class != Held {
+				t.Errorf("%s: %+v", name, r)
+			}
+		}
+		if n := len(elsewhere.requests()); n != 0 || w.count() != 0 || strings.Contains(string(store.data), "stolen") {
+			t.Errorf("%s: %d requests elsewhere, stored %s", name, n, store.data)
+		}
+	}
+}
+
+func TestAdmits(t *testing.T) {
+	t.Parallel()
+	rules := &authRules{domains: []string{"salesforce.com", ".zohoapis.eu", ""}}
+	for give, want := range map[string]bool{
+		"https://acme.my.salesforce.com":         true,
+		"https://acme.my.Salesforce.com":         true,
+		"https://acme.my.salesforce.com:8443":    true,
+		"https://salesforce.com":                 true,
+		"https://www.zohoapis.eu":                true,
+		"https://own.example":                    true,
+		"http://acme.my.salesforce.com":          false, // in the clear
+		"http://own.example":                     false,
+		"https://notsalesforce.com":              false,
+		"https://salesforce.com.evil.example":    false,
+		"https://evil.example/salesforce.com":    false,
+		"https://evil.example#.salesforce.com":   false,
+		"https://a.salesforce.com@evil.example":  false,
+		"https://evil.example?x=.salesforce.com": false,
+		"https://169.254.169.254":                false,
+		"https://":                               false,
+		"ftp://acme.my.salesforce.com":           false,
+		"acme.my.salesforce.com":                 false,
+		"https://evil.example\\.salesforce.com":  false,
+	} {
+		own, _ := parseAddress("https://own.example/x")
+		other, ok := parseAddress(give)
+		if got := ok && rules.admits(own, other); got != want {
+			t.Errorf("%s: %v", give, got)
+		}
+	}
+}
+
+// Credentials that are good, but not for asking who they are: the target answers, and the writes tell the rest.
+// Credentials that are refused are so here as well.
+func TestConformWhoamiForbidden(t *testing.T) {
+	t.Parallel()
+	paths := map[string]string{"attio": "/v2/self", "dataverse": "WhoAmI", "hubspot": "/account-info", "pipedrive": "/users/me",
+		"salesforce": "/userinfo", "zoho": "/org"}
+	refusals := []struct {
+		status int
+		body   string
+		passes bool
+	}{
+		{403, `{"status":"error","category":"MISSING_SCOPES","message":"no","code":"NO_PERMISSION","error":"Scope and URL mismatch"}`, true},
+		{403, `Bad_OAuth_Token`, true},
+		{401, `{"message":"no"}`, false},
+		{402, `{"message":"no"}`, false},
+		{503, ``, false},
+		{429, ``, false},
+	}
+	eachCRM(t, func(t *testing.T, c *crm) {
+		for _, refusal := range refusals {
+			if refusal.body == "Bad_OAuth_Token" && c.name != "salesforce" || refusal.status == 402 && c.name != "pipedrive" {
+				continue
+			}
+			w := c.open(t, sandbox.Options{}, "")
+			w.Fault(sandbox.Fault{Path: paths[c.name], Effect: sandbox.EffectStatus, Status: refusal.status, Body: refusal.body})
+			r := w.sink.Probe(within(t))
+			if (r.Class == OK) != refusal.passes {
+				t.Errorf("%d %s: %+v", refusal.status, refusal.body, r)
+			}
+			if r.Class == OK && (r.ID != "") != (c.name == "salesforce") {
+				t.Errorf("%d %s: %+v", refusal.status, refusal.body, r)
+			}
+			w.sink.limiter.blocked = time.Time{}
+			if r := w.sink.Write(within(t), Upsert, c.rows(1))[0]; r.Class != OK {
+				t.Errorf("a write: %+v", r)
+			}
+		}
+	})
+}
+
+// The scope that only whoami needs is said to be missing as a refused token is, with 401.
+func TestConformScopeOfWhoami(t *testing.T) {
+	t.Parallel()
+	c := crmNamed("zoho")
+	w := c.open(t, sandbox.Options{MissingScopes: []string{"ZohoCRM.org.READ"}}, "")
+	if r := w.sink.Probe(within(t)); r.Class != OK || r.ID != "" || r.Status != 401 {
+		t.Errorf("%+v", r)
+	}
+	if r := w.sink.Account(within(t)); r.Class != OK || r.ID != "" {
+		t.Errorf("%+v", r)
+	}
+	if n := w.tokens(); n != 1 {
+		t.Errorf("%d tokens", n)
+	}
+	if r := w.sink.Write(within(t), Upsert, c.rows(1))[0]; r.Class != OK {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Where the answer with the token names the account nobody is asked for it, nor after a restart; a probe still
+// looks whether the target is there. Both ways give the same.
+func TestConformAccountOfTheToken(t *testing.T) {
+	t.Parallel()
+	c := crmNamed("salesforce")
+	store := &memory{}
+	w := c.openWith(t, sandbox.Options{Account: 4711}, "", Options{Tokens: store})
+	first := w.sink.Account(within(t))
+	if first.Class != OK || len(first.ID) != 15 || len(w.sent()) != 0 {
+		t.Fatalf("%+v", first)
+	}
+	again := c.connect(t, w.url, "", Options{Tokens: store})
+	if r := again.Account(within(t)); r.ID != first.ID || len(w.sent()) != 0 {
+		t.Errorf("after a restart: %+v", r)
+	}
+	if r := again.Probe(within(t)); r.ID != first.ID || len(w.sent()) != 1 {
+		t.Errorf("a probe: %+v", r)
+	}
+	asked := c.connect(t, w.url, "", Options{})
+	asked.desc.auth.AccountFrom = nil
+	if r := asked.Account(within(t)); r.ID != first.ID {
+		t.Errorf("by whoami: %+v", r)
+	}
+	w.SetAccount(4712)
+	w.ExpireTokens(c.name)
+	if r := again.Probe(within(t)); r.Class != OK || r.ID == first.ID {
+		t.Errorf("another account: %+v", r)
+	}
 }
 
 // Some endpoints refuse a token that has ended in words of their own.

@@ -50,6 +50,9 @@ func TestConformBroken(t *testing.T) {
 		message string
 	}{
 		{"500", sandbox.Fault{Effect: sandbox.EffectStatus, Status: 500}, "", []Class{Unavailable}, true, ""},
+		{"503", sandbox.Fault{Effect: sandbox.EffectStatus, Status: 503, Header: http.Header{"Retry-After": {"60"}}}, "", []Class{Unavailable}, true, ""},
+		{"408", sandbox.Fault{Effect: sandbox.EffectStatus, Status: 408}, "", []Class{Unavailable}, true, ""},
+		{"423", sandbox.Fault{Effect: sandbox.EffectStatus, Status: 423}, "", []Class{Unavailable, Rejected}, false, ""},
 		{"504", sandbox.Fault{Effect: sandbox.EffectStatus, Status: 504}, "", []Class{Unavailable}, true, ""},
 		{"522", sandbox.Fault{Effect: sandbox.EffectStatus, Status: 522, Body: "<html>origin</html>"}, "", []Class{Unavailable}, true, "522"},
 		{"reset", sandbox.Fault{Effect: sandbox.EffectReset}, "", []Class{Network}, true, "broke before the answer"},
@@ -130,6 +133,42 @@ func TestConformBadGateway(t *testing.T) {
 			}
 		}
 	})
+}
+
+// An answer that leaves open whether the first try had an effect, and a second one that is a plain refusal: it
+// stays open. A request that was not sent a second time is judged by its one answer.
+func TestConformDoubtOutlivesTheRepeat(t *testing.T) {
+	t.Parallel()
+	eachCRM(t, func(t *testing.T, c *crm) {
+		for _, status := range []int{400, 401, 403, 404, 429, 500} {
+			w := c.open(t, sandbox.Options{}, "")
+			known := c.row("known")
+			known.ID = w.Put(c.name, c.object, withKeys(known.Values, map[string]any{c.key: known.Key}))
+			w.sink.Probe(within(t))
+			w.Fault(sandbox.Fault{Path: c.api, Effect: sandbox.EffectStatus, Status: 503, Apply: true, Count: 1})
+			w.Fault(sandbox.Fault{Path: c.api, Effect: sandbox.EffectStatus, Status: status, Body: `{"x":"y"}`})
+			if r := w.sink.Write(within(t), Update, []Row{known})[0]; r.Class == OK || !r.Sent || r.Status == 503 {
+				t.Errorf("503, then %d: %+v", status, r)
+			}
+			w.sink.limiter.blocked = time.Time{}
+			if r := w.sink.Write(within(t), Update, []Row{known})[0]; r.Class == OK || r.Sent != (status == 500) {
+				t.Errorf("%d alone: %+v", status, r)
+			}
+		}
+	})
+}
+
+// A preset may know that its target did nothing where it answers so.
+func TestNoEffect(t *testing.T) {
+	t.Parallel()
+	for rule, want := range map[string]bool{"": true, ", no_effect: true": false} {
+		srv := answering(t, 503, nil, `{"code":"NOT_STARTED"}`)
+		s := newSink(t, "base_url: "+srv.URL+"\nerror: {code: code}\nclassify:\n  - {status: 503, code: NOT_STARTED, class: unavailable"+rule+
+			"}\noperations: {create: {path: /things, body: record.fields}}\n", Options{})
+		if r := s.Write(within(t), Create, []Row{contact("1")})[0]; r.Class != Unavailable || r.Sent != want || len(srv.requests()) != 1 {
+			t.Errorf("%q: %+v", rule, r)
+		}
+	}
 }
 
 // An answer that breaks off after the CRM has done what it was asked for.

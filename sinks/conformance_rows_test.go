@@ -98,7 +98,7 @@ func TestConformBadRow(t *testing.T) {
 		want func(c *crm, r Result) string
 	}{
 		{"required", func(c *crm, row *Row) { delete(row.Values, c.required) }, func(c *crm, r Result) string {
-			if !c.unnamed && r.Field != c.required {
+			if !c.unnamed && !blames(r, c.required) {
 				return "it does not name " + c.required
 			}
 			return ""
@@ -107,7 +107,7 @@ func TestConformBadRow(t *testing.T) {
 			if diff := cmp.Diff(c.allowed, r.Allowed); diff != "" {
 				return diff
 			}
-			if r.Field != c.choice && !strings.Contains(r.Message, c.choice) {
+			if !blames(r, c.choice) && !strings.Contains(r.Message, c.choice) {
 				return "it does not name " + c.choice
 			}
 			if text, isText := c.bad.(string); isText && strings.Contains(r.Message, text) {
@@ -116,7 +116,7 @@ func TestConformBadRow(t *testing.T) {
 			return ""
 		}},
 		{"unknown property", func(_ *crm, row *Row) { row.Values["shoe_size"] = "forty-four" }, func(_ *crm, r Result) string {
-			if r.Field != "shoe_size" {
+			if !blames(r, "shoe_size") {
 				return "it does not name the property"
 			}
 			return ""
@@ -336,6 +336,9 @@ func TestConformAppend(t *testing.T) {
 		}
 		if w.sink.Repeatable(Create) {
 			t.Error("a note that is sent twice is there twice")
+		}
+		if !w.sink.Repeatable(Upsert) {
+			t.Error("a record that is looked for by its key, or named by it, is not there twice")
 		}
 	})
 }

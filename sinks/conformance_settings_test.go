@@ -43,11 +43,28 @@ func TestConformNumberKeys(t *testing.T) {
 	if made.Class != OK || w.sink.Find(within(t), []Row{row})[0].ID != made.ID {
 		t.Errorf("created: %+v", made)
 	}
-	row.Key = "no number"
-	if r := w.sink.Write(within(t), Upsert, []Row{row})[0]; r.Class != Rejected || r.Message == "" {
-		t.Errorf("%+v", r)
+	// Such a key stands without quotes: what is no number is not sent at all.
+	w.sent()
+	for _, key := range []string{"no number", "4711 or 1 eq 1", "1e3", "1_000", "1.0", "\u0661"} {
+		row.Key, row.ID = key, ""
+		for _, op := range []Operation{Upsert, Update, Find} {
+			if r := w.sink.Write(within(t), op, []Row{row})[0]; r.Class != Rejected || !strings.Contains(r.Message, "takes digits alone") {
+				t.Errorf("%s %q: %+v", op, key, r)
+			}
+		}
+		// A link with such a key is left out; the row is worth something without it.
+		linked := c.row("linked " + key)
+		linked.Links = []RowLink{{Object: "accounts", Property: "new_number", Key: key}}
+		if r := w.sink.Write(within(t), Upsert, []Row{linked})[0]; r.Class != OK || !r.Unlinked {
+			t.Errorf("%q: %+v", key, r)
+		}
 	}
-	if w.count() != 2 {
+	for _, r := range w.sent() {
+		if strings.Contains(r.path+r.query+r.body, "new_number") {
+			t.Errorf("sent: %+v", r)
+		}
+	}
+	if w.count() != 2+6 {
 		t.Errorf("%d records", w.count())
 	}
 }

@@ -316,7 +316,10 @@ func leaks(text string) string {
 // checkWords fails on a message that is missing or tells a secret or a value.
 func checkWords(tb testing.TB, r Result) {
 	tb.Helper()
-	all := strings.Join([]string{r.Message, r.Code, r.Field, r.Existing, strings.Join(r.Allowed, " ")}, " ")
+	all := strings.Join(slices.Concat([]string{r.Message, r.Code, r.Existing}, r.Fields, r.Allowed), " ")
+	if len(r.Kept) > 0 {
+		tb.Errorf("the CRM shows what it was sent, and passes for keeping something else: %v", r.Kept)
+	}
 	if r.Class != OK && r.Message == "" {
 		tb.Errorf("no reason: %+v", r)
 	}

@@ -1,5 +1,7 @@
 package sinks
 
+import "slices"
+
 // directory finds rows by what an answer calls them.
 type directory struct {
 	s   *Sink
@@ -11,8 +13,17 @@ func newDirectory(s *Sink, units []*unit) *directory {
 	return &directory{s: s, all: units, by: map[string]map[string][]int{}}
 }
 
-// named returns the rows that an element names; by trace if it can, then by id, then by key.
+// named returns the rows that an element names; by trace if it can, then by id, then by key. A link is named by the
+// ids of its two ends, in either direction.
 func (d *directory) named(is map[string]path, element any, property string) []int {
+	if from, ok := is["from"]; ok {
+		to := is["to"]
+		froms, tos := from.texts(element, property, nil), to.texts(element, property, nil)
+		if len(froms) != 1 || len(tos) != 1 {
+			return nil
+		}
+		return append(slices.Clone(d.rows("ends")[froms[0]+" "+tos[0]]), d.rows("ends")[tos[0]+" "+froms[0]]...)
+	}
 	for _, kind := range []string{"trace", "id", "key"} {
 		p, ok := is[kind]
 		if !ok {
@@ -49,6 +60,11 @@ func (u *unit) name(s *Sink, kind string) string {
 	switch {
 	case kind == "trace":
 		return u.trace()
+	case kind == "ends":
+		if u.link == nil {
+			return ""
+		}
+		return u.link.From.ID + " " + u.link.To.ID
 	case u.row == nil:
 		return ""
 	case kind == "id":

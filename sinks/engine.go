@@ -179,11 +179,31 @@ func (s *Sink) Link(ctx context.Context, rows []LinkRow) []Result {
 // and Absent where there is no such record.
 func (s *Sink) Find(ctx context.Context, rows []Row) []Result { return s.Write(ctx, Find, rows) }
 
+// Account tells which account the credentials are of, in the ID of the result: as the answer with the token has
+// it, where that says so, else as Probe.
+func (s *Sink) Account(ctx context.Context) Result {
+	account, err := s.auth.account(ctx)
+	switch {
+	case err != nil:
+		return s.refusedToken(ctx, err).Result
+	case account != "":
+		return Result{Class: OK, ID: account}
+	}
+	return s.Probe(ctx)
+}
+
 // Probe asks the target who we are, or where it cannot tell only whether it is
-// there. The ID of the result is the account.
+// there. The ID of the result is the account; it is empty where the credentials
+// are good, but not for asking this: what they are good for only a write tells.
 func (s *Sink) Probe(ctx context.Context) Result {
 	if ways := s.desc.operations[WhoAmI]; len(ways) > 0 {
-		_, res := s.ask(ctx, ways[0], &unit{row: &Row{}}, "")
+		a, res := s.ask(ctx, ways[0], &unit{row: &Row{}}, "")
+		if a != nil && res.Class == Held && s.desc.forbids(a) {
+			res = Result{Class: OK, Status: res.Status, RequestID: res.RequestID}
+		}
+		if account, err := s.auth.account(ctx); res.Class == OK && err == nil && account != "" {
+			res.ID = account
+		}
 		return res
 	}
 	o := &operation{name: WhoAmI, method: http.MethodHead, repeatable: true, outline: &outline{}}

@@ -59,7 +59,7 @@ func TestOrderedResults(t *testing.T) {
 	got := s.Write(within(t), Upsert, rows)
 	want := []Result{
 		{Class: OK, Status: 200, ID: "001", Created: true},
-		{Class: Rejected, Status: 200, Code: "REQUIRED_FIELD_MISSING", Field: "LastName", Message: "Required fields are missing: [LastName]"},
+		{Class: Rejected, Status: 200, Code: "REQUIRED_FIELD_MISSING", Fields: []string{"LastName"}, Message: "Required fields are missing: [LastName]"},
 		{Class: Unavailable, Status: 200, Code: "UNABLE_TO_LOCK_ROW", Message: "try later", RetryAfter: 3 * time.Second},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -321,7 +321,7 @@ operations:
 	got := s.Write(within(t), Upsert, []Row{row, other})
 	want := []Result{
 		{Class: OK, Status: 200, ID: "55", Created: true},
-		{Class: Rejected, Status: 200, Code: "MANDATORY_NOT_FOUND", Field: "Last_Name", Message: "required field not found"},
+		{Class: Rejected, Status: 200, Code: "MANDATORY_NOT_FOUND", Fields: []string{"Last_Name"}, Message: "required field not found"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -161,6 +161,9 @@ func within(tb testing.TB) context.Context {
 	return ctx
 }
 
+// blames reports whether a field is the one that a result names.
+func blames(r Result, field string) bool { return len(r.Fields) == 1 && r.Fields[0] == field }
+
 func classesOf(results []Result) []Class {
 	var out []Class
 	for _, r := range results {

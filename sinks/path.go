@@ -134,6 +134,31 @@ func (p path) each(tree any, property string, yield func(any)) {
 	}
 }
 
+// places are where a list may stand: the first place that holds anything counts.
+type places []path
+
+// DecodeNode reads a path, or a list of them.
+func (ps *places) DecodeNode(n diag.Node, d *diag.Decoding) {
+	items := n.Items()
+	if n.Kind() != diag.List {
+		items = []diag.Node{n}
+	}
+	*ps = make(places, len(items))
+	for i, item := range items {
+		d.Decode(item, &(*ps)[i])
+	}
+}
+
+// at returns what stands at the first place that holds anything, or nil.
+func (ps places) at(tree any, property string) any {
+	for _, p := range ps {
+		if v := p.at(tree, property); v != nil {
+			return v
+		}
+	}
+	return nil
+}
+
 // outline says which parts of an answer anybody asks for, so that decoding
 // skips the rest: an answer repeats every property of every row.
 type outline struct {

@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"cmp"
 	"embed"
 	"strconv"
 	"strings"
@@ -64,6 +65,7 @@ type Description struct {
 	unsure     bool // something is wrong with the operations: which it has is not known
 	secrets    []secret.String
 	formerly   []string
+	shown      map[string]bool // values that are no payload, see Show
 }
 
 // document is the grammar of a description.
@@ -124,10 +126,11 @@ type refusal struct {
 	Allowed   extract `yaml:"allowed"`
 	Existing  extract `yaml:"existing"`
 	RequestID extract `yaml:"request_id"`
+	Scope     extract `yaml:"scope"` // what the credentials lack
 }
 
 func (r *refusal) extracts() []extract {
-	return []extract{r.Code, r.Message, r.Field, r.Allowed, r.Existing, r.RequestID}
+	return []extract{r.Code, r.Message, r.Field, r.Allowed, r.Existing, r.RequestID, r.Scope}
 }
 
 const (
@@ -164,6 +167,7 @@ func Load(name string, user diag.Node, d *diag.Decoding) *Description {
 		}
 	}
 	var doc document
+	unknownAuth(user, desc.whole, d)
 	d.Decode(desc.whole, &doc)
 	if desc.whole.Kind() != diag.Map {
 		return nil
@@ -173,7 +177,7 @@ func Load(name string, user diag.Node, d *diag.Decoding) *Description {
 			d.Errorf(at, "", "%s must be at least 1", key)
 		}
 	}
-	desc.fill(&doc)
+	desc.fill(&doc, d)
 	desc.values.Numbers.settle(desc.settings, desc.whole.Get("values").Get("numbers"), d)
 	desc.checkZones(d)
 	desc.compileBase(&doc, user, d)
@@ -200,25 +204,26 @@ func withoutBodies(base, user diag.Node) diag.Node {
 	return base
 }
 
-func (desc *Description) fill(doc *document) {
+func (desc *Description) fill(doc *document, d *diag.Decoding) {
 	desc.auth, desc.sign, desc.headers, desc.values, desc.folds = doc.Auth, doc.Sign, doc.Headers, doc.Values, doc.Fold
-	desc.timeout = orDefault(doc.Timeout, defaultTimeout)
+	desc.timeout = cmp.Or(doc.Timeout, defaultTimeout)
 	desc.settle, desc.findLag = defaultSettle, doc.FindLag
 	if desc.whole.Get("settle").Exists() {
 		desc.settle = doc.Settle
 	}
-	desc.parallel = orDefault(doc.Concurrency, defaultConcurrency)
+	desc.parallel = cmp.Or(doc.Concurrency, defaultConcurrency)
 	desc.batch = doc.Batch
 	if !desc.whole.Get("batch").Exists() {
 		desc.batch.Wait = defaultBatchWait
 	}
 	desc.limits, desc.reports, desc.budget = doc.Limits, doc.Reports, doc.Budget
-	desc.maxAnswer = orDefault(doc.MaxAnswer, int64(defaultMaxAnswer))
+	desc.maxAnswer = cmp.Or(doc.MaxAnswer, int64(defaultMaxAnswer))
 	desc.errors, desc.rowErrors = doc.Error, doc.RowError
+	desc.formerly = doc.Formerly
 	desc.classify, desc.rowRules = doc.Classify, doc.ClassifyRows
 	desc.settings = map[string]any{}
 	for _, e := range doc.Settings.Entries() {
-		desc.settings[e.Key.Text()] = setting(e.Value)
+		desc.settings[e.Key.Text()] = setting(e.Value, d)
 	}
 }
 
@@ -257,18 +262,19 @@ func (desc *Description) checkZones(d *diag.Decoding) {
 
 // setting is the value of a setting. Only whole numbers and booleans are no
 // texts: a version such as 68.0 must keep its zero.
-func setting(n diag.Node) any {
+func setting(n diag.Node, d *diag.Decoding) any {
 	switch n.Kind() {
 	case diag.Map:
+		d.Decode(n, &map[string]diag.Node{}) // says what is wrong with its keys
 		m := map[string]any{}
 		for _, e := range n.Entries() {
-			m[e.Key.Text()] = setting(e.Value)
+			m[e.Key.Text()] = setting(e.Value, d)
 		}
 		return m
 	case diag.List:
 		l := make([]any, 0, len(n.Items()))
 		for _, item := range n.Items() {
-			l = append(l, setting(item))
+			l = append(l, setting(item, d))
 		}
 		return l
 	case diag.Scalar:
@@ -276,7 +282,8 @@ func setting(n diag.Node) any {
 		case bool, int64:
 			return v
 		}
-		return n.Text()
+		text, _ := d.Scalar(n)
+		return text
 	}
 	return nil
 }
@@ -301,6 +308,15 @@ func (desc *Description) settingSchemas() map[string]mappers.Schema {
 		out[name] = s
 	}
 	return out
+}
+
+// Show names values that stand in the config: where a target refuses one of these its reason may say so. It is called
+// before the description is used.
+func (desc *Description) Show(constants []string) {
+	desc.shown = make(map[string]bool, len(constants))
+	for _, c := range constants {
+		desc.shown[c] = true
+	}
 }
 
 // Supports reports whether the description has the operation. One whose operations
@@ -334,12 +350,4 @@ func (desc *Description) reads(op Operation, text string) bool {
 func isWholeNumber(text string) bool {
 	_, err := strconv.ParseInt(text, 10, 64)
 	return err == nil
-}
-
-func orDefault[T comparable](v, otherwise T) T {
-	var zero T
-	if v == zero {
-		return otherwise
-	}
-	return v
 }

@@ -235,7 +235,7 @@ func TestSeventhCRM(t *testing.T) {
 	got := s.Write(within(t), Upsert, rows)
 	want := []Result{
 		{Class: OK, Status: 207, ID: "9007199254740994", Created: true},
-		{Class: Rejected, Status: 207, Code: "BAD_FLAG", Message: "the flag <value> is not one of ours", Field: "flag", Allowed: []string{"red", "green"}},
+		{Class: Rejected, Status: 207, Code: "BAD_FLAG", Message: "the flag <value> is not one of ours", Fields: []string{"flag"}, Allowed: []string{"red", "green"}},
 		{Class: Unavailable, Status: 207, Code: "BUSY_DOCK", Message: "come again", RetryAfter: 2 * time.Second},
 		{Class: OK, Status: 207, ID: "9007199254740994"},
 		{Class: OK, Status: 207, Unlinked: true},

@@ -67,6 +67,9 @@ func statusTable(desc *Description, op Operation, now time.Time) string {
 			if v.wait > 0 {
 				means += ", wait " + v.wait.String()
 			}
+			if v.inDoubt(status) && op != Token {
+				means += ", in doubt"
+			}
 			if v.renews(status) && desc.auth.renewable() && op != Token {
 				means += ", after a new token"
 			}

@@ -232,7 +232,12 @@ func (r *rendering) appendBody(dst []byte, b *body, u *unit, item any) ([]byte, 
 		first := true
 		for _, one := range b.items {
 			var err error
-			if dst, err = r.appendElement(dst, one, u, item, &first); err != nil {
+			if one.kind == bodyEach && one.each != nil {
+				dst, err = r.appendEach(dst, one, u, item, &first)
+			} else {
+				dst, err = r.appendElement(dst, one, u, item, &first)
+			}
+			if err != nil {
 				return dst, true, err
 			}
 		}
@@ -257,19 +262,24 @@ func (r *rendering) appendBody(dst []byte, b *body, u *unit, item any) ([]byte, 
 
 // appendItems repeats an element for a list inside a row; an empty list is left out.
 func (r *rendering) appendItems(dst []byte, b *body, u *unit, item any) ([]byte, bool, error) {
-	v, err := b.each.value(r, u, item)
-	list, _ := v.([]any)
-	if err != nil || len(list) == 0 {
-		return dst, false, err
-	}
-	dst = append(dst, '[')
-	first := true
-	for _, one := range list {
-		if dst, err = r.appendElement(dst, b.element, u, one, &first); err != nil {
-			return dst, true, err
-		}
+	before, first := len(dst), true
+	dst, err := r.appendEach(append(dst, '['), b, u, item, &first)
+	if err != nil || first {
+		return dst[:before], false, err
 	}
 	return append(dst, ']'), true, nil
+}
+
+// appendEach writes the elements of such a list into the one that is open.
+func (r *rendering) appendEach(dst []byte, b *body, u *unit, item any, first *bool) ([]byte, error) {
+	v, err := b.each.value(r, u, item)
+	list, _ := v.([]any)
+	for _, one := range list {
+		if err == nil {
+			dst, err = r.appendElement(dst, b.element, u, one, first)
+		}
+	}
+	return dst, err
 }
 
 // isWhole reports whether an id is a whole number as JSON writes one.

@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strings"
@@ -32,11 +33,13 @@ const (
 
 // listing is a list of an answer and what its elements say.
 type listing struct {
-	At      *path           `yaml:"at"`
+	At      places          `yaml:"at"`
 	Is      map[string]path `yaml:"is"` // where the element names its row: trace, id, key
 	ID      extract         `yaml:"id"`
+	Shows   extract         `yaml:"shows"` // of find: the value that was searched; an element that shows another is not the record
 	Created *condition      `yaml:"created"`
 	OK      *condition      `yaml:"ok"` // under ordered: the row was accepted
+	Values  *shownRules     `yaml:"values"`
 
 	Field *fieldRules `yaml:"field"` // of describe: where an element holds what
 
@@ -57,14 +60,21 @@ func (r *resultRules) check(op Operation, n diag.Node, d *diag.Decoding) {
 		d.Errorf(n, "add results: {at: ...}", "the mode %q needs the place of the results", r.Mode)
 	case r.Mode == modeCorrelated && len(r.Results.Is) == 0:
 		d.Errorf(n, "add is: {trace: ...} to the results", "the mode %q needs to know how results name their row", r.Mode)
+	case len(r.Results.Shows) > 0 && r.Mode != modeFound:
+		d.Errorf(n.Get("results").Get("shows"), "", "only find shows what was searched")
+	case r.Results.Values != nil && op != Upsert && op != Update && op != Create:
+		d.Errorf(n.Get("results").Get("values"), "", "only upsert, update and create show values")
 	default:
 		r.checkFields(op, n, d)
 	}
 	for _, l := range []diag.Node{n.Get("results"), n.Get("errors")} {
 		for _, e := range l.Get("is").Entries() {
-			if name := e.Key.Text(); !slices.Contains([]string{"trace", "id", "key"}, name) {
-				d.Errorf(e.Key, "one of: trace, id, key", "a row has no %q", name)
+			if name := e.Key.Text(); !slices.Contains([]string{"trace", "id", "key", "from", "to"}, name) {
+				d.Errorf(e.Key, "one of: trace, id, key; of a link from and to", "a row has no %q", name)
 			}
+		}
+		if is := l.Get("is"); is.Get("from").Exists() != is.Get("to").Exists() {
+			d.Errorf(is, "say where both ends stand", "a link is named by from and to")
 		}
 	}
 }
@@ -79,23 +89,28 @@ func (r *resultRules) outline(o *outline, rowErrors []extract) {
 			e.outline(o)
 		}
 		r.Results.Created.outline(o)
+		r.Results.Values.outline(o)
 	}
 	for _, l := range []*listing{&r.Results, &r.Errors} {
 		if l.At == nil {
 			continue
 		}
-		below := []path{*l.At, everyElement()}
-		for _, p := range l.Is {
-			o.add(append(below, p)...)
-		}
-		l.ID.outline(o, below...)
-		l.Created.outline(o, below...)
-		l.OK.outline(o, below...)
-		if l.Field != nil {
-			l.Field.outline(o, below...)
-		}
-		for _, e := range rowErrors {
-			e.outline(o, below...)
+		for _, at := range l.At {
+			below := []path{at, everyElement()}
+			for _, p := range l.Is {
+				o.add(append(below, p)...)
+			}
+			l.ID.outline(o, below...)
+			l.Shows.outline(o, below...)
+			l.Created.outline(o, below...)
+			l.OK.outline(o, below...)
+			l.Values.outline(o, below...)
+			if l.Field != nil {
+				l.Field.outline(o, below...)
+			}
+			for _, e := range rowErrors {
+				e.outline(o, below...)
+			}
 		}
 	}
 }
@@ -103,10 +118,9 @@ func (r *resultRules) outline(o *outline, rowErrors []extract) {
 // outcome is a Result with what the engine itself makes of it.
 type outcome struct {
 	Result
-	fields []string // all the fields that are named
-	stop   bool     // the whole request failed: what follows is not sent either
-	again  bool     // not at fault: send again with the others that were not
-	unlink bool     // a link that it carries may be at fault
+	stop   bool // the whole request failed: what follows is not sent either
+	again  bool // not at fault: send again with the others that were not
+	unlink bool // a link that it carries may be at fault
 }
 
 // unknown is the code of an answer that does not say what became of a row.
@@ -115,10 +129,19 @@ const unknown = "unknown_answer"
 // read tells the outcome of each unit. It never returns fewer than there are.
 func (s *Sink) read(o *operation, units []*unit, a *answer, v verdict) []outcome {
 	out := make([]outcome, len(units))
-	if v.class != OK {
+	if v.class == OK {
+		s.readRows(out, o, units, a)
+	} else {
 		s.refuse(out, o, units, a, v)
-		return out
 	}
+	for i := range out {
+		out[i].Sent = out[i].Sent || a.again && out[i].Class != OK // it may have had its effect the first time
+	}
+	return out
+}
+
+// readRows tells the outcomes that an answer with a success holds.
+func (s *Sink) readRows(out []outcome, o *operation, units []*unit, a *answer) {
 	a.property = s.propertyIn(o, units)
 	requestID := s.clean(s.desc.errors.RequestID.one(a, nil, ""))
 	for i := range out {
@@ -126,12 +149,12 @@ func (s *Sink) read(o *operation, units []*unit, a *answer, v verdict) []outcome
 	}
 	r := &o.result
 	if a.tree == nil && r.wantsBody(a) {
-		s.fail(out, units, a, "the answer "+orDefault(a.fault, "is empty"))
-		return out
+		s.fail(out, units, a, "the answer "+cmp.Or(a.fault, "is empty"))
+		return
 	}
 	if r.Expect != nil && (!a.empty || r.Expect.Path == nil) && !r.Expect.holds(a, a.tree, a.property) {
 		s.fail(out, units, a, "the answer has a shape that the description does not know")
-		return out
+		return
 	}
 	switch r.Mode {
 	case modeOrdered:
@@ -145,7 +168,6 @@ func (s *Sink) read(o *operation, units []*unit, a *answer, v verdict) []outcome
 	default:
 		s.readStatus(out, o, units, a)
 	}
-	return out
 }
 
 // wantsBody reports whether a success without a readable body is none.
@@ -175,8 +197,11 @@ func (s *Sink) refuse(out []outcome, o *operation, units []*unit, a *answer, v v
 	if message == "" {
 		message = describe(a)
 	}
-	base.Message = s.tell(message)
-	base.Sent = v.class == Unavailable && a.status >= 500 && a.status != 503
+	base.Message = s.cleanOf(a, s.tell(e.withScopes(message, a, a.tree)))
+	if v.class == Held && v.renews(a.status) {
+		base.Refused = "token"
+	}
+	base.Sent = v.inDoubt(a.status)
 	if v.rule != nil {
 		base.Absent = v.rule.Absent
 	}
@@ -199,13 +224,8 @@ func (s *Sink) refuse(out []outcome, o *operation, units []*unit, a *answer, v v
 	carriers := 0
 	for i, u := range units {
 		out[i] = base
-		out[i].Message = cleanOf(base.Message, u)
-		if v.rule != nil && len(base.fields) == 0 {
-			if out[i].fields = u.among(v.rule.Carries); len(out[i].fields) > 0 {
-				out[i].Field = out[i].fields[0]
-			}
-		}
-		if scoped && u.carries(base.fields) {
+		out[i].blame(v.rule, u)
+		if scoped && u.carries(base.Fields) {
 			carriers++
 		} else if scoped {
 			out[i] = outcome{again: true}
@@ -219,14 +239,29 @@ func (s *Sink) refuse(out []outcome, o *operation, units []*unit, a *answer, v v
 	}
 }
 
+// withScopes adds the names of the scopes that are missing, where a refusal has them apart from its words.
+func (e *refusal) withScopes(message string, a *answer, tree any) string {
+	var missing []string
+	for _, scope := range e.Scope.all(a, tree, "") {
+		if !strings.Contains(message, scope) && !slices.Contains(missing, scope) {
+			missing = append(missing, scope)
+		}
+	}
+	if len(missing) == 0 {
+		return message
+	}
+	return strings.TrimSuffix(message, ".") + ": " + strings.Join(missing, ", ")
+}
+
 // quote takes over what a refusal names.
 func (s *Sink) quote(out *outcome, e *refusal, a *answer, tree any, codes []string) {
 	if len(codes) > 0 {
 		out.Code = s.clean(codes[0])
 	}
-	out.fields = e.Field.first(a, tree, "")
-	if len(out.fields) > 0 {
-		out.Field = s.clean(out.fields[0])
+	for _, name := range e.Field.first(a, tree, "") {
+		if name = s.clean(name); len(out.Fields) < maxNamed && !slices.Contains(out.Fields, name) {
+			out.Fields = append(out.Fields, name)
+		}
 	}
 	out.Existing = s.clean(e.Existing.one(a, tree, ""))
 	allowed := e.Allowed.first(a, tree, "")
@@ -235,8 +270,19 @@ func (s *Sink) quote(out *outcome, e *refusal, a *answer, tree any, codes []stri
 	}
 }
 
-// maxAllowed is how many of the values that a target would take are kept.
-const maxAllowed = 100
+// maxAllowed is how many of the values that a target would take are kept, maxNamed how many of
+// the fields that it refuses.
+const (
+	maxAllowed = 100
+	maxNamed   = 100
+)
+
+// blame names the fields of a row that a rule is about, where the answer names none.
+func (o *outcome) blame(r *rule, u *unit) {
+	if r != nil && len(o.Fields) == 0 {
+		o.Fields = u.among(r.Carries)
+	}
+}
 
 // carries reports whether the row has a value for any of the fields, or has it
 // for its key.
@@ -269,8 +315,9 @@ func (s *Sink) fail(out []outcome, units []*unit, a *answer, message string) {
 	if words := strings.Join(s.desc.errors.Message.first(a, a.tree, ""), "; "); words != "" {
 		message = s.tell(message + ": " + words)
 	}
+	message = s.cleanOf(a, message)
 	for i := range out {
-		out[i].Class, out[i].Code, out[i].Message, out[i].Sent = Unavailable, unknown, cleanOf(message, units[i]), true
+		out[i].Class, out[i].Code, out[i].Message, out[i].Sent = Unavailable, unknown, message, true
 	}
 }
 
@@ -287,6 +334,9 @@ func (s *Sink) readStatus(out []outcome, o *operation, units []*unit, a *answer)
 	for i := range out {
 		out[i].Class, out[i].ID, out[i].Created = OK, id, created
 	}
+	if l.At == nil && len(units) == 1 {
+		out[0].Kept = s.keptOf(l.Values, units[0], a.tree)
+	}
 	s.readErrors(out, o, units, a, func(i int) bool { return true })
 }
 
@@ -302,29 +352,36 @@ func (s *Sink) readOrdered(out []outcome, o *operation, units []*unit, a *answer
 			s.refuseRow(&out[i], o, units[i], a, row)
 			continue
 		}
-		s.accept(&out[i], o, a, row)
+		s.accept(&out[i], o, units[i], a, row)
 	}
 }
 
 // accept reads the element of a row that was written.
-func (s *Sink) accept(out *outcome, o *operation, a *answer, row any) {
+func (s *Sink) accept(out *outcome, o *operation, u *unit, a *answer, row any) {
 	l := &o.result.Results
 	out.Class, out.ID = OK, l.ID.one(a, row, a.property)
 	out.Created = o.name == Create || l.Created != nil && l.Created.holds(a, row, a.property)
+	out.Kept = s.keptOf(l.Values, u, row)
 	if len(l.ID) > 0 && out.ID == "" {
 		out.Class, out.Code, out.Message, out.Sent = Unavailable, unknown, "the answer does not name the record", true
 	}
 }
 
 // refuseRow reads the element of a row that was refused.
-func (s *Sink) refuseRow(out *outcome, o *operation, u *unit, a *answer, row any) {
+// Its words are about the row, or about one of several that it may be.
+func (s *Sink) refuseRow(out *outcome, o *operation, u *unit, a *answer, row any, about ...*unit) {
+	if about == nil {
+		about = []*unit{u}
+	}
 	e := &s.desc.rowErrors
 	codes := e.Code.all(a, row, "")
 	message := strings.Join(e.Message.first(a, row, ""), "; ")
 	s.quote(out, e, a, row, codes)
-	class, r := s.desc.judgeRow(o.name, a, said{codes, out.fields, message, row, []*unit{u}})
+	class, r := s.desc.judgeRow(o.name, a, said{codes, out.Fields, message, row, []*unit{u}})
 	out.Class = class
-	out.Message = cleanOf(s.tell(orDefault(message, "refused without a reason")), u)
+	out.blame(r, u)
+	told := s.tell(e.withScopes(cmp.Or(message, "refused without a reason"), a, row))
+	out.Message = short(scrub(told, s.desc.needles(about)), maxMessage)
 	if r != nil {
 		out.Absent, out.unlink = r.Absent, r.Scope == scopeLink
 		out.RetryAfter = r.Wait.duration(s.desc, a, s.now())
@@ -337,8 +394,11 @@ func (s *Sink) readCorrelated(out []outcome, o *operation, units []*unit, a *ans
 	list, isList := l.At.at(a.tree, "").([]any)
 	for _, element := range list {
 		for _, i := range rows.named(l.Is, element, a.property) {
-			s.accept(&out[i], o, a, element)
+			s.accept(&out[i], o, units[i], a, element)
 		}
+	}
+	if _, traced := l.Is["trace"]; traced && len(units) == 1 && len(list) == 1 && l.anonymous(list[0], a.property) {
+		s.accept(&out[0], o, units[0], a, list[0]) // who else can it be
 	}
 	if !isList && o.result.Errors.At == nil {
 		s.fail(out, units, a, "the answer has a shape that the description does not know")
@@ -350,6 +410,16 @@ func (s *Sink) readCorrelated(out []outcome, o *operation, units []*unit, a *ans
 			s.fail(out[i:i+1], units[i:i+1], a, "the answer says nothing about this row")
 		}
 	}
+}
+
+// anonymous reports whether an element says nothing of whose it is.
+func (l *listing) anonymous(element any, property string) bool {
+	for _, p := range l.Is {
+		if len(p.texts(element, property, nil)) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // readErrors gives the rows that errors name their refusal. Errors that name
@@ -391,7 +461,7 @@ func (s *Sink) readErrors(out []outcome, o *operation, units []*unit, a *answer,
 		status, id := out[i].Status, out[i].RequestID
 		out[i] = outcome{}
 		out[i].Status, out[i].RequestID = status, id
-		s.refuseRow(&out[i], o, units[i], a, nobody[0])
+		s.refuseRow(&out[i], o, units[i], a, nobody[0], a.units...)
 		if len(left) > 1 && o.repeatable {
 			out[i].Class = Split
 		}
@@ -408,6 +478,9 @@ func (s *Sink) readFound(out []outcome, o *operation, units []*unit, a *answer) 
 	rows := newDirectory(s, units)
 	ids := make([][]string, len(units))
 	for _, element := range list {
+		if shown := l.Shows.all(a, element, a.property); len(shown) > 0 && !s.shows(units, shown) {
+			continue
+		}
 		whose := []int{0}
 		if len(l.Is) > 0 {
 			whose = rows.named(l.Is, element, a.property)
@@ -438,6 +511,13 @@ func (s *Sink) readFound(out []outcome, o *operation, units []*unit, a *answer) 
 	}
 }
 
+// shows reports whether one of the texts is the key of a row: not every search is exact.
+func (s *Sink) shows(units []*unit, texts []string) bool {
+	return slices.ContainsFunc(units, func(u *unit) bool {
+		return slices.ContainsFunc(texts, func(text string) bool { return s.Fold(u.row.Property, text) == u.name(s, "key") })
+	})
+}
+
 // describe puts an answer without a message of its own into words.
 func describe(a *answer) string {
 	text := "the target answered " + statusText(a.status)
@@ -459,9 +539,14 @@ const maxMessage = 500
 // characters, no novels.
 func (s *Sink) clean(message string) string { return short(s.tell(message), maxMessage) }
 
-// cleanOf is clean for words about a row: what we sent of it is hidden, too. What
+// maxTold is how much of it is looked at.
+const maxTold = 32 << 10
+
+// cleanOf is clean for words about a whole request: what we sent of any of its rows is hidden, too. What
 // is hidden is hidden before the words are cut, since half a secret is one.
-func cleanOf(told string, u *unit) string { return short(scrub(told, u), maxMessage) }
+func (s *Sink) cleanOf(a *answer, told string) string {
+	return short(scrub(told, s.desc.needles(a.units)), maxMessage)
+}
 
 // signedToken is a JWT: one that we sign to ask for a token is known to nobody else.
 var signedToken = regexp.MustCompile(`\beyJ[\w-]{5,}\.[\w-]+\.[\w-]*`)
@@ -470,13 +555,16 @@ var signedToken = regexp.MustCompile(`\beyJ[\w-]{5,}\.[\w-]+\.[\w-]*`)
 func (s *Sink) tell(message string) string {
 	message = s.redactor.Redact(strings.ToValidUTF8(message, "\uFFFD"))
 	message = signedToken.ReplaceAllString(message, "<secret>")
-	message = strings.Map(func(r rune) rune {
+	return short(withoutControls(message), maxTold)
+}
+
+func withoutControls(text string) string {
+	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
-	}, message)
-	return short(message, 8*maxMessage)
+	}, text)
 }
 
 func short(text string, most int) string {

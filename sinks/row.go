@@ -5,7 +5,7 @@ import "time"
 // Class says what follows from an answer; the classes are a closed set and a metric label.
 type Class string
 
-// The classes of the design, §4.
+// The classes of docs/design.md.
 const (
 	OK          Class = "ok"
 	Rejected    Class = "rejected"
@@ -90,18 +90,20 @@ type Ref struct {
 // Result is what became of one row.
 type Result struct {
 	Class      Class
-	Status     int           // HTTP status, 0 where no answer came
-	ID         string        // the CRM's id of the record, "" where it does not say
-	Created    bool          // the request made the record
-	Existing   string        // with Conflict: the CRM's id of the record in the way, if it names one
-	Code       string        // the CRM's code for the refusal
-	Message    string        // the CRM's words: secrets hidden, capped, no value that we sent
-	Field      string        // the refused field, if named
-	Allowed    []string      // the values that the CRM would take, if named
-	RetryAfter time.Duration // with Throttled and Parked: how long to wait
-	Sent       bool          // the request may have taken effect (matters for Timeout and Network)
-	Dropped    []string      // optional fields that were left out in the end
-	RequestID  string        // the CRM's id of the request
-	Absent     bool          // with Rejected: the record that the row names is not in the CRM
-	Unlinked   bool          // the links of the row were not made: with OK they are still to be made, with Rejected one that is required may be what was refused
+	Status     int            // HTTP status, 0 where no answer came
+	ID         string         // the CRM's id of the record, "" where it does not say
+	Created    bool           // the request made the record
+	Existing   string         // with Conflict: the CRM's id of the record in the way, if it names one
+	Code       string         // the CRM's code for the refusal
+	Message    string         // the CRM's words: secrets hidden, capped, no value that we sent
+	Fields     []string       // the refused fields, if named
+	Allowed    []string       // the values that the CRM would take, if named
+	RetryAfter time.Duration  // with Throttled and Parked: how long to wait
+	Sent       bool           // with another class than OK: the request may have taken effect all the same
+	Dropped    []string       // optional fields that were left out in the end
+	Kept       map[string]any // with OK: fields of the row for which the answer shows another value than was sent, with that one: text, list of texts, nil
+	RequestID  string         // the CRM's id of the request
+	Refused    string         // with Held: what of ours was refused, "token" or "credentials"; "" where they were good, but not for this
+	Absent     bool           // with Rejected: the record that the row names is not in the CRM
+	Unlinked   bool           // the links of the row were not made: with OK they are still to be made, with Rejected one that is required may be what was refused
 }

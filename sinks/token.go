@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -36,12 +37,14 @@ type storedToken struct {
 	Expires   time.Time `json:"expires,omitzero"`
 	Refresh   string    `json:"refresh,omitzero"`
 	Base      string    `json:"base,omitzero"`       // the address that came with it
+	Account   string    `json:"account,omitzero"`    // that it is of
 	NotBefore time.Time `json:"not_before,omitzero"` // the endpoint wants to be left alone until then
 }
 
 // authenticator puts credentials on requests. It fetches one token at a time.
 type authenticator struct {
 	rules  *authRules
+	base   address
 	client *http.Client
 	time   time.Duration // for one fetch
 	now    func() time.Time
@@ -62,7 +65,7 @@ const tokenExpiry = 10 * time.Second
 
 func newAuthenticator(s *Sink, o Options) *authenticator {
 	a := &authenticator{
-		rules: &s.desc.auth, client: plainClient(s.client.retry.HTTPClient.Transport), time: s.desc.timeout, now: s.now,
+		rules: &s.desc.auth, base: s.desc.base, client: plainClient(s.client.retry.HTTPClient.Transport), time: s.desc.timeout, now: s.now,
 		learn: s.redactor.learn, store: o.Tokens, failed: o.Observer.Tokens,
 	}
 	a.client.Timeout = s.desc.timeout
@@ -76,7 +79,7 @@ func (a *authenticator) apply(ctx context.Context, h http.Header) (token, base s
 	r := a.rules
 	switch r.Type {
 	case "bearer":
-		h.Set("Authorization", orDefault(r.Scheme, "Bearer")+" "+r.Token.Reveal())
+		h.Set("Authorization", cmp.Or(r.Scheme, "Bearer")+" "+r.Token.Reveal())
 		return "", "", nil
 	case "header":
 		value := r.Token.Reveal()
@@ -96,7 +99,7 @@ func (a *authenticator) apply(ctx context.Context, h http.Header) (token, base s
 	if err != nil {
 		return "", "", err
 	}
-	h.Set("Authorization", orDefault(r.Scheme, "Bearer")+" "+token)
+	h.Set("Authorization", cmp.Or(r.Scheme, "Bearer")+" "+token)
 	return token, base, nil
 }
 
@@ -135,6 +138,7 @@ func (a *authenticator) after(ctx context.Context, seen int64) (token, base stri
 	if err == nil && t.AccessToken == "" {
 		err = errors.New("oauth2: no access token")
 	}
+	base, err = a.baseOf(t, err)
 	if err != nil {
 		if ctx.Err() == nil { // else it says nothing to the others
 			a.fetches.Add(1)
@@ -146,10 +150,43 @@ func (a *authenticator) after(ctx context.Context, seen int64) (token, base stri
 	a.refusal = nil
 	a.learn(secret.New(t.AccessToken), secret.New(t.RefreshToken))
 	a.state.Token, a.state.Expires, a.state.NotBefore = t.AccessToken, a.expiry(t), time.Time{}
-	a.state.Base, _ = t.Extra(a.rules.BaseURLFrom).(string)
-	a.state.Refresh = orDefault(t.RefreshToken, a.state.Refresh)
+	a.state.Base, a.state.Account = base, a.rules.account(t)
+	a.state.Refresh = cmp.Or(t.RefreshToken, a.state.Refresh)
 	a.save(ctx)
 	return a.state.Token, a.state.Base, nil
+}
+
+// errForeign is the error of a token that came with an address elsewhere.
+var errForeign = errors.New("the address that came with the token is not one of the target's")
+
+// baseOf is the address that came with a token, "" where none did. An answer chooses no host that the description
+// does not admit: the rows would go there, and the token with them.
+func (a *authenticator) baseOf(t *oauth2.Token, err error) (string, error) {
+	if err != nil || a.rules.BaseURLFrom == "" {
+		return "", err
+	}
+	base, _ := t.Extra(a.rules.BaseURLFrom).(string)
+	if base == "" {
+		return "", nil
+	}
+	other, ok := parseAddress(base)
+	if !ok || !a.rules.admits(a.base, other) {
+		return "", errForeign
+	}
+	return base, nil
+}
+
+// account tells which account the credentials are of, as the answer with the token had it; "" where it had not.
+func (a *authenticator) account(ctx context.Context) (string, error) {
+	if a.rules.AccountFrom == nil || !a.rules.renewable() {
+		return "", nil
+	}
+	if _, _, err := a.current(ctx); err != nil {
+		return "", err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.state.Account, nil
 }
 
 // expiry is when a token ends; zero where nobody says.
@@ -195,7 +232,10 @@ func (a *authenticator) load(ctx context.Context) {
 	if s.For != a.fingerprint() {
 		return // that of other credentials
 	}
-	s.Refresh = orDefault(s.Refresh, a.state.Refresh)
+	if other, ok := parseAddress(s.Base); s.Base != "" && (!ok || !a.rules.admits(a.base, other)) {
+		s.Token = "" // the description admits its address no more
+	}
+	s.Refresh = cmp.Or(s.Refresh, a.state.Refresh)
 	a.state = s
 	a.learn(secret.New(s.Token), secret.New(s.Refresh))
 }

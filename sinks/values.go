@@ -3,7 +3,6 @@ package sinks
 import (
 	"errors"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +24,7 @@ type valueRules struct {
 	Decimals string    `yaml:"decimals"` // number (the default) or text
 	IDs      string    `yaml:"ids"`      // the ids of records in bodies: text (the default) or number
 	Several  []string  `yaml:"several"`  // fields that hold several values: one alone is written as a list of one
+	Lists    []string  `yaml:"lists"`    // fields that want a list always: blanked they are an empty one
 	Numbers  names     `yaml:"numbers"`  // fields whose texts are written as numbers: keys are texts to us
 	Nest     *nest     `yaml:"nest"`
 	Self     diag.Node `yaml:",node"`
@@ -163,10 +163,12 @@ func (v *valueRules) appendMember(dst []byte, u *unit, name, key string, first *
 		value = u.row.Key
 	}
 	if blank(value) {
-		switch v.Blank {
-		case "none":
+		switch {
+		case slices.Contains(v.Lists, name):
+			return append(appendName(dst, name, first), "[]"...), nil
+		case v.Blank == "none":
 			return dst, nil
-		case "empty":
+		case v.Blank == "empty":
 			return append(appendName(dst, name, first), `""`...), nil
 		}
 		return append(appendName(dst, name, first), "null"...), nil
@@ -369,49 +371,4 @@ func (f foldRules) fold(property, key string) string {
 		return strings.ToLower(key)
 	}
 	return key
-}
-
-// scrub hides what we sent in what the target says: its words go into logs
-// and pages, the payload does not.
-func scrub(message string, u *unit) string {
-	if u.row == nil || message == "" {
-		return message
-	}
-	var ours []string
-	for name, value := range u.row.Values {
-		if _, isBool := value.(bool); isBool {
-			continue
-		}
-		if text, ok := textOf(value); ok && text != name && !isField(text, u.row.Values) {
-			ours = append(ours, text)
-		}
-	}
-	// The longest first: a name is also a part of the e-mail address.
-	slices.SortFunc(ours, func(a, b string) int { return len(b) - len(a) })
-	for _, text := range ours {
-		message = replaceWords(message, text, "<value>")
-	}
-	return replaceWords(message, u.row.Key, "<key>")
-}
-
-func isField(text string, values map[string]any) bool {
-	_, is := values[text]
-	return is
-}
-
-// replaceWords replaces text where it stands alone, whatever the case. What
-// has only a sign or two is left: hiding it would mangle ordinary words.
-func replaceWords(message, text, with string) string {
-	if len(text) < 3 || !strings.Contains(strings.ToLower(message), strings.ToLower(text)) {
-		return message
-	}
-	re, err := regexp.Compile(`(?i)(^|[^\pL\pN_])` + regexp.QuoteMeta(text) + `($|[^\pL\pN_])`)
-	if err != nil {
-		return message
-	}
-	// Twice, since neighbours share the sign between them.
-	for range 2 {
-		message = re.ReplaceAllString(message, "${1}"+with+"${2}")
-	}
-	return message
 }

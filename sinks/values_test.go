@@ -92,21 +92,3 @@ func TestFold(t *testing.T) {
 		t.Error(got)
 	}
 }
-
-func TestScrub(t *testing.T) {
-	t.Parallel()
-	u := &unit{row: &Row{Key: "PS.1", Values: map[string]any{"stage": "Won", "email": "stage", "n": int64(12345), "b": true, "s": "no", "x": "a.c"}}}
-	tests := []struct{ give, want string }{
-		{"Won is not in stage, won, Wonder (WON)", "<value> is not in stage, <value>, Wonder (<value>)"},
-		{"key ps.1 and PSx1", "key <key> and PSx1"},
-		{"12345 12345 123456", "<value> <value> 123456"},
-		{"true and no", "true and no"},
-		{"a.c abc", "<value> abc"},
-		{"", ""},
-	}
-	for _, test := range tests {
-		if got := scrub(test.give, u); got != test.want {
-			t.Errorf("%q: got %q, want %q", test.give, got, test.want)
-		}
-	}
-}

@@ -36,8 +36,8 @@ func (s *Sink) run(ctx context.Context, op Operation, units []*unit) []Result {
 		for i, u := range current {
 			o := &w.out[u.at]
 			switch {
-			case o.Class == Rejected && u.optional(o.fields):
-				current[i] = u.without(o.fields)
+			case o.Class == Rejected && u.optional(o.Fields):
+				current[i] = u.without(o.Fields)
 			case o.Class == Rejected && o.unlink && u.dispensable():
 				current[i] = u.unlinked()
 			default:
@@ -270,11 +270,13 @@ func (s *Sink) transact(ctx context.Context, req *request) (*answer, verdict, *o
 		}}
 	}
 	defer release()
+	again := false // see answer; a new token does not end the doubt
 	for renewed := false; ; renewed = true {
 		header := req.header.Clone()
 		token, base, err := s.auth.apply(ctx, header)
 		if err != nil {
 			fail := s.refusedToken(ctx, err)
+			fail.Sent = again
 			s.observe(req, fail.Class, fail.Status, 0)
 			return nil, verdict{}, &fail
 		}
@@ -286,8 +288,11 @@ func (s *Sink) transact(ctx context.Context, req *request) (*answer, verdict, *o
 		took := time.Since(started)
 		if a != nil {
 			a.units = req.units
+			again = again || a.again
+			a.again = again
 		}
 		if fail != nil {
+			fail.Sent = fail.Sent || again
 			span.Answered(string(fail.Class), true, fail.Status)
 			s.observe(req, fail.Class, fail.Status, took)
 			return nil, verdict{}, fail
@@ -355,6 +360,7 @@ func (s *Sink) try(ctx context.Context, req *request, header http.Header, base s
 		}}
 	}
 	a, err := readAnswer(resp, req.op.outline, s.desc.maxAnswer)
+	a.again = ex.doubtful
 	if err != nil && a.status >= 200 && a.status < 300 {
 		return nil, &outcome{stop: true, Result: Result{
 			Class: unsent(err), Status: a.status, Sent: true, Message: s.clean(explain(err, host, s.desc.timeout, true)),

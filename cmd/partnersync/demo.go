@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -21,6 +24,7 @@ import (
 	"partnersync/internal/ledger"
 	"partnersync/internal/localpg"
 	"partnersync/internal/progress"
+	"partnersync/receiver/sources"
 	"partnersync/sinks/sandbox"
 )
 
@@ -50,7 +54,7 @@ func (c demoCmd) Run(ctx context.Context, cli *commands, s streams) (err error) 
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: box, ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Handler: sandboxHandler(box, crm.Addr().String()), ReadHeaderTimeout: 5 * time.Second}
 	go func() { _ = server.Serve(crm) }() // ends by Close below
 	defer server.Close()
 
@@ -68,6 +72,7 @@ func (c demoCmd) Run(ctx context.Context, cli *commands, s streams) (err error) 
 	if err != nil {
 		return err
 	}
+	cli.begun.Store(true)
 	furnish(box, cfg)
 	log := slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	fmt.Fprintln(s.err, "starting a private Postgres, a sandbox CRM, the receiver and the workers ...")
@@ -108,8 +113,15 @@ func (c demoCmd) Run(ctx context.Context, cli *commands, s streams) (err error) 
 		return err
 	}
 	if c.Keep {
-		fmt.Fprintf(s.err, "\nthe CRM's records:  http://%s/\nhooks:              http://%s/hooks/\nmetrics:            http://%s/metrics\nControl-C ends it\n",
-			crm.Addr(), p.hooks.Addr(), p.admin.Addr())
+		fmt.Fprintf(s.err, "\nthe CRM's records:  http://%s/\n", crm.Addr())
+		for _, name := range sortedKeys(cfg.Sources) {
+			fmt.Fprintf(s.err, "hooks of %-10s %s\n", name+":", c.hookURL(p.hooks.Addr(), cfg.Sources[name]))
+		}
+		admin := url.URL{Scheme: "http", Host: p.admin.Addr().String(), Path: "/metrics"}
+		if token := cfg.Admin.Token.Reveal(); invented(token) {
+			admin.User = url.UserPassword("admin", token)
+		}
+		fmt.Fprintf(s.err, "metrics:            %s\nControl-C ends it\n", &admin)
 		<-ctx.Done()
 	}
 	if failed > 0 {
@@ -125,6 +137,36 @@ func (c demoCmd) Run(ctx context.Context, cli *commands, s streams) (err error) 
 	return nil
 }
 
+// hookURL is where a source takes events, with what it asks for as far as an address can hold it. Secrets that the demo
+// has not made up are not shown.
+func (c demoCmd) hookURL(hooks net.Addr, source *sources.Source) string {
+	u := url.URL{Scheme: "http", Host: hooks.String(), Path: "/hooks/" + source.Name}
+	r := &http.Request{Method: http.MethodPost, URL: &u, Header: http.Header{}}
+	source.Sign(r, nil, time.Now())
+	bearer, isBearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if isBearer {
+		r.URL.RawQuery = url.Values{"token": {bearer}}.Encode()
+		r.Header.Del("Authorization")
+	}
+	if name, password, basic := r.BasicAuth(); basic && invented(password) {
+		u.User = url.UserPassword(name, password)
+		r.Header.Del("Authorization")
+	}
+	if token := u.Query().Get("token"); token != "" && !invented(token) {
+		u.RawQuery = ""
+		return u.String() + "?token=... as the config has it"
+	}
+	if len(r.Header) > 0 {
+		return u.String() + " (`partnersync send` signs what it sends)"
+	}
+	return u.String()
+}
+
+// madeUp begins the secrets of the demo.
+const madeUp = "demo-"
+
+func invented(secret string) bool { return strings.HasPrefix(secret, madeUp) }
+
 func given(configFile string) bool {
 	_, err := os.Stat(configFile)
 	return configFile != "config.yaml" || err == nil
@@ -133,7 +175,7 @@ func given(configFile string) bool {
 // demoOptions lay over the config what makes it harmless: every sink goes to the
 // sandbox, the database is private, secrets need not be there.
 func demoOptions(path string, crm net.Addr, dir string) config.Options {
-	options := config.Options{Getenv: func(name string) (string, bool) { return "demo-" + strings.ToLower(name), name != "DATABASE_URL" }}
+	options := config.Options{Getenv: func(name string) (string, bool) { return madeUp + strings.ToLower(name), name != "DATABASE_URL" }}
 	cfg, _ := config.Load(path, options)
 	if cfg == nil {
 		return options // loading it again reports what is wrong
@@ -161,8 +203,15 @@ func (c demoCmd) sendAll(ctx context.Context, p *process, cfg *config.Config, ba
 	var arrivals []arrival
 	byID := map[uuid.UUID]int{}
 	var ids []uuid.UUID
-	samples := samplesOf(cfg, "", "")
+	deadline, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	samples := inOrder(samplesOf(cfg, "", ""), cfg)
 	for i, x := range samples {
+		if x.waits {
+			if _, err := c.settled(deadline, p, ids, bar); err != nil {
+				return nil, err
+			}
+		}
 		bar.Set("events sent", int64(i), int64(len(samples)))
 		a, err := x.post(ctx, client, "http://"+p.hooks.Addr().String())
 		if err != nil {
@@ -175,10 +224,18 @@ func (c demoCmd) sendAll(ctx context.Context, p *process, cfg *config.Config, ba
 		}
 		arrivals = append(arrivals, at)
 	}
-	deadline, cancel := context.WithTimeout(ctx, c.Timeout)
-	defer cancel()
+	fates, err := c.settled(deadline, p, ids, bar)
+	if err != nil {
+		return nil, err
+	}
+	fill(arrivals, byID, fates)
+	return arrivals, ctx.Err()
+}
+
+// settled waits until the events have come to an end, or the time is over.
+func (c demoCmd) settled(ctx context.Context, p *process, ids []uuid.UUID, bar *progress.Progress) ([]*ledger.Fate, error) {
 	for {
-		fates, err := p.ledger.Fates(deadline, ids)
+		fates, err := p.ledger.Fates(context.WithoutCancel(ctx), ids)
 		if err != nil {
 			return nil, err
 		}
@@ -189,17 +246,61 @@ func (c demoCmd) sendAll(ctx context.Context, p *process, cfg *config.Config, ba
 			}
 		}
 		bar.Set("events arrived", int64(len(ids)-min(open, len(ids))), int64(len(ids)))
-		if open == 0 || deadline.Err() != nil {
-			fill(arrivals, byID, fates)
-			return arrivals, nil
+		if open == 0 || ctx.Err() != nil {
+			return fates, nil
 		}
 		select {
-		case <-deadline.Done():
-			fill(arrivals, byID, fates)
-			return arrivals, ctx.Err()
+		case <-ctx.Done():
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// step is a sample, and whether it has to wait for those before it.
+type step struct {
+	sending
+	waits bool
+}
+
+// inOrder puts what makes a record before what links to it, as far as one of the others does.
+func inOrder(list []sending, cfg *config.Config) []step {
+	type thing struct{ sink, object, key string }
+	makes, links := map[string][]thing{}, map[string][]thing{}
+	for _, m := range cfg.Mappings.Mappings() {
+		for _, event := range m.On {
+			makes[event] = append(makes[event], thing{m.Sink, m.Object, m.Key})
+			for _, l := range m.Links {
+				if !l.Remove {
+					links[event] = append(links[event], thing{m.Sink, l.To, l.Key})
+				}
+			}
+		}
+	}
+	made := map[thing]bool{}    // by those that are sent
+	settled := map[thing]bool{} // by those that are waited for
+	name := func(x sending) string { return x.source.Name + "." + x.event }
+	rank := func(x sending) int { return x.source.Events[x.event].Rank }
+	var out []step
+	for len(list) > 0 {
+		next := slices.IndexFunc(list, func(x sending) bool {
+			return !slices.ContainsFunc(links[name(x)], func(t thing) bool {
+				return slices.ContainsFunc(list, func(y sending) bool {
+					return rank(y) <= rank(x) && slices.Contains(makes[name(y)], t) && !slices.Contains(links[name(y)], t)
+				})
+			})
+		})
+		x := list[max(next, 0)]
+		list = slices.Delete(slices.Clone(list), max(next, 0), max(next, 0)+1)
+		waits := slices.ContainsFunc(links[name(x)], func(t thing) bool { return made[t] && !settled[t] })
+		if waits {
+			settled = maps.Clone(made)
+		}
+		for _, t := range makes[name(x)] {
+			made[t] = true
+		}
+		out = append(out, step{x, waits})
+	}
+	return out
 }
 
 func fill(arrivals []arrival, byID map[uuid.UUID]int, fates []*ledger.Fate) {
@@ -233,7 +334,7 @@ func printArrivals(out io.Writer, arrivals []arrival) error {
 		if a.Seconds > 0 {
 			took = fmt.Sprintf("%.0f ms", a.Seconds*1000)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", a.Event, a.Outcome, strings.Join(a.Records, ", "), strings.Join(a.CRMIDs, ", "), took, a.Reason)
+		say(w, "%s\t%s\t%s\t%s\t%s\t%s\n", a.Event, a.Outcome, strings.Join(a.Records, ", "), strings.Join(a.CRMIDs, ", "), took, a.Reason)
 	}
 	return w.Flush()
 }

@@ -35,17 +35,21 @@ func (c eventsCmd) Run(ctx context.Context, cli *commands, s streams) error {
 			return printJSON(s.out, list)
 		}
 		if len(list) == 0 {
-			fmt.Fprintf(s.out, "no event fits%s\n", strangers(cfg, filter))
+			say(s.out, "no event fits%s\n", strangers(cfg, filter))
 			return nil
 		}
 		w := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
 		fmt.Fprintln(w, "RECEIVED\tID\tEVENT\tENTITY\tSTATUS\tOUTCOME")
 		for _, e := range list {
 			outcome := strings.Join(e.Outcomes, ", ")
+			for _, why := range e.Skipped {
+				sink, reason, _ := strings.Cut(why, ": ")
+				outcome = strings.Replace(outcome, sink+": skipped", sink+": skipped ("+reason+")", 1)
+			}
 			if outcome == "" {
 				outcome = e.Reason // why nothing delivers it
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s.%s\t%s\t%s\t%s\n", e.ReceivedAt.UTC().Format("2006-01-02 15:04:05Z"), e.ID, e.Source, e.Type, e.Entity, e.Status, outcome)
+			say(w, "%s\t%s\t%s.%s\t%s\t%s\t%s\n", e.ReceivedAt.UTC().Format("2006-01-02 15:04:05Z"), e.ID, e.Source, e.Type, e.Entity, e.Status, outcome)
 		}
 		return w.Flush()
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -88,31 +89,31 @@ func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000Z
 
 // print tells the story in the order in which it happened.
 func (t told) print(w io.Writer) {
-	fmt.Fprintf(w, "%s.%s  %s\n", t.Source, t.Type, t.ID)
+	say(w, "%s.%s  %s\n", t.Source, t.Type, t.ID)
 	if t.Entity != "" {
-		fmt.Fprintf(w, "about %s\n", t.Entity)
+		say(w, "about %s\n", t.Entity)
 	}
-	fmt.Fprintf(w, "\n%s  received, %d bytes: %s", clock(t.ReceivedAt), t.Bytes, t.Status)
+	say(w, "\n%s  received, %d bytes: %s", clock(t.ReceivedAt), t.Bytes, t.Status)
 	if t.Reason != "" {
-		fmt.Fprintf(w, " (%s)", t.Reason)
+		say(w, " (%s)", t.Reason)
 	}
 	fmt.Fprintln(w)
 	if t.VerifiedBy != "" {
-		fmt.Fprintf(w, "%26s  verified by %s\n", "", t.VerifiedBy)
+		say(w, "%26s  verified by %s\n", "", t.VerifiedBy)
 	}
 	whose := ""
 	if t.Story.Trace != "" {
 		whose = ", begun by the sender"
 	}
-	fmt.Fprintf(w, "%26s  trace %s%s\n", "", t.Trace, whose)
+	say(w, "%26s  trace %s%s\n", "", t.Trace, whose)
 	if t.OccurredAt != nil {
-		fmt.Fprintf(w, "%26s  happened at %s by the sender's clock\n", "", clock(*t.OccurredAt))
+		say(w, "%26s  happened at %s by the sender's clock\n", "", clock(*t.OccurredAt))
 	}
 	if t.OccurredAt == nil || !t.OccurredAt.Equal(t.VersionAt) {
-		fmt.Fprintf(w, "%26s  ordered as of %s\n", "", clock(t.VersionAt))
+		say(w, "%26s  ordered as of %s\n", "", clock(t.VersionAt))
 	}
 	if t.Duplicates > 0 {
-		fmt.Fprintf(w, "%26s  came again %s; nothing was stored twice\n", "", times(t.Duplicates))
+		say(w, "%26s  came again %s; nothing was stored twice\n", "", times(t.Duplicates))
 	}
 	for _, r := range t.Routes {
 		run := ""
@@ -122,48 +123,73 @@ func (t told) print(w io.Writer) {
 		if r.Replay != nil {
 			run += fmt.Sprintf(", replay %d", *r.Replay)
 		}
-		fmt.Fprintf(w, "\n%s  route to %s opened (config %d%s)\n", clock(r.OpenedAt), r.Sink, r.Generation, run)
+		say(w, "\n%s  route to %s opened (config %d%s)\n", clock(r.OpenedAt), r.Sink, r.Generation, run)
 		for _, d := range r.Deliveries {
-			fmt.Fprintf(w, "%s  %s: %s", clock(d.At), d.Mapping, d.Outcome)
+			say(w, "%s  %s: %s", clock(d.At), d.Mapping, d.Outcome)
 			if d.Object != "" {
-				fmt.Fprintf(w, " %s %s", d.Object, d.Key)
+				say(w, " %s %s", d.Object, d.Key)
 			}
 			if d.CRMID != "" {
-				fmt.Fprintf(w, " as %s", d.CRMID)
+				say(w, " as %s", d.CRMID)
 			}
 			fmt.Fprintln(w)
 			if detail := d.Detail(); detail != "" {
-				fmt.Fprintf(w, "%26s  %s\n", "", detail)
+				say(w, "%26s  %s\n", "", detail)
+			}
+			for _, what := range d.Awaits {
+				say(w, "%26s  it is %s\n", "", what)
 			}
 		}
 		switch {
 		case r.ClosedAt == nil:
-			fmt.Fprintf(w, "%26s  still open", "")
+			say(w, "%26s  still open", "")
 			if why := t.Waits[r.Sink]; why != "" {
-				fmt.Fprintf(w, ": %s", why)
+				say(w, ": %s", why)
 			}
 			fmt.Fprintln(w)
 		default:
-			fmt.Fprintf(w, "%s  route to %s closed: %s", clock(*r.ClosedAt), r.Sink, r.Outcome)
+			say(w, "%s  route to %s closed: %s", clock(*r.ClosedAt), r.Sink, r.Outcome)
 			if len(r.Deliveries) == 0 && r.Reason != "" {
-				fmt.Fprintf(w, " (%s)", r.Reason)
+				say(w, " (%s)", r.Reason)
 			}
-			fmt.Fprintf(w, ", %s after receipt\n", r.ClosedAt.Sub(t.ReceivedAt).Round(time.Millisecond))
+			say(w, ", %s after receipt\n", r.ClosedAt.Sub(t.ReceivedAt).Round(time.Millisecond))
 		}
 	}
 	for _, j := range t.Jobs {
+		j := turn(j)
 		if j.State == "completed" {
 			continue
 		}
-		fmt.Fprintf(w, "\njob %d in %s is %s", j.ID, j.Queue, j.State)
-		if j.State != "running" && j.ScheduledAt.After(time.Now()) {
-			fmt.Fprintf(w, " until %s", clock(j.ScheduledAt))
-		}
-		fmt.Fprintf(w, ", attempt %d\n", j.Attempt)
+		say(w, "\n%s (job %d)\n", j.next(time.Now()), j.ID)
 	}
 	if t.Payload != nil {
 		fmt.Fprintln(w, "\nbody:")
 		_ = printJSON(w, t.Payload) // what a terminal cannot take is not for us to mend
+	}
+}
+
+// turn is a job of the queue, as people see it.
+type turn ledger.StoryJob
+
+// next tells when a job has its turn.
+func (j turn) next(now time.Time) string {
+	sink, at := strings.TrimPrefix(j.Queue, ledger.Queue("")), ""
+	if j.ScheduledAt.After(now) {
+		at = " at " + clock(j.ScheduledAt)
+	}
+	tries := ""
+	if j.Attempt > 1 {
+		tries = fmt.Sprintf("; taken up %s so far", times(j.Attempt))
+	}
+	switch {
+	case j.State == "running":
+		return fmt.Sprintf("a worker of %s has it in hand%s", sink, tries)
+	case at != "":
+		return fmt.Sprintf("%s gets it again%s%s", sink, at, tries)
+	case j.State == "available" || j.State == "scheduled" || j.State == "retryable" || j.State == "pending":
+		return fmt.Sprintf("it waits for its turn at %s%s", sink, tries)
+	default:
+		return fmt.Sprintf("its turn at %s is over: %s%s", sink, j.State, tries)
 	}
 }
 

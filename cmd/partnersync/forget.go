@@ -29,8 +29,8 @@ func (c forgetCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		return usageError{err}
 	}
 	ask := !c.DryRun && !c.Yes
-	if ask && (cli.JSON || !term.IsTerminal(int(os.Stdin.Fd()))) {
-		return usageError{errors.New("nothing can be brought back: look with --dry-run, then say --yes")}
+	if ask && !canAsk(cli) {
+		return errNobodyToAsk
 	}
 	return cli.withLedger(ctx, s, func(_ *config.Config, l *ledger.Ledger) error {
 		bar := progress.New(s.err)
@@ -51,13 +51,32 @@ func (c forgetCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		if err := forget(true); err != nil {
 			return err
 		}
-		fmt.Fprint(s.err, "\nnothing can be brought back; go on? [y/N] ")
-		answer, _ := bufio.NewReader(os.Stdin).ReadString('\n') // no answer is a no
-		if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
+		if !confirmed(ctx, s) {
 			return errors.New("nothing has been erased")
 		}
 		return forget(false)
 	})
+}
+
+// canAsk reports whether there is somebody who could say yes.
+func canAsk(cli *commands) bool { return !cli.JSON && term.IsTerminal(int(os.Stdin.Fd())) }
+
+var errNobodyToAsk = usageError{errors.New("nothing can be brought back: look with --dry-run, then say --yes")}
+
+// confirmed asks whether to go on.
+func confirmed(ctx context.Context, s streams) bool {
+	fmt.Fprint(s.err, "\nnothing can be brought back; go on? [y/N] ")
+	answered := make(chan string, 1)
+	go func() { // ends with the process, whoever waits for it
+		answer, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+		answered <- strings.ToLower(strings.TrimSpace(answer))
+	}()
+	select {
+	case answer := <-answered:
+		return answer == "y" || answer == "yes"
+	case <-ctx.Done():
+		return false // no answer is a no
+	}
 }
 
 func printForgotten(out io.Writer, f *ledger.Forgotten, dry bool) error {
@@ -65,12 +84,12 @@ func printForgotten(out io.Writer, f *ledger.Forgotten, dry bool) error {
 	if dry {
 		verb = "to erase"
 	}
-	fmt.Fprintf(out, "%s: %s, %s, %s, errors of %s\n", verb, plural(int(f.Events), "event"), deliveries(f.Deliveries), plural(int(f.Records), "record"), plural(int(f.Jobs), "job"))
+	say(out, "%s: %s, %s, %s, errors of %s\n", verb, plural(int(f.Events), "event"), deliveries(f.Deliveries), plural(int(f.Records), "record"), plural(int(f.Jobs), "job"))
 	if !dry {
 		fmt.Fprintln(out, "an event that comes later and holds the address is skipped and erased")
 	}
-	if len(f.CRM) == 0 {
-		return nil
+	if err := printUnderWay(out, f.UnderWay); err != nil || len(f.CRM) == 0 {
+		return err
 	}
 	fmt.Fprintln(out, "\nthese records are in the CRMs, where partnersync deletes nothing:")
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
@@ -80,7 +99,25 @@ func printForgotten(out io.Writer, f *ledger.Forgotten, dry bool) error {
 		if r.Holds {
 			why = "it holds the address"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Sink, r.Object, r.ID, why)
+		say(w, "%s\t%s\t%s\t%s\n", r.Sink, r.Object, r.ID, why)
+	}
+	return w.Flush()
+}
+
+// printUnderWay tells of requests whose results nobody records any more.
+func printUnderWay(out io.Writer, list []ledger.UnderWay) error {
+	if len(list) == 0 {
+		return nil
+	}
+	n := 0
+	for _, u := range list {
+		n += u.Records
+	}
+	fmt.Fprintf(out, "\nrequests for %s were on their way: look in the CRM for this address\n", plural(n, "record"))
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "SINK\tOBJECT\tRECORDS")
+	for _, u := range list {
+		say(w, "%s\t%s\t%d\n", u.Sink, u.Object, u.Records)
 	}
 	return w.Flush()
 }

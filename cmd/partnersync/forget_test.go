@@ -112,3 +112,22 @@ func TestForget(t *testing.T) {
 		t.Error("the log tells of her")
 	}
 }
+
+func TestForgetTellsWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	found := &ledger.Forgotten{Events: 1, UnderWay: []ledger.UnderWay{{Sink: "crm", Object: "contacts", Records: 1}, {Sink: "crm", Object: "deals", Records: 2}}}
+	if err := printForgotten(&out, found, true); err != nil {
+		t.Fatal(err)
+	}
+	want := `to erase: 1 event, 0 deliveries, 0 records, errors of 0 jobs
+
+requests for 3 records were on their way: look in the CRM for this address
+SINK  OBJECT    RECORDS
+crm   contacts  1
+crm   deals     2
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -37,6 +37,9 @@ func (p *process) join(ctx context.Context) error {
 	if err == nil {
 		err = p.enforce(ctx)
 	}
+	if err == nil {
+		p.tellOrphans(ctx)
+	}
 	return p.sortOut(ctx, err)
 }
 
@@ -115,6 +118,7 @@ func (p *process) caughtUp(ctx context.Context) bool {
 	} else if p.last {
 		p.reloaded.Set(1)
 	}
+	p.tellOrphans(ctx)
 	return true
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	_ "time/tzdata" // zones of mappings, also where the system has none
 
@@ -28,6 +29,8 @@ type commands struct {
 	Config string `help:"Config file." default:"config.yaml" placeholder:"FILE"`
 	JSON   bool   `help:"Print JSON instead of text." name:"json"`
 
+	begun atomic.Bool // there is something that has to end in order, by the context
+
 	Run     runCmd     `cmd:"" help:"Receive webhooks and deliver them to the CRMs."`
 	Demo    demoCmd    `cmd:"" help:"Everything at once on an empty machine: Postgres, a sandbox CRM, every sample event."`
 	Check   checkCmd   `cmd:"" help:"Find the mistakes in config files."`
@@ -47,7 +50,7 @@ type commands struct {
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
-// streams are what a command talks to.
+// streams are what a command talks to. What comes from senders and CRMs goes to them by say, or as JSON.
 type streams struct {
 	out, err io.Writer
 }
@@ -75,15 +78,22 @@ func run(args []string, out, errOut io.Writer) int {
 		return exit
 	}
 	if err != nil {
-		fmt.Fprintf(errOut, "partnersync: %v\n", err)
+		fmt.Fprintf(&clean{w: errOut}, "partnersync: %v\n", err)
 		return exitUsage
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	// The first signal drains; the second must stop at once, as if nobody listened.
-	context.AfterFunc(ctx, stop)
+	// The first signal drains what has begun; the second must stop at once, as if nobody listened. While a command only reads
+	// and computes there is nothing to drain.
+	signalled := context.AfterFunc(ctx, func() {
+		if !cli.begun.Load() {
+			os.Exit(exitFailed)
+		}
+		stop()
+	})
+	defer signalled() // before stop, which ends the context too
 	command.BindTo(ctx, (*context.Context)(nil))
-	return report(command.Run(&cli, streams{out, errOut}), errOut)
+	return report(command.Run(&cli, streams{&clean{w: out}, errOut}), &clean{w: errOut})
 }
 
 // usageError is a mistake in how partnersync was called or configured.
@@ -119,7 +129,7 @@ func (c *commands) load(s streams, o config.Options) (*config.Config, error) {
 }
 
 func printProblems(w io.Writer, problems diag.Problems) {
-	diag.Print(w, problems, func(file string) []byte {
+	diag.Print(&clean{w: w}, problems, func(file string) []byte {
 		if data, err := os.ReadFile(file); err == nil {
 			return data
 		}

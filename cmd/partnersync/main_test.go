@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -9,10 +10,15 @@ import (
 	"os/exec"
 	"strconv"
 	"testing"
+	"time"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
 
+	"partnersync/internal/ledger"
 	"partnersync/internal/pgtest"
 )
 
@@ -44,6 +50,8 @@ func (t tight) Run() int {
 //
 //	exits N COMMAND...  runs a command and expects the exit code
 //	postgres            sets DATABASE_URL to that of an empty database
+//	stored SINK N       has N events accepted for a sink
+//	mark FORMER NAME    has a sink renamed
 //	taken NAME          sets NAME to an address on which somebody listens
 func TestStories(t *testing.T) {
 	t.Parallel()
@@ -71,6 +79,16 @@ func TestStories(t *testing.T) {
 			"postgres": func(ts *testscript.TestScript, neg bool, args []string) {
 				ts.Setenv("DATABASE_URL", pgtest.EmptyURL(t))
 			},
+			"stored": func(ts *testscript.TestScript, neg bool, args []string) {
+				n, err := strconv.Atoi(args[1])
+				ts.Check(err)
+				for range n {
+					ts.Check(accept(ts.Getenv("DATABASE_URL"), args[0]))
+				}
+			},
+			"mark": func(ts *testscript.TestScript, neg bool, args []string) {
+				ts.Check(execute(ts.Getenv("DATABASE_URL"), `INSERT INTO sinks (name, renamed_to) VALUES ($1, $2)`, args[0], args[1]))
+			},
 			"taken": func(ts *testscript.TestScript, neg bool, args []string) {
 				l, err := net.Listen("tcp", "127.0.0.1:0")
 				ts.Check(err)
@@ -79,4 +97,29 @@ func TestStories(t *testing.T) {
 			},
 		},
 	})
+}
+
+// accept stores an event for a sink, as a receiver does that has it in its config.
+func accept(url, sink string) error {
+	pool, err := pgxpool.New(context.Background(), url)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	id := uuid.Must(uuid.NewV7())
+	_, err = ledger.New(pool).Accept(context.Background(), []ledger.Incoming{{
+		ID: id, Source: "shop", Type: "deal.updated", Entity: "deal:" + id.String(), OccurredAt: time.Now(), ReceivedAt: time.Now(),
+		Status: ledger.Stored, Body: []byte("{}"), Sinks: []string{sink},
+	}}, 1, 1)
+	return err
+}
+
+func execute(url, sql string, args ...any) error {
+	conn, err := pgx.Connect(context.Background(), url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.Background())
+	_, err = conn.Exec(context.Background(), sql, args...)
+	return err
 }

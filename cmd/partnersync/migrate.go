@@ -91,7 +91,7 @@ func (migrateStatus) Run(ctx context.Context, cli *commands, s streams) error {
 					applied = m.AppliedAt.UTC().Format("2006-01-02 15:04:05Z")
 				}
 			}
-			fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", m.Source, m.Version, m.Name, applied)
+			say(w, "%s\t%d\t%s\t%s\n", m.Source, m.Version, m.Name, applied)
 		}
 		return w.Flush()
 	})

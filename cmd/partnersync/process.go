@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -58,6 +59,7 @@ type process struct {
 	grace    time.Duration
 	ready    atomic.Bool
 	names    atomic.Pointer[[]string] // of the sinks in the config in force
+	known    atomic.Pointer[[]string] // these, and what they were called before
 
 	mu         sync.Mutex // a reload at a time
 	config     *config.Config
@@ -118,6 +120,10 @@ func newProcess(ctx context.Context, cfg *config.Config, reread func() (*config.
 		options := receiver.Options{
 			Ledger: p.ledger, Registerer: p.registry, Logger: log,
 			EventsPerJob: cfg.Jobs.EventsPerJob, Flushers: cfg.Receiver.Flushers, MaxBytes: cfg.Receiver.MaxBytes, Tracer: p.tracer,
+			Connections: cfg.Receiver.MaxConnections,
+		}
+		for _, network := range cfg.Receiver.Proxies {
+			options.Proxies = append(options.Proxies, network.Prefix)
 		}
 		if dir := cfg.Receiver.Spool; dir != "" {
 			p.spool, err = spool.Open(spool.Options{Dir: dir, MaxBytes: int64(cfg.Receiver.SpoolMax), Registerer: p.registry, Logger: log})
@@ -142,6 +148,10 @@ func routing(cfg *config.Config, generation int64) receiver.Routing {
 }
 
 func listen(address, key string) (net.Listener, error) {
+	if _, port, err := net.SplitHostPort(address); err != nil || !isPort(port) {
+		// Not what stands there: it may be a secret in the wrong place.
+		return nil, usageError{fmt.Errorf("%s is no address to listen on: write host:port, such as 127.0.0.1:8081, or :8080 for all addresses", key)}
+	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		var op *net.OpError
@@ -151,6 +161,11 @@ func listen(address, key string) (net.Listener, error) {
 		return nil, usageError{fmt.Errorf("%s: cannot listen on %s: %v", key, address, err)}
 	}
 	return l, nil
+}
+
+func isPort(text string) bool {
+	_, err := strconv.ParseUint(text, 10, 16)
+	return err == nil
 }
 
 func hostName() string {
@@ -170,9 +185,9 @@ func (p *process) openDatabase(ctx context.Context, cfg *config.Config) error {
 		}
 		url = p.pg.URL()
 	}
-	pc, err := pgxpool.ParseConfig(url)
+	pc, err := poolConfig(url)
 	if err != nil {
-		return errNoURL
+		return err
 	}
 	pc.MaxConns = int32(cfg.Database.MaxConnections)
 	pc.AfterConnect = ledger.AfterConnect
@@ -189,7 +204,7 @@ func (p *process) openSinks(cfg *config.Config) (map[string]*sinks.Sink, error) 
 	for name, d := range cfg.Sinks {
 		options := sinks.Options{Observer: p.workers.Observer(name)}
 		options.Observer.Tokens = func(err error) { p.log.Warn("the tokens of the sink are not kept", "sink", name, "err", err) }
-		store, err := newTokenStore(p.ledger, name, cfg.Database.TokenKey)
+		store, err := newTokenStore(p.ledger, name, d.Formerly(), cfg.Database.TokenKey)
 		if err != nil {
 			return nil, fmt.Errorf("database.token_key: %w", err)
 		}
@@ -212,14 +227,16 @@ func (p *process) register() {
 	p.reloaded.Set(1)
 	p.noteSinks(p.config)
 	names := func() []string { return *p.names.Load() } // a reload that waits for Postgres holds up no scrape
+	known := func() []string { return *p.known.Load() }
 	p.registry.MustRegister(p.reloaded, p.loadedAt, p.configInfo, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		jobs.NewCollector(p.ledger, names), pgstats.New(pgstats.Options{Pool: p.pool, Sinks: names}))
+		jobs.NewCollector(p.ledger, names, known), pgstats.New(pgstats.Options{Pool: p.pool, Sinks: names}))
 }
 
 func (p *process) noteSinks(cfg *config.Config) {
-	names := sortedKeys(cfg.Sinks)
+	names, known := sortedKeys(cfg.Sinks), cfg.SinkNames()
 	p.names.Store(&names)
+	p.known.Store(&known)
 }
 
 func (p *process) noteConfig(cfg *config.Config) {
@@ -229,8 +246,9 @@ func (p *process) noteConfig(cfg *config.Config) {
 	p.loadedAt.SetToCurrentTime()
 }
 
-// reload takes the config file as it is now. A bad one changes nothing.
-func (p *process) reload(ctx context.Context) error {
+// reload takes the config file as it is now. A bad one changes nothing. It returns what a person
+// should know of a good one.
+func (p *process) reload(ctx context.Context) ([]string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	err := p.reloadLocked(ctx)
@@ -238,10 +256,29 @@ func (p *process) reload(ctx context.Context) error {
 	if err != nil {
 		p.reloaded.Set(0)
 		p.log.Error("the config was not reloaded; the former one stays in force", "err", strings.ReplaceAll(err.Error(), "\n", "; "))
-		return err
+		return nil, err
 	}
 	p.reloaded.Set(1)
-	return nil
+	return p.tellOrphans(ctx), nil
+}
+
+// tellOrphans tells the log, and its caller, what waits for sinks that the config does not have.
+func (p *process) tellOrphans(ctx context.Context) []string {
+	if !p.hasJoined() {
+		return nil // told as soon as Postgres answers
+	}
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	found, err := p.ledger.Orphans(ctx, *p.known.Load())
+	if err != nil {
+		p.log.Warn("nobody knows what waits for sinks that the config does not have", "err", err)
+		return nil
+	}
+	told := orphanLines(found)
+	for _, line := range told {
+		p.log.Warn(line)
+	}
+	return told
 }
 
 func (p *process) reloadLocked(ctx context.Context) error {
@@ -273,7 +310,7 @@ func (p *process) install(ctx context.Context, cfg *config.Config) error {
 			return err
 		}
 	}
-	if cfg.Receiver != p.config.Receiver || cfg.Admin != p.config.Admin || cfg.Database != p.config.Database || cfg.Jobs != p.config.Jobs || !reflect.DeepEqual(cfg.Tracing, p.config.Tracing) {
+	if !reflect.DeepEqual(cfg.Receiver, p.config.Receiver) || cfg.Admin != p.config.Admin || cfg.Database != p.config.Database || cfg.Jobs != p.config.Jobs || !reflect.DeepEqual(cfg.Tracing, p.config.Tracing) {
 		p.log.Warn("changes of database, receiver, admin, jobs and tracing take effect at the next start only")
 	}
 	if p.workers != nil {
@@ -306,12 +343,8 @@ func (p *process) run(ctx context.Context) error {
 	failed := make(chan error, 5)
 	var admin, hooks *http.Server
 	var background sync.WaitGroup
-	serve := func(l net.Listener, h http.Handler) *http.Server {
-		s := &http.Server{
-			Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second,
-			IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-			ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
-		}
+	serve := func(l net.Listener, s *http.Server) *http.Server {
+		s.ErrorLog = slog.NewLogLogger(p.log.Handler(), slog.LevelDebug)
 		background.Go(func() {
 			if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				failed <- fmt.Errorf("serve %s: %w", l.Addr(), err)
@@ -319,7 +352,10 @@ func (p *process) run(ctx context.Context) error {
 		})
 		return s
 	}
-	admin = serve(p.admin, p.adminHandler())
+	admin = serve(p.admin, &http.Server{
+		Handler: p.adminHandler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+	})
 	// Each part gets a context of its own, since they stop one after the other.
 	receiving, stopReceiving := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopReceiving()
@@ -338,7 +374,7 @@ func (p *process) run(ctx context.Context) error {
 				failed <- err
 			}
 		})
-		hooks = serve(p.hooks, p.receiver.Handler())
+		hooks = serve(p.receiver.Limit(p.hooks), p.receiver.Server())
 	}
 	if p.workers != nil {
 		worked.Go(func() {
@@ -429,28 +465,30 @@ func (p *process) adminHandler() http.Handler {
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", p.serveReady)
 	mux.HandleFunc("POST /-/reload", func(w http.ResponseWriter, r *http.Request) {
-		if err := p.reload(r.Context()); err != nil {
+		told, err := p.reload(r.Context())
+		if err != nil {
 			http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 			return
 		}
-		_, _ = io.WriteString(w, "the config is in force\n")
+		_, _ = io.WriteString(w, strings.Join(append([]string{"the config is in force"}, told...), "\n")+"\n")
 	})
-	return p.guard(mux)
+	return p.guard(ownPages(mux))
 }
 
-// guard asks for the admin token where one is set. Probes need none: they tell nothing.
+// guard asks for the admin token where one is set, and for a name of ours where none is. Probes need neither: they tell
+// nothing.
 func (p *process) guard(next http.Handler) http.Handler {
+	isProbe := func(r *http.Request) bool { return r.URL.Path == "/livez" || r.URL.Path == "/readyz" }
 	want := p.config.Admin.Token
 	if want.Empty() {
-		return next
+		return ownNames(p.config.Admin.Listen, isProbe, next)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, given, _ := r.BasicAuth()
 		if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
 			given = bearer
 		}
-		probe := r.URL.Path == "/livez" || r.URL.Path == "/readyz"
-		if !probe && subtle.ConstantTimeCompare([]byte(given), []byte(want.Reveal())) != 1 {
+		if !isProbe(r) && subtle.ConstantTimeCompare([]byte(given), []byte(want.Reveal())) != 1 {
 			w.Header().Set("WWW-Authenticate", `Basic realm="partnersync"`)
 			http.Error(w, "the admin token is missing or wrong", http.StatusUnauthorized)
 			return
@@ -466,12 +504,20 @@ func (p *process) serveReady(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
 	defer cancel()
-	if !p.hasJoined() || p.ledger.Ping(ctx) != nil {
+	fault := ""
+	switch {
+	case !p.hasJoined() || p.ledger.Ping(ctx) != nil:
+		fault = "Postgres does not answer"
+	// Who is not ready may get no event whose commit would tell that it is again.
+	case p.receiver != nil && p.receiver.Failing() && p.ledger.Rehearse(ctx) != nil:
+		fault = "Postgres answers, but stores no event (the log says why)"
+	}
+	if fault != "" {
 		if p.receiver != nil && p.receiver.Spools() {
-			_, _ = io.WriteString(w, "ok: Postgres does not answer, events go to the spool\n")
+			_, _ = io.WriteString(w, "ok: "+fault+", events go to the spool\n")
 			return
 		}
-		http.Error(w, "not ready: Postgres does not answer", http.StatusServiceUnavailable)
+		http.Error(w, "not ready: "+fault, http.StatusServiceUnavailable)
 		return
 	}
 	_, _ = io.WriteString(w, "ok\n")

@@ -21,9 +21,12 @@ import (
 type replayCmd struct {
 	IDs []string `arg:"" optional:"" name:"id" help:"Ids of events."`
 	filterFlags
-	DryRun   bool  `help:"Count what would be done, and how long it would take; change nothing."`
-	Rewrite  bool  `help:"Also send what the CRM has acknowledged."`
-	All      bool  `help:"Replay everything that is stored, where nothing else selects."`
+	DryRun  bool `help:"Count what would be done, and how long it would take; change nothing."`
+	Rewrite bool `help:"Also send what the CRM has acknowledged."`
+	All     bool `help:"Replay everything that is stored, where nothing else selects."`
+
+	Malformed bool `help:"Read malformed bodies again, by the present config, and deliver those that can be read now; alone, or with what selects."`
+
 	List     bool  `help:"List the replays so far."`
 	Continue int64 `help:"Do the rest of a replay that was cut short, by its number." placeholder:"N"`
 	Cancel   int64 `help:"Cancel a replay by its number." placeholder:"N"`
@@ -36,7 +39,7 @@ func (c replayCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	}
 	selects := len(c.IDs) > 0 || c.filterFlags != (filterFlags{})
 	asked := 0
-	for _, is := range []bool{selects || c.All, c.List, c.Continue != 0, c.Cancel != 0} {
+	for _, is := range []bool{selects || c.All || c.Malformed, c.List, c.Continue != 0, c.Cancel != 0} {
 		if is {
 			asked++
 		}
@@ -48,6 +51,8 @@ func (c replayCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		return usageError{errors.New("--list, --continue and --cancel stand alone, without anything that selects events")}
 	case selects && c.All:
 		return usageError{errors.New("--all selects everything: leave it away, or the rest")}
+	case c.Malformed && (c.All || c.Rewrite):
+		return usageError{errors.New("--malformed selects what was never delivered: leave --all and --rewrite away")}
 	}
 	return cli.withLedger(ctx, s, func(cfg *config.Config, l *ledger.Ledger) error {
 		r := &replaying{replayCmd: c, cli: cli, streams: s, config: cfg, ledger: l}
@@ -58,6 +63,8 @@ func (c replayCmd) Run(ctx context.Context, cli *commands, s streams) error {
 			return r.cancel(ctx)
 		case c.Continue != 0:
 			return r.goOn(ctx)
+		case c.Malformed:
+			return r.reopen(ctx, filter)
 		default:
 			return r.begin(ctx, filter)
 		}
@@ -164,7 +171,7 @@ func (r *replaying) told(ctx context.Context, id, routes int64, err error) error
 	if r.cli.JSON {
 		return printJSON(r.out, map[string]int64{"replay": id, "routes": routes})
 	}
-	fmt.Fprintf(r.out, "replay %d: %s opened; live events go first\n", id, plural(int(routes), "route"))
+	say(r.out, "replay %d: %s opened; live events go first\n", id, plural(int(routes), "route"))
 	return nil
 }
 
@@ -191,7 +198,7 @@ func (r *replaying) cancel(ctx context.Context) error {
 	if r.cli.JSON {
 		return printJSON(r.out, map[string]int64{"replay": r.Cancel, "cancelled_routes": n})
 	}
-	fmt.Fprintf(r.out, "replay %d is cancelled: %s had not been sent\n", r.Cancel, plural(int(n), "route"))
+	say(r.out, "replay %d is cancelled: %s had not been sent\n", r.Cancel, plural(int(n), "route"))
 	return nil
 }
 
@@ -223,24 +230,24 @@ func (r *replaying) seconds(plan *ledger.ReplayPlan) map[string]float64 {
 
 func (r *replaying) print(plan *ledger.ReplayPlan, filter ledger.Filter) {
 	if plan.Events+plan.Kept == 0 {
-		fmt.Fprintf(r.out, "nothing to replay: %s\n", nothing(plan, r.config, filter))
+		say(r.out, "nothing to replay: %s\n", nothing(plan, r.config, filter))
 		return
 	}
-	fmt.Fprintf(r.out, "%s", plural(int(plan.Events), "event"))
+	say(r.out, "%s", plural(int(plan.Events), "event"))
 	if plan.Later > 0 {
-		fmt.Fprintf(r.out, ", %d of them because they came later to the same things", plan.Later)
+		say(r.out, ", %d of them because they came later to the same things", plan.Later)
 	}
 	fmt.Fprintln(r.out)
 	seconds := r.seconds(plan)
 	for _, name := range sortedKeys(plan.Routes) {
-		fmt.Fprintf(r.out, "  %d to %s", plan.Routes[name], name)
+		say(r.out, "  %d to %s", plan.Routes[name], name)
 		if least := time.Duration(seconds[name] * float64(time.Second)); least > time.Second {
-			fmt.Fprintf(r.out, ", at least %s under its limits if each changes a record", least.Round(time.Second))
+			say(r.out, ", at least %s under its limits if each changes a record", least.Round(time.Second))
 		}
 		fmt.Fprintln(r.out)
 	}
 	if plan.Kept > 0 {
-		fmt.Fprintf(r.out, "  not replayed: %s\n", kept(plan))
+		say(r.out, "  not replayed: %s\n", kept(plan))
 	}
 }
 
@@ -259,7 +266,7 @@ func kept(plan *ledger.ReplayPlan) string {
 		n    int64
 		what string
 	}{
-		{plan.Malformed, "malformed, so no mapping can read them"},
+		{plan.Malformed, "malformed, so no mapping can read them (`partnersync replay --malformed` reads them again)"},
 		{plan.Ignored, "that the source ignores"},
 		{plan.Erased, "erased, since a person is forgotten"},
 		{plan.Unwanted, "that no mapping wants"},
@@ -293,14 +300,14 @@ func (r *replaying) list(ctx context.Context) error {
 		if p.Rewrite {
 			selection += " --rewrite"
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\n", p.ID, clock(p.At), p.By, p.State, p.Events, p.Left, p.Routes, p.Open, selection)
+		say(w, "%d\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\n", p.ID, clock(p.At), p.By, p.State, p.Events, p.Left, p.Routes, p.Open, selection)
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	for _, p := range list {
 		if p.State == ledger.ReplayCut {
-			fmt.Fprintf(r.out, "replay %d was cut short: `partnersync replay --continue %d` does the rest, `partnersync replay --cancel %d` takes it back\n", p.ID, p.ID, p.ID)
+			say(r.out, "replay %d was cut short: `partnersync replay --continue %d` does the rest, `partnersync replay --cancel %d` takes it back\n", p.ID, p.ID, p.ID)
 		}
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"syscall"
+	"time"
 
 	"golang.org/x/term"
 
@@ -23,10 +24,13 @@ type runCmd struct {
 }
 
 func (c runCmd) Run(ctx context.Context, cli *commands, s streams) error {
-	cfg, err := cli.load(s, config.Options{})
+	// Who takes webhooks in has no use for the secrets of the CRMs, and who delivers none for those of the senders.
+	options := config.Options{Spare: map[string]string{"receive": "sinks", "work": "sources"}[c.Only]}
+	cfg, err := cli.load(s, options)
 	if err != nil {
 		return err
 	}
+	cli.begun.Store(true)
 	// From here on a SIGHUP, whose default is to end the process, waits to be heard; one that
 	// comes while a drained process exits must not turn that into a failure.
 	hup := make(chan os.Signal, 1)
@@ -35,7 +39,7 @@ func (c runCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(200) // memory is small here; collecting it takes a fifth of the time otherwise
 	}
-	reread := func() (*config.Config, diag.Problems) { return config.Load(cli.Config, config.Options{}) }
+	reread := func() (*config.Config, diag.Problems) { return config.Load(cli.Config, options) }
 	p, err := newProcess(ctx, cfg, reread, parts{receive: c.Only != "work", work: c.Only != "receive"}, log)
 	if err != nil {
 		return err
@@ -49,7 +53,7 @@ func (c runCmd) Run(ctx context.Context, cli *commands, s streams) error {
 			case <-reloading.Done():
 				return
 			case <-hup:
-				_ = p.reload(reloading) // logged and counted there
+				_, _ = p.reload(reloading) // logged and counted there
 			}
 		}
 	}()
@@ -65,12 +69,20 @@ func newLogger(w io.Writer, c config.Log) *slog.Logger {
 	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
 		level = slog.LevelInfo
 	}
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: readable}
 	f, isFile := w.(*os.File)
 	if c.Format == "text" || (c.Format == "" && isFile && term.IsTerminal(int(f.Fd()))) {
 		return slog.New(slog.NewTextHandler(w, options))
 	}
 	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+// readable writes durations as people do: JSON would have nanoseconds.
+func readable(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().Round(time.Microsecond).String())
+	}
+	return a
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,15 +1,21 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"os"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"partnersync/internal/config"
+	"partnersync/mappers"
 	"partnersync/sinks"
 	"partnersync/sinks/sandbox"
 )
@@ -22,18 +28,18 @@ type sandboxCmd struct {
 
 func (c sandboxCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	box := sandbox.New(sandbox.Options{Latency: c.Latency, Lag: c.Lag})
-	if cfg, _ := config.Load(cli.Config, config.Options{Lenient: true}); cfg != nil {
-		furnish(box, cfg)
-		fmt.Fprintf(s.out, "the properties that %s writes are defined\n", cli.Config)
-	} else {
+	r := &rehearsal{box: box, furniture: furniture{box: box, own: map[place]sandbox.Property{}}, path: cli.Config, out: s.out}
+	if !r.read() {
 		fmt.Fprintf(s.out, "no config %s can be read: only what each CRM has of its own is defined; --config FILE adds what that one writes\n", cli.Config)
 	}
+	cli.begun.Store(true)
 	l, err := listen(c.Listen, "--listen")
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "sandbox CRM: http://%s/ lists its records; it takes any credentials. As sinks of a config:\n\n%s", l.Addr(), sandboxSinks(l.Addr()))
-	server := &http.Server{Handler: box, ReadHeaderTimeout: 5 * time.Second}
+	cfg, _ := config.Load(cli.Config, config.Options{Lenient: true})
+	fmt.Fprintf(s.out, "sandbox CRM: http://%s/ lists its records; it takes any credentials. As sinks of a config, by the names that its mappings have under `to`:\n\n%s", l.Addr(), sandboxSinks(l.Addr(), cfg))
+	server := &http.Server{Handler: sandboxHandler(r, c.Listen), ReadHeaderTimeout: 5 * time.Second}
 	stopped := context.AfterFunc(ctx, func() {
 		deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
@@ -46,8 +52,25 @@ func (c sandboxCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	return nil
 }
 
-// sandboxSinks is the section of a config whose sinks write to a sandbox, one for each preset.
-func sandboxSinks(box net.Addr) string {
+// sandboxHandler keeps pages of other sites away from the sandbox's own: records may be copies of real ones. What a CRM would
+// answer is for programs, under whatever name they know it.
+func sandboxHandler(box http.Handler, listen string) http.Handler {
+	isCRM := func(r *http.Request) bool {
+		head, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+		return slices.Contains(sinks.Presets(), head)
+	}
+	return ownNames(listen, isCRM, ownPages(box))
+}
+
+// sandboxSinks is the section of a config whose sinks write to a sandbox, one for each preset; by the name that the config has
+// for its sink of a preset, so that its mappings find it.
+func sandboxSinks(box net.Addr, cfg *config.Config) string {
+	names := map[string]string{}
+	if cfg != nil {
+		for _, name := range slices.Backward(sortedKeys(cfg.Sinks)) {
+			names[cfg.Sinks[name].Preset] = name
+		}
+	}
 	var text strings.Builder
 	text.WriteString("sinks:\n")
 	for _, preset := range sinks.Presets() {
@@ -64,7 +87,7 @@ func sandboxSinks(box net.Addr) string {
 			if path := one.Sinks[preset].TokenPath(); path != "" {
 				sink = strings.Replace(sink, "auth: {", fmt.Sprintf("auth: {token_url: %q, ", base+path), 1)
 			}
-			fmt.Fprintf(&text, "  %s: %s\n", preset, sink)
+			fmt.Fprintf(&text, "  %s: %s\n", cmp.Or(names[preset], preset), sink)
 			break
 		}
 	}
@@ -80,33 +103,116 @@ var sandboxAuth = []string{
 	"{tenant: sandbox, client_id: sandbox, client_secret: sandbox}",
 }
 
-// furnish defines in the sandbox what a config's mappings write, as the set-up
-// steps of a real CRM would: keys are unique properties. What the CRM has of its
-// own stays as it is.
+// rehearsal is a sandbox that knows what a config writes, also once the file has changed: what was sent stays.
+type rehearsal struct {
+	box  *sandbox.Server
+	path string
+	out  io.Writer
+
+	mu        sync.Mutex
+	furniture furniture
+	stamp     string // of the file that was read last
+}
+
+func (r *rehearsal) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	r.read()
+	r.box.ServeHTTP(w, req)
+}
+
+// read defines what the config writes if the file is another than before. It reports whether there is a config: one with
+// mistakes changes nothing, and `check` tells what they are.
+func (r *rehearsal) read() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	info, err := os.Stat(r.path)
+	if err != nil {
+		return false
+	}
+	stamp := fmt.Sprint(info.ModTime().UnixNano(), " ", info.Size())
+	if stamp == r.stamp {
+		return true
+	}
+	cfg, _ := config.Load(r.path, config.Options{Lenient: true})
+	r.stamp = stamp
+	if cfg == nil {
+		return false
+	}
+	r.furniture.learn(cfg)
+	fmt.Fprintf(r.out, "the properties that %s writes are defined\n", r.path)
+	return true
+}
+
+// furnish defines in the sandbox what a config's mappings write.
 func furnish(box *sandbox.Server, cfg *config.Config) {
-	for _, m := range cfg.Mappings.Mappings() {
+	f := furniture{box: box, own: map[place]sandbox.Property{}}
+	f.learn(cfg)
+}
+
+// furniture is what configs have put into a sandbox.
+type furniture struct {
+	box *sandbox.Server
+	own map[place]sandbox.Property
+}
+
+// place is where a property stands.
+type place struct{ preset, object, name string }
+
+// learn defines what a config's mappings write, as the set-up steps of a real CRM
+// would: keys are unique properties, others have the kinds of their expressions.
+// What the CRM has of its own stays as it is.
+func (f *furniture) learn(cfg *config.Config) {
+	want := map[place]sandbox.Property{}
+	var order []place
+	add := func(m mappers.MappingInfo, object string, p sandbox.Property) {
 		d := cfg.Sinks[m.Sink]
-		if d == nil || d.Preset == "" || d.Preset == "webhook" {
-			continue
+		if d == nil || d.Preset == "" || d.Preset == "webhook" || p.Name == "" {
+			return
 		}
-		define := func(object string, p sandbox.Property) {
-			if p.Name != "" && !box.Defined(d.Preset, object, p.Name) {
-				box.Define(d.Preset, object, p)
-			}
+		at := place{d.Preset, object, p.Name}
+		before, known := want[at]
+		switch {
+		case !known:
+			order = append(order, at)
+		case before.Unique:
+			return // a property that one mapping writes may be the key of another
+		case before.Type != p.Type:
+			p.Type = "any"
 		}
-		define(m.Object, sandbox.Property{Name: m.Key, Unique: true})
+		want[at] = p
+	}
+	all := cfg.Mappings.Mappings()
+	for _, m := range all {
+		add(m, m.Object, sandbox.Property{Name: m.Key, Unique: true})
 		for _, l := range m.Links {
-			define(l.To, sandbox.Property{Name: l.Key, Unique: true})
+			add(m, l.To, sandbox.Property{Name: l.Key, Unique: true})
 		}
 	}
-	// Keys first: a property that one mapping writes may be the key of another.
-	for _, m := range cfg.Mappings.Mappings() {
-		if d := cfg.Sinks[m.Sink]; d != nil && d.Preset != "" && d.Preset != "webhook" {
-			for _, name := range m.Fields {
-				if !box.Defined(d.Preset, m.Object, name) {
-					box.Define(d.Preset, m.Object, sandbox.Property{Name: name})
-				}
-			}
+	for _, m := range all {
+		for i, name := range m.Fields {
+			add(m, m.Object, sandbox.Property{Name: name, Type: typeOf(m.Kinds[i])})
 		}
 	}
+	for _, at := range order {
+		p := want[at]
+		before, own := f.own[at]
+		if own && (before.Type != p.Type || before.Unique != p.Unique) || !own && !f.box.Defined(at.preset, at.object, at.name) {
+			f.box.Define(at.preset, at.object, p)
+			f.own[at] = p
+		}
+	}
+}
+
+// typeOf is the sandbox's word for the kind of an expression.
+func typeOf(k mappers.Kind) string {
+	switch k {
+	case mappers.Text, mappers.ID:
+		return "string"
+	case mappers.Integer, mappers.Number:
+		return "number"
+	case mappers.Bool:
+		return "bool"
+	case mappers.Time:
+		return "datetime"
+	}
+	return "any"
 }

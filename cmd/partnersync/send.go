@@ -78,14 +78,42 @@ func (c sendCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	} else {
 		w := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
 		for _, a := range answers {
-			fmt.Fprintf(w, "%s.%s\t%d\t%s\t%s\n", a.Source, a.Event, a.Code, a.Status, strings.TrimSpace(a.ID+"  "+a.Problem))
+			say(w, "%s.%s\t%d\t%s\t%s\n", a.Source, a.Event, a.Code, a.Status, strings.TrimSpace(a.ID+"  "+a.Problem))
 		}
 		err = w.Flush()
+		if again := repeated(list, answers); again != "" {
+			fmt.Fprintf(s.out, "\nduplicate: nothing happened: the same body was sent before; `partnersync replay %s` maps it anew\n", again)
+		}
 	}
 	if err == nil && bad > 0 {
 		err = fmt.Errorf("%d of %d were not accepted", bad, len(answers))
 	}
 	return err
+}
+
+// repeated are the flags that replay what was sent before already; "" where nothing was.
+func repeated(list []sending, answers []answer) string {
+	var found []int
+	sources := map[string]bool{}
+	for i, a := range answers {
+		if a.Status == "duplicate" {
+			found = append(found, i)
+			sources[a.Source] = true
+		}
+	}
+	switch {
+	case len(found) == 0:
+		return ""
+	case len(found) == 1:
+		x := list[found[0]]
+		if e := x.source.Open(x.event, x.body); e.Entity != "" {
+			return fmt.Sprintf("--source %s --entity '%s'", x.source.Name, e.Entity)
+		}
+		return answers[found[0]].ID
+	case len(sources) == 1:
+		return "--source " + sortedKeys(sources)[0]
+	}
+	return "--all"
 }
 
 // local is the base URL of a receiver of this machine.

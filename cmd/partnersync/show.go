@@ -44,10 +44,10 @@ func (c showSource) Run(cli *commands, s streams) error {
 	}
 	if cfg, _ := config.Load(cli.Config, config.Options{Lenient: true}); cfg != nil && cfg.Sources[c.Name] != nil {
 		src := cfg.Sources[c.Name]
-		fmt.Fprintf(s.out, "source %s (preset %s)\n", c.Name, orNone(src.Preset))
+		say(s.out, "source %s (preset %s)\n", c.Name, orNone(src.Preset))
 		w := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
 		for _, name := range src.EventNames() {
-			fmt.Fprintf(w, "  %s\t%s\n", name, src.Events[name].Description)
+			say(w, "  %s\t%s\n", name, src.Events[name].Description)
 		}
 		return w.Flush()
 	}
@@ -143,14 +143,14 @@ func printNeeds(out io.Writer, sink string, needs []need) error {
 	if len(needs) == 0 {
 		return nil
 	}
-	fmt.Fprintf(out, "\n# What the mappings use in %s; what the CRM does not have itself has to be made there, keys with unique values:\n", sink)
+	say(out, "\n# What the mappings use in %s; what the CRM does not have itself has to be made there, keys with unique values:\n", sink)
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	for _, n := range needs {
 		key := ""
 		if n.Unique {
 			key = "unique"
 		}
-		fmt.Fprintf(w, "#   %s\t%s\t%s\t%s\n", n.Object, n.Property, key, strings.Join(n.Mappings, ", "))
+		say(w, "#   %s\t%s\t%s\t%s\n", n.Object, n.Property, key, strings.Join(n.Mappings, ", "))
 	}
 	return w.Flush()
 }
@@ -169,14 +169,14 @@ func (c showEvent) Run(cli *commands, s streams) error {
 	if cli.JSON {
 		return printJSON(s.out, map[string]any{"source": name, "event": e.Name, "description": e.Description, "schema": e.Schema, "sample": string(e.Sample)})
 	}
-	fmt.Fprintf(s.out, "%s.%s: %s\n\n", name, e.Name, e.Description)
+	say(s.out, "%s.%s: %s\n\n", name, e.Name, e.Description)
 	w := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
 	printFields(w, "event", e.Schema)
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	if e.Sample != nil {
-		fmt.Fprintf(s.out, "\nsample:\n%s\n", e.Sample)
+		fmt.Fprintf(s.out, "\nsample:\n%s\n", e.Sample) // of the config, over several lines
 	}
 	return nil
 }
@@ -207,7 +207,7 @@ func printFields(w io.Writer, path string, s mappers.Schema) {
 				notes = append(notes, note.text)
 			}
 		}
-		fmt.Fprintf(w, "  %s.%s\t%s\t%s\t%s\n", path, name, f.Kind, strings.Join(notes, ", "), f.Description)
+		say(w, "  %s.%s\t%s\t%s\t%s\n", path, name, f.Kind, strings.Join(notes, ", "), f.Description)
 		printFields(w, path+"."+name, f)
 		if f.Elem != nil {
 			printFields(w, path+"."+name+"[]", *f.Elem)
@@ -229,9 +229,9 @@ func (c showFunctions) Run(cli *commands, s streams) error {
 		return printJSON(s.out, list)
 	}
 	for _, f := range list {
-		fmt.Fprintf(s.out, "%s\n    %s\n", f.Signature, f.Doc)
+		say(s.out, "%s\n    %s\n", f.Signature, f.Doc)
 		for _, e := range f.Examples {
-			fmt.Fprintf(s.out, "    %s  ->  %s\n", e.Expression, e.Result)
+			say(s.out, "    %s  ->  %s\n", e.Expression, e.Result)
 		}
 		fmt.Fprintln(s.out)
 	}

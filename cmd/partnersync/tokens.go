@@ -17,11 +17,12 @@ import (
 type tokenStore struct {
 	ledger *ledger.Ledger
 	sink   string
+	names  []string // the sink's, then those that it had before: tokens are sealed for one
 	seal   cipher.AEAD
 }
 
 // newTokenStore returns nil where the config has no key.
-func newTokenStore(l *ledger.Ledger, sink string, key secret.String) (*tokenStore, error) {
+func newTokenStore(l *ledger.Ledger, sink string, formerly []string, key secret.String) (*tokenStore, error) {
 	if key.Empty() {
 		return nil, nil
 	}
@@ -34,7 +35,7 @@ func newTokenStore(l *ledger.Ledger, sink string, key secret.String) (*tokenStor
 	if err != nil {
 		return nil, err
 	}
-	return &tokenStore{ledger: l, sink: sink, seal: seal}, nil
+	return &tokenStore{ledger: l, sink: sink, names: append([]string{sink}, formerly...), seal: seal}, nil
 }
 
 // Load returns what Save stored; nothing where it was sealed with another key.
@@ -43,11 +44,12 @@ func (t *tokenStore) Load(ctx context.Context) ([]byte, error) {
 	if err != nil || sealed == nil {
 		return nil, err
 	}
-	plain, err := t.seal.Open(nil, nil, sealed, []byte(t.sink))
-	if err != nil {
-		return nil, errors.New("the stored tokens were sealed with another key: new ones are fetched")
+	for _, name := range t.names {
+		if plain, err := t.seal.Open(nil, nil, sealed, []byte(name)); err == nil {
+			return plain, nil
+		}
 	}
-	return plain, nil
+	return nil, errors.New("the stored tokens were sealed with another key: new ones are fetched")
 }
 
 // Save seals and stores tokens.

@@ -47,6 +47,15 @@ type trialMapping struct {
 	Skipped string           `json:"skipped,omitempty"`
 	Failed  string           `json:"failed,omitempty"`
 	Changes []mappers.Change `json:"changes,omitempty"`
+	Apart   []apart          `json:"links_apart,omitempty"`
+}
+
+// apart is a link that the requests shown do not carry.
+type apart struct {
+	Object string `json:"object"`
+	To     string `json:"to"`
+	As     string `json:"as,omitempty"`
+	Why    string `json:"why"`
 }
 
 func (c tryCmd) Run(cli *commands, s streams) error {
@@ -131,7 +140,6 @@ func trySink(cfg *config.Config, name string, ev *mappers.Event) (trialSink, err
 		if o.Failed != nil {
 			m.Failed = o.Failed.Message
 		}
-		t.Mappings = append(t.Mappings, m)
 		for i, ch := range o.Changes {
 			row := sinks.Row{
 				Trace: fmt.Sprintf("%s/%d", o.Mapping, i), Object: ch.Object, Property: ch.Key.Property, Key: ch.Key.Value, Values: map[string]any{},
@@ -141,15 +149,32 @@ func trySink(cfg *config.Config, name string, ev *mappers.Event) (trialSink, err
 				row.Values[f.Name] = f.Value
 			}
 			op, group := sink.Group(row)
-			if ch.Mode == mappers.Append || ch.Mode == mappers.CreateOnly {
+			switch ch.Mode {
+			case mappers.Append, mappers.CreateOnly:
 				op = sinks.Create
+			case mappers.UpdateOnly:
+				op = sinks.Update
+			case mappers.Archive:
+				op = sinks.Find
 			}
-			if _, byKey := sink.Description().CarriesLinks(op); byKey {
-				for _, l := range ch.Links {
-					if !l.Remove {
-						row.Links = append(row.Links, sinks.RowLink{Object: l.To, Property: l.Key.Property, Key: l.Key.Value, As: l.As})
-					}
+			if (op == sinks.Update || op == sinks.Find) && sink.Description().Lacks(op, row) != "" {
+				continue // of a record that is not there yet nothing is sent
+			}
+			_, byKey := sink.Description().CarriesLinks(op)
+			for _, l := range ch.Links {
+				why, later := sink.Description().CannotLink(op == sinks.Create, ch.Object, l.To, l.As, l.Remove)
+				switch {
+				case later:
+					why = "after the record is made: " + why
+				case why != "":
+					why = "not sent: " + why
+				case l.Remove || !byKey:
+					why = "apart, once both records are in the CRM"
+				default:
+					row.Links = append(row.Links, sinks.RowLink{Object: l.To, Property: l.Key.Property, Key: l.Key.Value, As: l.As})
+					continue
 				}
+				m.Apart = append(m.Apart, apart{ch.Object, l.To, l.As, why})
 			}
 			group = string(op) + group
 			if groups[group] == nil {
@@ -166,6 +191,7 @@ func trySink(cfg *config.Config, name string, ev *mappers.Event) (trialSink, err
 			}
 			groups[group] = append(groups[group], row)
 		}
+		t.Mappings = append(t.Mappings, m)
 	}
 	for _, group := range order {
 		previews, err := sink.Preview(ops[group], groups[group])
@@ -178,34 +204,34 @@ func trySink(cfg *config.Config, name string, ev *mappers.Event) (trialSink, err
 }
 
 func (t trial) print(w io.Writer) {
-	fmt.Fprintf(w, "%s.%s", t.Source, t.Event)
+	say(w, "%s.%s", t.Source, t.Event)
 	if t.Entity != "" {
-		fmt.Fprintf(w, " about %s", t.Entity)
+		say(w, " about %s", t.Entity)
 	}
 	fmt.Fprintln(w)
 	if t.Ignored != "" {
-		fmt.Fprintf(w, "  ignored: %s\n", t.Ignored)
+		say(w, "  ignored: %s\n", t.Ignored)
 		return
 	}
 	for _, path := range t.Drift {
-		fmt.Fprintf(w, "  not in the schema: %s\n", path)
+		say(w, "  not in the schema: %s\n", path)
 	}
 	if len(t.Sinks) == 0 {
 		fmt.Fprintln(w, "  no mapping wants it: it would be stored as unmapped")
 	}
 	for _, s := range t.Sinks {
-		fmt.Fprintf(w, "\nto %s\n", s.Sink)
+		say(w, "\nto %s\n", s.Sink)
 		for _, m := range s.Mappings {
 			switch {
 			case m.Skipped != "":
-				fmt.Fprintf(w, "  %s: skipped: %s\n", m.Mapping, m.Skipped)
+				say(w, "  %s: skipped: %s\n", m.Mapping, m.Skipped)
 			case m.Failed != "":
-				fmt.Fprintf(w, "  %s: dead: %s\n", m.Mapping, m.Failed)
+				say(w, "  %s: dead: %s\n", m.Mapping, m.Failed)
 			}
 			for _, ch := range m.Changes {
-				fmt.Fprintf(w, "  %s: %s %s %s\n", m.Mapping, ch.Mode, ch.Object, showKey(ch.Key))
+				say(w, "  %s: %s %s %s\n", m.Mapping, ch.Mode, ch.Object, showKey(ch.Key))
 				for _, f := range ch.Fields {
-					fmt.Fprintf(w, "      %-24s %v%s\n", f.Name, showValue(f.Value), showRule(f.Rule))
+					say(w, "      %-24s %v%s\n", f.Name, showValue(f.Value), showRule(f.Rule))
 				}
 				for _, l := range ch.Links {
 					verb := "link to"
@@ -216,14 +242,20 @@ func (t trial) print(w io.Writer) {
 					if l.As != "" {
 						role = " as " + l.As
 					}
-					fmt.Fprintf(w, "      %s %s %s%s\n", verb, l.To, showKey(l.Key), role)
+					why := ""
+					if i := slices.IndexFunc(m.Apart, func(a apart) bool { return a.Object == ch.Object && a.To == l.To && a.As == l.As }); i >= 0 {
+						why = "  (" + m.Apart[i].Why + ")"
+					}
+					say(w, "      %s %s %s%s%s\n", verb, l.To, showKey(l.Key), role, why)
 				}
 			}
 		}
 		for _, r := range s.Requests {
-			fmt.Fprintf(w, "\n  %s %s\n", r.Method, r.URL)
+			say(w, "\n  %s %s\n", r.Method, r.URL)
 			if len(r.Body) > 0 {
-				fmt.Fprintf(w, "  %s\n", strings.ReplaceAll(string(r.Body), "\n", "\n  "))
+				for line := range strings.SplitSeq(string(r.Body), "\n") {
+					say(w, "  %s\n", line)
+				}
 			}
 		}
 	}

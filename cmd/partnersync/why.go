@@ -38,8 +38,9 @@ type reasons struct {
 type fieldReason struct {
 	Field   string    `json:"field"`
 	Wanted  any       `json:"wanted"`
-	CRM     string    `json:"crm"`             // acknowledged, waiting or refused
-	Acked   any       `json:"acked,omitempty"` // what the CRM took last, where that is something else
+	CRM     string    `json:"crm"`               // acknowledged, waiting, refused or kept
+	Acked   any       `json:"acked,omitempty"`   // what the CRM took last or keeps, where that is something else
+	Refused string    `json:"refused,omitempty"` // the event whose value the CRM refused
 	Event   string    `json:"event"`
 	Type    string    `json:"type"`
 	Mapping string    `json:"mapping"`
@@ -126,9 +127,13 @@ func reasonsOf(s *ledger.RecordStory) reasons {
 		switch {
 		case f.Refused != uuid.Nil:
 			out.CRM = "refused"
+			out.Refused = f.Refused.String()
 		case f.Kept != nil:
 			out.CRM = "kept" // another value of its own
 			out.Acked = f.Kept.Go
+			if out.Acked == nil {
+				out.Acked = "" // it shows that it has none
+			}
 		case f.Pending():
 			out.CRM = "waiting"
 		}
@@ -157,28 +162,34 @@ func reasonsOf(s *ledger.RecordStory) reasons {
 }
 
 func (r reasons) print(out io.Writer) error {
-	fmt.Fprintf(out, "%s", r.Object)
+	say(out, "%s", r.Object)
 	for _, property := range sortedKeys(r.Keys) {
 		for _, k := range r.Keys[property] {
-			fmt.Fprintf(out, "  %s=%s", property, k)
+			say(out, "  %s=%s", property, k)
 		}
 	}
-	fmt.Fprintf(out, "\nin the CRM: %s", r.State)
+	say(out, "\nin the CRM: %s", r.State)
 	if r.CRMID != "" {
-		fmt.Fprintf(out, " as %s", r.CRMID)
+		say(out, " as %s", r.CRMID)
 	}
 	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "\nFIELD\tWANTED\tCRM\tAS OF\tEVENT\tMAPPING\tRULE")
 	for _, f := range r.Fields {
 		crm := f.CRM
-		if f.Acked != nil {
-			crm += fmt.Sprintf(" (has %v)", f.Acked)
+		if f.Refused != "" && f.Refused != f.Event {
+			crm += " of event " + f.Refused
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s %s\t%s\t%s\n", f.Field, showValue(f.Wanted), crm, f.As.Format("2006-01-02 15:04:05Z"), f.Type, f.Event, f.Mapping, f.Rule)
+		switch {
+		case f.Acked == "":
+			crm += " (has none)"
+		case f.Acked != nil:
+			crm += fmt.Sprintf(" (has %v)", showValue(f.Acked))
+		}
+		say(w, "%s\t%s\t%s\t%s\t%s %s\t%s\t%s\n", f.Field, showValue(f.Wanted), crm, f.As.Format("2006-01-02 15:04:05Z"), f.Type, f.Event, f.Mapping, f.Rule)
 	}
 	for _, k := range r.Links {
-		fmt.Fprintf(w, "link to %s\t%s\t%s\t\t%s\t%s\t%s\n", k.To, k.Key, k.CRM, k.Event, k.Mapping, k.As)
+		say(w, "link to %s\t%s\t%s\t\t%s\t%s\t%s\n", k.To, k.Key, k.CRM, k.Event, k.Mapping, k.As)
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -187,7 +198,7 @@ func (r reasons) print(out io.Writer) error {
 		fmt.Fprintln(out, "\ndropped:")
 	}
 	for _, d := range r.Dropped {
-		fmt.Fprintf(out, "  %s  %s %s by %q: %s: %s\n", clock(d.At), d.Type, d.Event, d.Mapping, d.Outcome, d.Reason)
+		say(out, "  %s  %s %s by %q: %s: %s\n", clock(d.At), d.Type, d.Event, d.Mapping, d.Outcome, d.Reason)
 	}
 	return nil
 }

@@ -54,7 +54,7 @@ func openDatabase(ctx context.Context, dir string) (_ *database, err error) {
 		err = d.create(ctx, given)
 	} else {
 		d.dir = filepath.Join(dir, "postgres")
-		if d.local, err = localpg.Start(ctx, localpg.Options{Dir: d.dir}); err == nil {
+		if d.local, err = localpg.Start(ctx, localpg.Options{Dir: d.dir, Superuser: true}); err == nil {
 			d.url, d.pid = d.local.URL(), d.local.PID()
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"net"
 	"net/http"
@@ -41,20 +42,23 @@ type crm struct {
 	server  *http.Server
 	url     string
 
+	journal []write // all that the CRM has ever changed, in its order; the sandbox guards it
+
 	mu       sync.Mutex
-	faults   []func()       // what lifts them
-	under    int            // requests under way
-	requests int            // that write
-	failed   int            // of these, those without a 2xx
-	lost     int            // rows of these
-	rows     int            // rows written
-	sent     map[string]int // how often each row was sent
-	wrote    []time.Time    // when requests that write came in
-	worst    time.Duration  // how much later than it may a request took effect; negative where none did
+	faults   []func()        // what lifts them
+	under    int             // requests under way
+	requests int             // that write
+	failed   int             // of these, those without a 2xx
+	lost     int             // rows of these
+	rows     int             // rows written
+	sent     map[row]int     // how often each was sent
+	unsure   map[string]bool // notes of which a create had no clear answer, by their bodies
+	wrote    []time.Time     // when requests that write came in
+	worst    time.Duration   // how much later than it may a request took effect; negative where none did
 }
 
 func newCRM(sink, dialect string) (*crm, error) {
-	c := &crm{sink: sink, dialect: dialect, sent: map[string]int{}, worst: -time.Hour}
+	c := &crm{sink: sink, dialect: dialect, sent: map[row]int{}, unsure: map[string]bool{}, worst: -time.Hour}
 	text := func(names ...string) []sandbox.Property {
 		var list []sandbox.Property
 		for _, name := range names {
@@ -65,7 +69,7 @@ func newCRM(sink, dialect string) (*crm, error) {
 	orders := append(text("title", "description", "first_partner", "paid", "note", "touched"),
 		sandbox.Property{Name: "order_key", Unique: true}, sandbox.Property{Name: "amount", Type: "number"},
 		sandbox.Property{Name: "tier", Type: "enumeration", Options: tiers()})
-	c.box = sandbox.New(sandbox.Options{Token: crmToken, Lag: findLag * 2 / 3, Custom: map[string][]sandbox.Property{
+	c.box = sandbox.New(sandbox.Options{Token: crmToken, Lag: findLag * 2 / 3, Watch: c.note, Custom: map[string][]sandbox.Property{
 		"hubspot/orders":   orders,
 		"hubspot/firms":    append(text("name", "last_order", "last_seat"), sandbox.Property{Name: "firm_key", Unique: true}),
 		"hubspot/seats":    append(text("title", "first_partner"), sandbox.Property{Name: "seat_key", Unique: true}),
@@ -87,6 +91,11 @@ func newCRM(sink, dialect string) (*crm, error) {
 	return c, nil
 }
 
+// note writes the journal.
+func (c *crm) note(change sandbox.Change) {
+	c.journal = append(c.journal, write{time.Now(), change})
+}
+
 // close ends what is under way.
 func (c *crm) close() error {
 	c.box.Reset()
@@ -103,6 +112,8 @@ func (c *crm) fail(s step) (heal func()) {
 		f.Effect, f.RetryAfter = sandbox.EffectThrottle, "1"
 	case unavailable:
 		f.Effect, f.Status = sandbox.EffectStatus, http.StatusServiceUnavailable
+	case lie:
+		f.Effect, f.Status, f.Apply = sandbox.EffectStatus, http.StatusServiceUnavailable, true
 	case slow, hang:
 		f.Effect = sandbox.EffectNone
 	case cut:
@@ -165,10 +176,14 @@ func (c *crm) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		c.requests++
 		c.rows += len(rows)
-		for _, row := range rows {
-			c.sent[row]++
+		clear := a.status >= 200 && a.status <= 299 && a.status != http.StatusMultiStatus && ended.Sub(begun) < crmTimeout
+		for _, r := range rows {
+			c.sent[r]++
+			if r.note != "" && !clear {
+				c.unsure[r.note] = true
+			}
 		}
-		if a.status < 200 || a.status > 299 || ended.Sub(begun) >= crmTimeout {
+		if !clear {
 			c.failed++
 			c.lost += max(len(rows), 1)
 		}
@@ -176,8 +191,14 @@ func (c *crm) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.box.ServeHTTP(a, r)
 }
 
-// rowsOf names the rows of a batch: the same name means the same row for the same events.
-func rowsOf(body []byte) []string {
+// row is one of a batch: the same hash means the same row for the same events.
+type row struct {
+	hash  uint64
+	event [36]byte // the one that the row tells
+	note  string   // the body, of a note
+}
+
+func rowsOf(body []byte) []row {
 	var batch struct {
 		Inputs []struct {
 			Trace      string            `json:"objectWriteTraceId"`
@@ -187,17 +208,19 @@ func rowsOf(body []byte) []string {
 	if json.Unmarshal(body, &batch) != nil {
 		return nil
 	}
-	var rows []string
+	var rows []row
 	for _, in := range batch.Inputs {
 		if in.Trace == "" {
 			continue
 		}
-		var b strings.Builder
-		b.WriteString(in.Trace)
+		h := fnv.New64a()
+		_, _ = io.WriteString(h, in.Trace) // never fails
 		for _, name := range sortedKeys(in.Properties) {
-			fmt.Fprintf(&b, "\x00%s=%s", name, in.Properties[name])
+			fmt.Fprintf(h, "\x00%s=%s", name, in.Properties[name])
 		}
-		rows = append(rows, b.String())
+		r := row{hash: h.Sum64(), note: in.Properties["hs_note_body"]}
+		copy(r.event[:], in.Trace)
+		rows = append(rows, r)
 	}
 	return rows
 }
@@ -238,13 +261,14 @@ func (c *crm) busy() bool {
 	return c.under > 0
 }
 
-// repeats counts the rows that were sent again though nothing about them had changed.
-func (c *crm) repeats() int {
+// repeats counts the rows that were sent again though nothing about them had changed, and
+// nobody had asked for it: an event may be sent once more for each time that it was rewritten.
+func (c *crm) repeats(rewritten map[string]int) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := 0
-	for _, times := range c.sent {
-		n += times - 1
+	for r, times := range c.sent {
+		n += max(times-1-rewritten[string(r.event[:])], 0)
 	}
 	return n
 }

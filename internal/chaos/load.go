@@ -20,7 +20,8 @@ const (
 	orders     = 24
 	firms      = 6
 	senders    = 6
-	loyal      = 4 // senders that post to one receiver alone, and so in order
+	loyal      = 4 // senders that write notes, each those of orders of its own, of which it knows the order so
+	settled    = 2 // senders that post to one receiver alone
 	pace       = 25 * time.Millisecond
 	resend     = 150 * time.Millisecond
 	patience   = 5 * time.Second // for an answer
@@ -31,6 +32,8 @@ const (
 	members    = 12              // keys
 	persons    = 4               // that they are
 	seatLife   = 8               // seconds of the events' times: then others come
+	guestLife  = 120             // the same of people who come and go, and may be forgotten
+	past       = 1000            // days: so far back the events' times begin, and never catch up with ours
 )
 
 func tiers() []string { return []string{"bronze", "silver", "gold"} }
@@ -44,11 +47,13 @@ type load struct {
 
 	mu       sync.Mutex
 	accepted []post
+	stored   int               // of accepted, the first so many, for certain
 	again    int               // answered as duplicates
 	retries  map[string]int    // by why
 	refused  []string          // what no receiver should have answered
 	notes    map[string]string // of each order, the last note, as its one sender knows
 	clock    int64
+	drawn    int64
 }
 
 // post is an event that was accepted.
@@ -56,7 +61,7 @@ type post struct{ typ, body, id string }
 
 func newLoad(w *world, seed uint64) *load {
 	return &load{
-		world: w, seed: seed, base: time.Now().Add(-2 * time.Hour).Truncate(time.Second),
+		world: w, seed: seed, base: time.Now().AddDate(0, 0, -past).Truncate(time.Second),
 		http:    &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: senders}},
 		retries: map[string]int{}, notes: map[string]string{},
 	}
@@ -74,8 +79,7 @@ func (l *load) run(ctx context.Context, stop <-chan struct{}) error {
 	return ctx.Err()
 }
 
-// send is one sender. The loyal ones own the orders whose notes they write, so that they know
-// the order of these.
+// send is one sender.
 func (l *load) send(ctx context.Context, stop <-chan struct{}, me int) {
 	random := rand.New(rand.NewPCG(l.seed, 100+uint64(me)))
 	var lately []post
@@ -111,12 +115,18 @@ func (l *load) draw(random *rand.Rand, me int) post {
 	one := func(n int) bool { return random.IntN(n) == 0 }
 	pick := func(list ...string) string { return list[random.IntN(len(list))] }
 	order := fmt.Sprintf("o-%02d", random.IntN(orders))
-	b := body{At: l.at(random)}
+	b := body{At: l.at(random), Ref: l.ref()}
+	name := func(list ...string) string { // half of the names are nobody else's
+		if one(2) {
+			return pick(list...)
+		}
+		return pick(list...) + " " + b.Ref
+	}
 	typ := ""
-	switch n := random.IntN(26); {
+	switch n := random.IntN(31); {
 	case n < 11:
 		typ = pick(dealCreated, dealUpdated, dealUpdated)
-		b.Key, b.Name = order, pick("north", "south", "east")
+		b.Key, b.Name = order, name("north", "south", "east")
 		if one(2) {
 			b.Stage = pick(tiers()...)
 		}
@@ -147,10 +157,10 @@ func (l *load) draw(random *rand.Rand, me int) post {
 		b.Deal, b.Paid = order, &paid
 	case n < 17 && me < loyal:
 		typ = noteAdded
-		b = body{Deal: fmt.Sprintf("o-%02d", random.IntN(orders/loyal)*loyal+me), Text: pick("call", "mail", "wait")}
+		b = body{Ref: b.Ref, Deal: fmt.Sprintf("o-%02d", random.IntN(orders/loyal)*loyal+me), Text: pick("call", "mail", "wait") + " " + b.Ref}
 	case n < 21:
 		typ = seatSaved
-		b.Key, b.Name = fmt.Sprintf("s-%03d", (b.At-l.base.Unix()+5)/seatLife+random.Int64N(2)), pick("north", "south", "east")
+		b.Key, b.Name = fmt.Sprintf("s-%03d", (b.At-l.base.Unix()+5)/seatLife+random.Int64N(2)), name("north", "south", "east")
 		if one(2) {
 			b.Partner = fmt.Sprintf("p-%d", random.IntN(5))
 		}
@@ -158,15 +168,23 @@ func (l *load) draw(random *rand.Rand, me int) post {
 			b.Firm = fmt.Sprintf("f-%d", random.IntN(firms))
 		}
 		if one(ending) {
-			typ, b = seatEnded, body{Key: b.Key, At: b.At}
+			typ, b = seatEnded, body{Ref: b.Ref, Key: b.Key, At: b.At}
 		}
 	case n < 23:
 		typ = memberSaved
 		m := random.IntN(members)
-		b.Key, b.Name, b.Email = fmt.Sprintf("m-%02d", m), pick("Ann", "Anna", "Annabel"), fmt.Sprintf("person-%d@acme.test", m%persons)
+		b.Key, b.Name, b.Email = fmt.Sprintf("m-%02d", m), name("Ann", "Anna", "Annabel"), fmt.Sprintf("person-%d@acme.test", m%persons)
+		if one(2) {
+			guest := (b.At - l.base.Unix() + 5) / guestLife
+			b.Key, b.Email = fmt.Sprintf("g-%d", guest), guestAddress(guest)
+		}
 		if one(2) {
 			b.Partner = fmt.Sprintf("p-%d", random.IntN(5))
 		}
+	case n < 25:
+		typ, b = callMade, body{Ref: b.Ref, Deal: order, At: b.At}
+	case n < 28:
+		typ, b = pick(tieMade, tieCut), body{Ref: b.Ref, Deal: order, At: b.At, Firm: fmt.Sprintf("f-%d", random.IntN(firms))}
 	default:
 		typ = firmSaved
 		b.Key, b.Name = fmt.Sprintf("f-%d", random.IntN(firms)), pick("Acme", "Initech", "Hooli")
@@ -176,6 +194,24 @@ func (l *load) draw(random *rand.Rand, me int) post {
 		panic(err) // a struct of texts and numbers
 	}
 	return post{typ: typ, body: string(text)}
+}
+
+// guestAddress is the e-mail of somebody who comes, goes and may be forgotten.
+func guestAddress(n int64) string { return fmt.Sprintf("guest-%d@acme.test", n) }
+
+// guest is the address of the one who is there.
+func (l *load) guest() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return guestAddress((l.clock/8 + 5) / guestLife)
+}
+
+// ref draws what no other event has.
+func (l *load) ref() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.drawn++
+	return fmt.Sprintf("e%d", l.drawn)
 }
 
 // at draws a time: on the whole they go on, but events come out of order, and some share a second.
@@ -224,7 +260,7 @@ func (l *load) post(ctx context.Context, random *rand.Rand, me int, p post) bool
 // receiver is where a sender posts to: "" while nobody is there.
 func (l *load) receiver(random *rand.Rand, me int) string {
 	at := me % receivers
-	if me >= loyal {
+	if me >= settled {
 		at = random.IntN(receivers)
 	}
 	if p := l.world.receivers[at].current(); p != nil {

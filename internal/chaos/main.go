@@ -77,6 +77,7 @@ func wreak(ctx context.Context, o options, out io.Writer) (_ *report, err error)
 		err = errors.Join(err, w.close(err != nil || o.keep))
 	}()
 	l := newLoad(w, o.seed)
+	w.load = l
 	if err := w.suffer(ctx, plan, o.length, l); err != nil {
 		return nil, err
 	}

@@ -23,6 +23,23 @@ const (
 	reloadBad      deed = "reload a config that is wrong"
 	killPostgres   deed = "kill -9 Postgres"
 	freezePostgres deed = "freeze Postgres"
+	freezeKill     deed = "freeze Postgres, then kill -9 it"
+	killHanging    deed = "a CRM hangs, then kill -9 who works it"
+)
+
+// What is done to the way of one process to Postgres.
+const (
+	stallOne    deed = "nothing passes between a process and Postgres"
+	cutReceiver deed = "cut a receiver off from Postgres"
+	cutWorker   deed = "cut a worker off from Postgres"
+	lateOne     deed = "a receiver loses its connections, and what it has sent arrives later"
+	lateWorker  deed = "a worker loses its connections, and what it has sent arrives later"
+)
+
+// What is done to the config beyond its numbers.
+const (
+	rename   deed = "rename a sink"
+	dropSink deed = "take a sink out of the config, and put it back"
 )
 
 // What an operator does.
@@ -30,12 +47,16 @@ const (
 	replay       deed = "replay"
 	replayKilled deed = "replay, killed under way and continued"
 	replayUndone deed = "replay, cancelled under way"
+	forget       deed = "forget a person"
+	age          deed = "put old events into the tables"
+	dropJobs     deed = "delete jobs from the queue"
 )
 
 // What a CRM does to requests.
 const (
 	throttle    deed = "answers 429"
 	unavailable deed = "answers 503"
+	lie         deed = "answers 503, and applies"
 	slow        deed = "is slow"
 	hang        deed = "answers too late, and applies"
 	cut         deed = "cuts connections"
@@ -64,7 +85,8 @@ func (s step) String() string {
 			text += fmt.Sprintf(", %d ms", s.latency.Milliseconds())
 		}
 		text += ")"
-	case s.do == killReceiver || s.do == killWorker || s.do == freezeWorker:
+	case s.do == killReceiver || s.do == killWorker || s.do == freezeWorker || s.do == cutReceiver || s.do == cutWorker || s.do == lateOne ||
+		s.do == lateWorker || s.do == stallOne || s.do == killHanging:
 		text += fmt.Sprintf("%s: %d", s.do, s.on)
 	case s.do == replay || s.do == replayKilled || s.do == replayUndone:
 		text += fmt.Sprintf("%s: %s", s.do, strings.Join(selections()[s.on], " "))
@@ -80,7 +102,7 @@ func (s step) String() string {
 // fault reports whether it is a CRM that fails.
 func (s step) fault() bool {
 	switch s.do {
-	case throttle, unavailable, slow, hang, cut, lose, truncate, late:
+	case throttle, unavailable, lie, slow, hang, cut, lose, truncate, late:
 		return true
 	}
 	return false
@@ -91,8 +113,12 @@ const (
 	receivers = 2
 	workers   = 3 // that are there from the beginning
 	joiners   = 2
-	crms      = 4
+	crms      = 5
 )
+
+// heals is how long it takes at most until the sweeper queues again what has no job, or whose
+// worker never heard of it. What needs it is done early in a run, and not in a short one.
+const heals = 3 * time.Minute
 
 // selections are what is replayed, in the words of the command.
 func selections() [][]string {
@@ -114,10 +140,14 @@ func draw(seed uint64, length time.Duration) []step {
 	span := func(least, most time.Duration) time.Duration {
 		return least + time.Duration(random.Int64N(int64(most-least)))
 	}
-	deeds := []deed{killReceiver, killWorker, killWorkers, join, joinBriefly, reload, reloadBad, killPostgres, freezePostgres, replay, replayKilled, replayUndone}
+	deeds := []deed{
+		killReceiver, killWorker, killWorkers, killHanging, join, joinBriefly, reload, reloadBad, killPostgres, freezePostgres, freezeKill,
+		stallOne, cutReceiver, lateOne, replay, replayKilled, replayUndone, forget, age, rename, dropSink,
+	}
 	random.Shuffle(len(deeds), func(i, j int) { deeds[i], deeds[j] = deeds[j], deeds[i] })
 	const pause = 4 * time.Second // between two deeds of a long run
-	again := []deed{killReceiver, killWorker, killWorker, killWorkers, join, joinBriefly, reload, killPostgres, freezePostgres, replay, replayKilled, replayUndone}
+	again := append(slices.Clone(deeds), killWorker, killHanging, stallOne, forget)
+	again = slices.DeleteFunc(again, func(d deed) bool { return d == reloadBad })
 	for len(deeds) < int(length/pause) {
 		deeds = append(deeds, again[random.IntN(len(again))])
 	}
@@ -126,6 +156,18 @@ func draw(seed uint64, length time.Duration) []step {
 	for i, d := range deeds {
 		s := step{at: 500*time.Millisecond + time.Duration(i)*slot + span(0, slot), do: d}
 		switch d {
+		case freezeKill:
+			s.lasts = span(500*time.Millisecond, 4*time.Second)
+		case killHanging:
+			s.on, s.lasts = random.IntN(crms), span(100*time.Millisecond, 2500*time.Millisecond)
+		case stallOne:
+			s.on, s.lasts = random.IntN(receivers+workers), span(500*time.Millisecond, 4*time.Second)
+		case cutReceiver:
+			s.on, s.lasts = random.IntN(receivers), span(500*time.Millisecond, 6*time.Second)
+		case lateOne:
+			s.on, s.lasts, s.latency = random.IntN(receivers), span(50*time.Millisecond, 2*time.Second), span(500*time.Millisecond, 4*time.Second)
+		case dropSink:
+			s.lasts = span(time.Second, 5*time.Second)
 		case killReceiver:
 			s.on, s.lasts = random.IntN(receivers), span(100*time.Millisecond, 1500*time.Millisecond)
 		case killWorker:
@@ -145,6 +187,20 @@ func draw(seed uint64, length time.Duration) []step {
 		}
 		plan = append(plan, s)
 	}
+	if early := max(length-heals, length/6); length >= time.Minute {
+		for i, at := 0, span(0, early); i == 0 || at < early; i, at = i+1, at+span(5*time.Second, 20*time.Second) {
+			for _, d := range []deed{dropJobs, cutWorker, lateWorker} {
+				s := step{at: at + span(0, time.Second), do: d}
+				switch d {
+				case cutWorker:
+					s.on, s.lasts = random.IntN(workers), span(500*time.Millisecond, 15*time.Second)
+				case lateWorker:
+					s.on, s.lasts, s.latency = random.IntN(workers), span(50*time.Millisecond, 2*time.Second), span(500*time.Millisecond, 8*time.Second)
+				}
+				plan = append(plan, s)
+			}
+		}
+	}
 	// Frozen, a worker is overtaken after some ten seconds.
 	const freeze = 12 * time.Second
 	for at := span(0, max(length-freeze, 0)+time.Second); at < length; at += freeze + span(5*time.Second, 30*time.Second) {
@@ -157,7 +213,7 @@ func draw(seed uint64, length time.Duration) []step {
 
 // drawFaults lets one CRM after the other fail, every fault at least once.
 func drawFaults(random *rand.Rand, span func(least, most time.Duration) time.Duration, length time.Duration) []step {
-	faults := []deed{throttle, unavailable, slow, hang, cut, lose, truncate, late}
+	faults := []deed{throttle, unavailable, lie, slow, hang, cut, lose, truncate, late}
 	var plan []step
 	pause := min(2*time.Second, length/time.Duration(2*len(faults)))
 	for i, at := 0, pause/2; at < length-time.Second; i, at = i+1, at+span(pause/2, pause*3/2) {

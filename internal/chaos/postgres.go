@@ -26,7 +26,7 @@ func (p *postgres) start(ctx context.Context) error {
 		return nil
 	}
 	// Processes are killed, never the machine, so the page cache is as good as the disk.
-	s, err := localpg.Start(ctx, localpg.Options{Dir: p.dir, Settings: map[string]string{
+	s, err := localpg.Start(ctx, localpg.Options{Dir: p.dir, Superuser: true, Settings: map[string]string{
 		"fsync": "off", "full_page_writes": "off", "max_connections": "200",
 	}})
 	if err != nil {
@@ -40,15 +40,19 @@ func (p *postgres) start(ctx context.Context) error {
 	return nil
 }
 
-// kill ends the server as kill -9 does.
+// kill ends the server as kill -9 does. Of its processes, those that are frozen end with it, and
+// do nothing more.
 func (p *postgres) kill() error {
 	if p.server == nil {
 		return nil
 	}
-	if err := syscall.Kill(p.server.PID(), syscall.SIGKILL); err != nil {
+	for _, pid := range p.paused {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // one that is gone needs none
+	}
+	if err := syscall.Kill(p.server.PID(), syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("kill Postgres: %w", err)
 	}
-	p.resume() // those of its processes that are frozen would never notice
+	p.paused = nil
 	<-p.server.Done()
 	_ = p.server.Stop() // complains that it has ended by itself
 	p.server = nil

@@ -12,7 +12,6 @@ import (
 type replayed struct {
 	ID         int64
 	State      string
-	Rewrite    bool
 	Left, Open int
 	Routes     int
 }
@@ -26,7 +25,7 @@ func (r replayed) opened() bool {
 // it may fail: settleReplays ends what is left then.
 func (w *world) replay(ctx context.Context, s step) (undo func(context.Context) error) {
 	under, kill := context.WithCancel(ctx)
-	w.replays.Go(func() {
+	w.errands.Go(func() {
 		defer kill()
 		_, _ = w.command(under, append([]string{"replay"}, selections()[s.on]...)...)
 	})
@@ -34,12 +33,12 @@ func (w *world) replay(ctx context.Context, s step) (undo func(context.Context) 
 	case replayKilled:
 		return func(ctx context.Context) error {
 			kill()
-			w.replays.Go(func() { w.newestReplay(ctx, "--continue") })
+			w.errands.Go(func() { w.newestReplay(ctx, "--continue") })
 			return nil
 		}
 	case replayUndone:
 		return func(ctx context.Context) error {
-			w.replays.Go(func() { w.newestReplay(ctx, "--cancel") })
+			w.errands.Go(func() { w.newestReplay(ctx, "--cancel") })
 			return nil
 		}
 	}
@@ -74,7 +73,7 @@ func (w *world) listReplays(ctx context.Context) ([]replayed, error) {
 
 // settleReplays goes on with the replays that were cut short, now that nothing is in the way.
 func (w *world) settleReplays(ctx context.Context) error {
-	w.replays.Wait()
+	w.errands.Wait()
 	list, err := w.listReplays(ctx)
 	if err != nil {
 		return err
@@ -102,19 +101,13 @@ func (w *world) judgeReplays(ctx context.Context, v *verdict, r *report) error {
 	if err != nil {
 		return err
 	}
-	var counted []string // the sinks whose rows are told apart
-	for _, c := range w.crms {
-		if c.rows > 0 {
-			counted = append(counted, c.sink)
-		}
-	}
 	for _, p := range list {
 		r.replays[p.State]++
 		if p.State != "done" && p.State != "cancelled" || p.Left+p.Open > 0 {
 			v.fault("replay %d is left %s with %d events to open and %d routes open", p.ID, p.State, p.Left, p.Open)
 		}
-		var routes, repeatable int
-		err := w.pool.QueryRow(ctx, `SELECT count(*), count(*) FILTER (WHERE sink = ANY($2)) FROM routes WHERE replay = $1`, p.ID, counted).Scan(&routes, &repeatable)
+		var routes int
+		err := w.pool.QueryRow(ctx, `SELECT count(*) FROM routes WHERE replay = $1`, p.ID).Scan(&routes)
 		if err != nil {
 			return err
 		}
@@ -122,9 +115,6 @@ func (w *world) judgeReplays(ctx context.Context, v *verdict, r *report) error {
 			v.fault("replay %d tells of %d routes, there are %d", p.ID, p.Routes, routes)
 		}
 		r.replayedRoutes += routes
-		if p.Rewrite {
-			r.repeatsBound += 2 * repeatable // the records of a route, at most
-		}
 	}
 	return nil
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// The aims of the design; a run prints them and asserts none.
+// The aims of docs/design.md; a run prints them and asserts none.
 const (
 	aimRestart  = 5 * time.Second
 	aimTakeOver = 10 * time.Second
@@ -76,6 +76,10 @@ type report struct {
 	crms           []crmFigures
 	repeats        int
 	repeatsBound   int
+	writes         int // that were judged
+	excused        int // of records that nobody could know of yet
+	expired        int
+	forgotten      int
 	spans          []span
 }
 
@@ -84,19 +88,36 @@ type crmFigures struct {
 	records, requests, failed, rows, repeats int
 }
 
-func (w *world) report(l *load, events []event) *report {
-	r := &report{load: time.Since(w.begun), stored: len(events), answered: len(l.accepted), duplicates: l.again, retries: l.retries, outcomes: map[string]int{}, replays: map[string]int{}, spans: w.spans}
+func (w *world) report(l *load, events []event, intents *intents, routes map[string][]route) *report {
+	r := &report{load: time.Since(w.begun), stored: len(events), answered: len(l.accepted), duplicates: l.again, retries: l.retries, outcomes: map[string]int{}, replays: map[string]int{}, spans: w.spans, forgotten: len(w.forgotten)}
+	for _, list := range routes {
+		for _, x := range list {
+			r.outcomes[x.outcome]++
+		}
+	}
 	for _, c := range w.crms {
-		f := crmFigures{sink: c.sink, requests: c.requests, failed: c.failed, rows: c.rows, repeats: c.repeats()}
-		for _, object := range []string{"orders", "firms", "seats", "contacts", "deals"} {
+		rewritten := map[string]int{}
+		for id, list := range routes {
+			for _, x := range list {
+				if x.rewrite && x.sink == c.sink {
+					rewritten[id]++
+				}
+			}
+		}
+		f := crmFigures{sink: c.sink, requests: c.requests, failed: c.failed, rows: c.rows, repeats: c.repeats(rewritten)}
+		for _, object := range sortedKeys(keyProperty) {
 			f.records += len(c.box.Records(c.dialect, object))
 		}
 		r.crms = append(r.crms, f)
 		r.repeats += f.repeats
-		// A row may come again when its answer was lost, or when who sent it was: no more than
-		// the requests that run side by side can hold.
-		if c.rows > 0 { // else they are not told apart
-			r.repeatsBound += c.lost + w.losses*4*(orders+firms+members)
+		if c.rows == 0 {
+			continue // they are not told apart
+		}
+		// A row may come again when its answer was lost, or when who sent it was lost or could not
+		// store what came of it: then it was in a write intent.
+		r.repeatsBound += c.lost
+		for _, at := range slices.Concat(w.losses, intents.takes[c.sink]) {
+			r.repeatsBound += intents.records(c.sink, at)
 		}
 	}
 	return r
@@ -115,6 +136,8 @@ func (r *report) print(out io.Writer) {
 		}
 		fmt.Fprintln(w)
 	}
+	fmt.Fprintf(w, "judged\t%d writes, each by itself; %d of records that nobody could know of yet were older than one before\n", r.writes, r.excused)
+	fmt.Fprintf(w, "gone\t%d old events, %d people\n", r.expired, r.forgotten)
 	fmt.Fprintf(w, "sent twice\t%d rows, at most %d may be\n", r.repeats, r.repeatsBound)
 	_ = w.Flush()
 	fmt.Fprintln(out)

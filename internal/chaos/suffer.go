@@ -18,12 +18,16 @@ type entry struct {
 	do func(ctx context.Context) error
 }
 
-// quietLimit is how long it may take until all is quiet after everything has come back.
-const quietLimit = 3 * time.Minute
+// quietLimit is how long it may take until all is quiet after everything has come back: longer
+// than the sweeper takes, and not so long that River itself finds the jobs that nobody works.
+const quietLimit = heals + 90*time.Second
 
 // suffer sends events and carries out the plan meanwhile; it returns when everything has come
 // back, all that was begun has been accepted, and nothing moves any more.
 func (w *world) suffer(ctx context.Context, plan []step, length time.Duration, l *load) error {
+	if err := w.age(ctx, time.Minute); err != nil { // before anybody looks for what is old for the first time
+		return err
+	}
 	for _, s := range append(append([]*slot{}, w.receivers...), w.workers[:workers]...) {
 		s.start()
 	}
@@ -59,6 +63,9 @@ func (w *world) suffer(ctx context.Context, plan []step, length time.Duration, l
 	}
 	if err == nil {
 		err = w.settleReplays(ctx)
+	}
+	if err == nil {
+		err = w.settleForgets(ctx)
 	}
 	if err != nil {
 		cancel()
@@ -138,6 +145,42 @@ func (w *world) do(ctx context.Context, s step) (undo func(context.Context) erro
 		return nil, w.reloadBad()
 	case replay, replayKilled, replayUndone:
 		return w.replay(ctx, s), nil
+	case killHanging:
+		return w.killHanging(ctx, s)
+	case forget:
+		w.forget(ctx, w.load.guest())
+		return nil, nil
+	case age:
+		_ = w.age(ctx, glance) // Postgres may be away
+		return nil, nil
+	case dropJobs:
+		return nil, w.dropJobs(ctx)
+	case rename:
+		w.renamed++
+		return nil, w.reload(w.nextConfig())
+	case dropSink:
+		w.absent, w.dropped = true, true
+		return func(context.Context) error { w.absent = false; return w.reload(w.nextConfig()) }, w.reload(w.nextConfig())
+	case stallOne:
+		return w.without(w.slots()[s.on].wire, (*wire).stall, (*wire).mend), nil
+	case cutReceiver:
+		return w.without(w.receivers[s.on].wire, (*wire).cut, (*wire).mend), nil
+	case cutWorker:
+		return w.without(w.workers[s.on].wire, (*wire).cut, (*wire).mend), nil
+	case lateOne, lateWorker:
+		slot := w.receivers[s.on%receivers]
+		if s.do == lateWorker {
+			slot = w.workers[s.on]
+		}
+		return w.without(slot.wire, (*wire).stall, func(wire *wire) { wire.part(s.latency) }), nil
+	case freezeKill:
+		w.lose()
+		return func(ctx context.Context) error {
+			w.lose()
+			w.say("the frozen Postgres is killed")
+			err := w.pg.kill()
+			return errors.Join(err, w.pg.start(ctx))
+		}, w.pg.pause(ctx)
 	case killPostgres:
 		w.lose()
 		return func(ctx context.Context) error {
@@ -155,6 +198,38 @@ func (w *world) do(ctx context.Context, s step) (undo func(context.Context) erro
 	}
 	heal := w.crms[s.on].fail(s)
 	return func(context.Context) error { heal(); return nil }, nil
+}
+
+// without takes the way to Postgres from a process for a while.
+func (w *world) without(way *wire, take, give func(*wire)) func(context.Context) error {
+	w.lose()
+	take(way)
+	return func(context.Context) error {
+		w.lose()
+		give(way)
+		return nil
+	}
+}
+
+// killHanging kills who works a CRM while requests hang there that are carried out later, so
+// that whoever is next has to keep off.
+func (w *world) killHanging(ctx context.Context, s step) (func(context.Context) error, error) {
+	c := w.crms[s.on]
+	heal := c.fail(step{do: hang, chance: 1, latency: crmTimeout + crmSettle/2})
+	return func(context.Context) error {
+		var undo func(context.Context) error
+		for i, p := range w.workers {
+			if undo == nil && slices.Contains(w.ownedBy(ctx, p), c) {
+				w.say("who works %s is killed: %s", c.sink, p.name)
+				undo = w.killWorkers(ctx, w.workers[i:i+1])
+			}
+		}
+		heal()
+		if undo != nil {
+			return undo(ctx)
+		}
+		return nil
+	}, nil
 }
 
 // restart starts a receiver and measures how long it takes until it accepts.
@@ -257,7 +332,28 @@ func (w *world) join(brief bool) func(context.Context) error {
 // nextConfig is the config with another concurrency than it has now.
 func (w *world) nextConfig() string {
 	w.reloads++
-	return strings.ReplaceAll(configText, "concurrency: 4", fmt.Sprintf("concurrency: %d", 2+w.reloads%3))
+	text := strings.ReplaceAll(configText, "concurrency: 4", fmt.Sprintf("concurrency: %d", 2+w.reloads%3))
+	if w.renamed > 0 {
+		former := []string{"mirror"}
+		for i := 1; i < w.renamed; i++ {
+			former = append(former, fmt.Sprintf("mirror%d", i))
+		}
+		text = strings.ReplaceAll(text, "to: mirror\n", "to: "+w.nameOf("mirror")+"\n")
+		text = strings.ReplaceAll(text, "  mirror: {<<: *hubspot,", "  "+w.nameOf("mirror")+": {<<: *hubspot, formerly: ["+strings.Join(former, ", ")+"],")
+	}
+	if w.absent {
+		lines := slices.DeleteFunc(strings.SplitAfter(text, "\n"), func(line string) bool { return strings.HasSuffix(line, "# annex\n") })
+		text = strings.Join(lines, "")
+	}
+	return text
+}
+
+// nameOf is what a sink is called now.
+func (w *world) nameOf(sink string) string {
+	if sink == "mirror" && w.renamed > 0 {
+		return fmt.Sprintf("mirror%d", w.renamed)
+	}
+	return sink
 }
 
 // reload puts a config in force. A process that has only just started ends from the signal,
@@ -266,7 +362,7 @@ func (w *world) reload(text string) error {
 	w.lose()
 	w.good = text
 	err := w.writeConfig(text)
-	for _, s := range append(append([]*slot{}, w.receivers...), w.workers...) {
+	for _, s := range w.slots() {
 		s.signal(syscall.SIGHUP)
 	}
 	return err
@@ -287,7 +383,7 @@ func (w *world) reloadBad() error {
 func (w *world) lose() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.losses++
+	w.losses = append(w.losses, time.Now())
 }
 
 // ownedBy are the CRMs whose sink the process of a slot works.
@@ -296,27 +392,51 @@ func (w *world) ownedBy(ctx context.Context, s *slot) []*crm {
 	if p == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
 	var owned []*crm
-	for _, c := range w.crms {
-		var owner string
-		err := w.pool.QueryRow(ctx, `SELECT owner FROM sinks WHERE name = $1`, c.sink).Scan(&owner)
-		if err == nil && strings.Contains(owner, fmt.Sprintf("-%d-", p.cmd.Process.Pid)) {
-			owned = append(owned, c)
+	for sink, owner := range w.owners(ctx) {
+		for _, c := range w.crms {
+			if c.sink == baseOf(sink) && w.nameOf(c.sink) == sink && strings.Contains(owner, fmt.Sprintf("-%d-", p.PID())) {
+				owned = append(owned, c)
+			}
 		}
 	}
 	return owned
 }
+
+// owners are the processes that work the sinks, as far as Postgres tells at once.
+func (w *world) owners(ctx context.Context) map[string]string {
+	ctx, cancel := context.WithTimeout(ctx, glance)
+	defer cancel()
+	owners := map[string]string{}
+	rows, err := w.pool.Query(ctx, `SELECT name, owner FROM sinks`)
+	if err != nil {
+		return nil
+	}
+	var sink, owner string
+	_, _ = pgx.ForEachRow(rows, []any{&sink, &owner}, func() error { owners[sink] = owner; return nil }) // else there is less to measure
+	return owners
+}
+
+// glance is how long a deed waits for a Postgres that may be away.
+const glance = 300 * time.Millisecond
 
 // heal brings everything back.
 func (w *world) heal(ctx context.Context) error {
 	for _, c := range w.crms {
 		c.heal()
 	}
+	for _, wire := range w.wires {
+		wire.mend()
+	}
 	w.pg.resume()
 	if err := w.pg.start(ctx); err != nil {
 		return err
+	}
+	if w.absent {
+		w.absent = false
+		if err := w.reload(w.nextConfig()); err != nil {
+			return err
+		}
 	}
 	for _, s := range w.workers {
 		if !s.isFrozen() {

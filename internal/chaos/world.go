@@ -9,11 +9,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -31,21 +33,30 @@ type world struct {
 	pool    *pgxpool.Pool // ours, to look
 
 	receivers []*slot
+	wires     []*wire
 	workers   []*slot // and then those that join
 
-	begun   time.Time // of the load
-	good    string    // the config in force
-	reloads int
-	mu      sync.Mutex
-	losses  int // how often somebody may have lost what he knew of requests under way
-	spans   []span
-	looks   sync.WaitGroup
-	replays sync.WaitGroup
+	begun     time.Time // of the load
+	load      *load
+	good      string // the config in force
+	reloads   int
+	renamed   int                // how often a sink was
+	absent    bool               // the annex is not in the config
+	dropped   bool               // it was not, once
+	relics    map[uuid.UUID]bool // events that were old and done when they were put into the tables
+	olds      map[uuid.UUID]bool // events that were old, and open
+	mu        sync.Mutex
+	losses    []time.Time          // when somebody may have lost what he knew of requests under way
+	leaving   map[string]bool      // who is to be forgotten, and is not yet
+	forgotten map[string]time.Time // who is, by e-mail: since when
+	spans     []span
+	looks     sync.WaitGroup
+	errands   sync.WaitGroup // commands of an operator
 }
 
 // newWorld builds the program and brings everything up. Its owner calls close.
 func newWorld(ctx context.Context, o options, out io.Writer) (_ *world, err error) {
-	w := &world{out: out}
+	w := &world{out: out, relics: map[uuid.UUID]bool{}, olds: map[uuid.UUID]bool{}, leaving: map[string]bool{}, forgotten: map[string]time.Time{}}
 	if w.dir, err = os.MkdirTemp("", "partnersync-chaos-"); err != nil {
 		return nil, err
 	}
@@ -69,8 +80,8 @@ func newWorld(ctx context.Context, o options, out io.Writer) (_ *world, err erro
 	if err := w.pg.start(ctx); err != nil {
 		return nil, err
 	}
-	w.env = []string{"DATABASE_URL=" + w.pg.server.URL(), "HOOK_TOKEN=" + hookToken, "CRM_TOKEN=" + crmToken, "SPOOL_DIR=" + filepath.Join(w.dir, "spool-of-nobody")}
-	for _, c := range []struct{ sink, dialect string }{{"crm", "hubspot"}, {"mirror", "hubspot"}, {"pipeline", "pipedrive"}, {"office", "salesforce"}} {
+	w.env = []string{"DATABASE_URL=" + w.pg.server.URL(), "HOOK_TOKEN=" + hookToken, "CRM_TOKEN=" + crmToken, "SPOOL_DIR=" + filepath.Join(w.dir, "spool-of-nobody"), "EVENTS_PER_JOB=1"}
+	for _, c := range []struct{ sink, dialect string }{{"crm", "hubspot"}, {"mirror", "hubspot"}, {"pipeline", "pipedrive"}, {"office", "salesforce"}, {"annex", "hubspot"}} {
 		made, err := newCRM(c.sink, c.dialect)
 		if err != nil {
 			return nil, err
@@ -93,22 +104,42 @@ func newWorld(ctx context.Context, o options, out io.Writer) (_ *world, err erro
 	if w.pool, err = pgxpool.NewWithConfig(ctx, pc); err != nil {
 		return nil, err
 	}
+	if _, err := w.pool.Exec(ctx, chronicle); err != nil {
+		return nil, fmt.Errorf("begin the chronicle: %w", err)
+	}
 	for i := range receivers {
-		w.receivers = append(w.receivers, w.slot("receiver", i, "SPOOL_DIR="+filepath.Join(w.dir, "spool-"+strconv.Itoa(i))))
+		// The first gives each event a job, the others give several one.
+		s, err := w.slot("receiver", i, "SPOOL_DIR="+filepath.Join(w.dir, "spool-"+strconv.Itoa(i)), "EVENTS_PER_JOB="+strconv.Itoa(1+19*i))
+		if err != nil {
+			return nil, err
+		}
+		w.receivers = append(w.receivers, s)
 	}
 	for i := range workers + joiners {
-		w.workers = append(w.workers, w.slot("worker", i))
+		s, err := w.slot("worker", i)
+		if err != nil {
+			return nil, err
+		}
+		w.workers = append(w.workers, s)
 	}
 	return w, nil
 }
 
-func (w *world) slot(kind string, i int, env ...string) *slot {
+func (w *world) slot(kind string, i int, env ...string) (*slot, error) {
 	only := map[string]string{"receiver": "receive", "worker": "work"}[kind]
-	return &slot{
-		name: kind + " " + strconv.Itoa(i), program: w.program, dir: w.dir, env: append(append([]string{}, w.env...), env...),
-		args: []string{"run", "--config", w.config(), "--only", only},
+	wire, url, err := newWire(w.pg.server.TCPURL())
+	if err != nil {
+		return nil, err
 	}
+	w.wires = append(w.wires, wire)
+	return &slot{
+		name: kind + " " + strconv.Itoa(i), program: w.program, dir: w.dir, wire: wire, env: append(append(append([]string{}, w.env...), env...), "DATABASE_URL="+url),
+		args: []string{"run", "--config", w.config(), "--only", only},
+	}, nil
 }
+
+// slots are those of all processes.
+func (w *world) slots() []*slot { return slices.Concat(w.receivers, w.workers) }
 
 func (w *world) config() string { return filepath.Join(w.dir, "config.yaml") }
 
@@ -139,11 +170,14 @@ func (w *world) command(ctx context.Context, args ...string) (string, error) {
 
 // close ends everything. What is kept is told.
 func (w *world) close(keep bool) error {
-	for _, s := range append(append([]*slot{}, w.receivers...), w.workers...) {
+	for _, s := range w.slots() {
 		s.kill()
 	}
+	for _, wire := range w.wires {
+		wire.close()
+	}
 	w.looks.Wait()
-	w.replays.Wait()
+	w.errands.Wait()
 	if w.pool != nil {
 		w.pool.Close()
 	}

@@ -53,12 +53,15 @@ type Receiver struct {
 	MaxBytes int64  `yaml:"max_bytes"` // of bodies that wait for their commit; 64 MiB
 	Spool    string `yaml:"spool"`     // directory for events while Postgres is away; empty: senders are told to come again
 	SpoolMax Size   `yaml:"spool_max"` // of the spool on disk; 1 GiB
+
+	MaxConnections int       `yaml:"max_connections"` // of senders, open at a time; 4096
+	Proxies        []Network `yaml:"proxies,single"`  // whose X-Forwarded-For is believed
 }
 
 // Admin configures the private listener.
 type Admin struct {
 	Listen string        `yaml:"listen"`
-	Token  secret.String `yaml:"token"` // asked for as bearer or basic password, if set; not by /livez and /readyz
+	Token  secret.String `yaml:"token"` // asked for as bearer or basic password, if set; not by /livez and /readyz; "none": none, off loopback too
 }
 
 // Jobs configures the workers.
@@ -105,6 +108,8 @@ type Options struct {
 	// Lenient turns an unset variable into a warning: whoever checks a config
 	// need not have its secrets.
 	Lenient bool
+	// Spare names a section, sources or sinks, whose variables need not be set: the process does not use them.
+	Spare string
 	// Over is YAML laid over the file, key by key.
 	Over string
 }
@@ -133,20 +138,23 @@ func Load(path string, o Options) (*Config, diag.Problems) {
 func Parse(path string, data []byte, o Options) (*Config, diag.Problems) {
 	root, problems := diag.Parse(path, data)
 	if problems.Failed() {
+		newHider(data, root).hide(path, problems)
 		return nil, problems
 	}
 	over, overProblems := diag.Parse("overlay", []byte(o.Over))
 	if problems = append(problems, overProblems...); problems.Failed() {
 		return nil, problems
 	}
-	d := &diag.Decoding{Expand: o.expand(filepath.Dir(path))}
 	root = diag.Overlay(root, over)
+	hidden := newHider(data, root)
+	d := &diag.Decoding{Meant: meant, Expand: o.expand(filepath.Dir(path), hidden.add)}
 	if !root.Exists() {
 		problems.Add(diag.Problem{Pos: diag.Pos{File: path}, Message: "the config is empty", Hint: "begin with a copy of config.example.yaml"})
 		return nil, problems
 	}
-	c := compile(root, d)
+	c := compile(root, d, o.sparing(d, filepath.Dir(path), hidden.add))
 	d.Problems.Sort()
+	hidden.hide(path, d.Problems)
 	if d.Problems.Failed() {
 		return nil, d.Problems
 	}
@@ -155,10 +163,32 @@ func Parse(path string, data []byte, o Options) (*Config, diag.Problems) {
 	return c, d.Problems
 }
 
-func compile(root diag.Node, d *diag.Decoding) *Config {
+// sparing returns a function that runs load, which reads a section, without asking for variables where it is spared.
+func (o Options) sparing(d *diag.Decoding, dir string, learn func(string)) func(section string, load func()) {
+	return func(section string, load func()) {
+		if section != o.Spare {
+			load()
+			return
+		}
+		strict, before := d.Expand, len(d.Problems)
+		o.Lenient = true
+		d.Expand = o.expand(dir, learn)
+		load()
+		d.Expand = strict
+		d.ForgetStandIns(before)
+	}
+}
+
+// meant are words of other programs, and near misses that are none of the pen.
+var meant = map[string]string{
+	"set_once": "set_first", "set_initial": "set_first", "set_default": "set_if_empty", "set_new": "set_on_create",
+	"if": "when", "filter": "when", "trigger": "on", "sink": "to", "target": "to", "fields": "set", "properties": "set", "values": "set",
+}
+
+func compile(root diag.Node, d *diag.Decoding, sparing func(section string, load func())) *Config {
 	f := file{
 		Database:  Database{Dir: ".partnersync", MaxConnections: 10},
-		Receiver:  Receiver{Listen: ":8080", Flushers: 1, MaxBytes: 64 << 20, SpoolMax: 1 << 30},
+		Receiver:  Receiver{Listen: ":8080", Flushers: 1, MaxBytes: 64 << 20, SpoolMax: 1 << 30, MaxConnections: 4096},
 		Admin:     Admin{Listen: "127.0.0.1:8081"},
 		Jobs:      Jobs{EventsPerJob: 1, GiveUp: 72 * time.Hour, Grace: 25 * time.Second},
 		Retention: Retention{Events: 400 * day},
@@ -172,18 +202,24 @@ func compile(root diag.Node, d *diag.Decoding) *Config {
 		Sources: map[string]*sources.Source{}, Sinks: map[string]*sinks.Description{}, Tables: map[string]*mappers.Table{},
 	}
 	catalog := &mappers.Catalog{Sources: map[string]*mappers.SourceInfo{}, Sinks: map[string]*mappers.SinkInfo{}, Tables: c.Tables}
-	for _, name := range named(root.Get("sources"), "source", d) {
-		if s := sources.Load(name, f.Sources[name], d); s != nil {
-			c.Sources[name] = s
-			catalog.Sources[name] = sourceInfo(s)
+	sparing("sources", func() {
+		for _, name := range named(root.Get("sources"), "source", d) {
+			if s := sources.Load(name, f.Sources[name], d); s != nil {
+				c.Sources[name] = s
+				catalog.Sources[name] = sourceInfo(s)
+			}
 		}
-	}
-	for _, name := range named(root.Get("sinks"), "sink", d) {
-		if s := sinks.Load(name, f.Sinks[name], d); s != nil {
-			c.Sinks[name] = s
-			catalog.Sinks[name] = sinkInfo(s)
+		checkTokens(root.Get("sources"), d)
+	})
+	sparing("sinks", func() {
+		for _, name := range named(root.Get("sinks"), "sink", d) {
+			if s := sinks.Load(name, f.Sinks[name], d); s != nil {
+				c.Sinks[name] = s
+				catalog.Sinks[name] = sinkInfo(s)
+			}
 		}
-	}
+	})
+	checkFormerly(root.Get("sinks"), d)
 	d.Decode(f.Tables, &c.Tables)
 	catalog.Tables = c.Tables
 	switch f.Mappings.Kind() {
@@ -192,10 +228,20 @@ func compile(root diag.Node, d *diag.Decoding) *Config {
 		d.Errorf(f.Mappings, "begin each mapping with a dash: `- name: ...`", "expected a list of mappings, found %s", f.Mappings.Kind())
 	}
 	c.Mappings = mappers.CompileAll(f.Mappings.Items(), catalog, d)
+	constants := slices.Clone(c.Mappings.Constants())
+	for _, t := range c.Tables {
+		constants = append(constants, t.Constants()...)
+	}
+	for _, s := range c.Sinks {
+		s.Show(constants)
+	}
 	return c
 }
 
-const day = 24 * time.Hour
+const (
+	day        = 24 * time.Hour
+	leastToken = 16 // bytes: what is shorter can be tried out, or was chosen by a person
+)
 
 // check looks at the settings that are plain values.
 func (f *file) check(root diag.Node, d *diag.Decoding) {
@@ -208,6 +254,7 @@ func (f *file) check(root diag.Node, d *diag.Decoding) {
 	positive("receiver", "flushers", f.Receiver.Flushers >= 1 && f.Receiver.Flushers <= 64, "from 1 to 64; 1 or 2 are best on two cores")
 	positive("receiver", "max_bytes", f.Receiver.MaxBytes >= 1<<20, "at least 1048576")
 	positive("receiver", "spool_max", f.Receiver.SpoolMax >= 16<<20, "at least 16MiB")
+	positive("receiver", "max_connections", f.Receiver.MaxConnections >= 16 && f.Receiver.MaxConnections <= 1<<20, "from 16 to 1048576")
 	if n := root.Get("receiver").Get("spool_max"); n.Exists() && f.Receiver.Spool == "" {
 		d.Errorf(n, "name a directory: `spool: .partnersync/spool`", "receiver.spool_max does nothing without receiver.spool")
 	}
@@ -215,9 +262,14 @@ func (f *file) check(root diag.Node, d *diag.Decoding) {
 	positive("jobs", "max_workers", f.Jobs.MaxWorkers >= 0 && f.Jobs.MaxWorkers <= 10000, "from 1 to 10000, or 0: as many as fill the requests of a sink")
 	positive("jobs", "grace", f.Jobs.Grace >= time.Second, "at least 1s")
 	positive("retention", "events", f.Retention.Events == 0 || f.Retention.Events >= 7*day, "at least 7d, since a sender may repeat an event for days; or 0, which keeps all")
-	if n := root.Get("admin").Get("listen"); n.Exists() && f.Admin.Token.Empty() && !loopback(f.Admin.Listen) {
-		d.Warnf(n, "set admin.token, or listen on 127.0.0.1", "the admin listener is open to whoever can reach %s", f.Admin.Listen)
+	switch n := root.Get("admin").Get("listen"); {
+	case f.Admin.Token.Reveal() == "none":
+		f.Admin.Token = secret.String{}
+	case n.Exists() && f.Admin.Token.Empty() && !loopback(f.Admin.Listen):
+		d.Errorf(n, "set admin.token (`openssl rand -hex 32` makes one), or listen on 127.0.0.1, or write `token: none` to take what anybody sends",
+			"the admin listener is open to whoever can reach it")
 	}
+	long(root.Get("admin").Get("token"), d)
 	oneOf := func(key, value string, allowed ...string) {
 		if n := root.Get("log").Get(key); n.Exists() && !slices.Contains(allowed, value) {
 			d.Errorf(n, diag.OneOf(value, allowed), "log.%s cannot be %q", key, value)
@@ -226,6 +278,25 @@ func (f *file) check(root diag.Node, d *diag.Decoding) {
 	oneOf("level", f.Log.Level, "debug", "info", "warn", "error")
 	oneOf("format", f.Log.Format, "text", "json")
 	f.Tracing.check(root.Get("tracing"), d)
+}
+
+// checkTokens warns of those of senders that are short.
+func checkTokens(sources diag.Node, d *diag.Decoding) {
+	for _, source := range sources.Entries() {
+		verify := source.Value.Get("verify")
+		for _, n := range append(verify.Get("token").Items(), verify.Get("token"), verify.Get("basic").Get("password")) {
+			long(n, d)
+		}
+	}
+}
+
+func long(n diag.Node, d *diag.Decoding) {
+	if n.Kind() != diag.Scalar {
+		return
+	}
+	if text, ok := d.Scalar(n); ok && text != Unset && text != "none" && text != "" && len(text) < leastToken {
+		d.Warnf(n, "`openssl rand -hex 32` makes one that is not", "a token of less than %d characters can be guessed", leastToken)
+	}
 }
 
 // loopback reports whether only this machine can reach an address.
@@ -255,7 +326,61 @@ func named(section diag.Node, what string, d *diag.Decoding) []string {
 	return names
 }
 
-func (o Options) expand(dir string) func(string) (string, error) {
+// checkFormerly refuses former names under which nothing can be that is the sink's own.
+func checkFormerly(section diag.Node, d *diag.Decoding) {
+	claimed := map[string]string{} // by the former name, the sink that had it
+	for _, e := range section.Entries() {
+		name := e.Key.Text()
+		for _, n := range formerNames(e.Value) {
+			former := n.Text()
+			by, twice := claimed[former]
+			switch {
+			case !validName.MatchString(former) || len(former) > 50:
+				d.Errorf(n, "names of sinks have lower-case letters, digits, - and _, 50 characters at most", "%q was never the name of a sink", former)
+			case former == name:
+				d.Errorf(n, "leave it out", "sink %q still has this name", name)
+			case slices.ContainsFunc(formerNames(section.Get(former)), func(n diag.Node) bool { return n.Text() == name }):
+				if name > former {
+					continue // told at the other one
+				}
+				d.Errorf(n, "rename one of them to a third name, run that config, then rename the other and the first", "sinks %q and %q cannot swap their names at once", name, former)
+			case section.Get(former).Exists():
+				d.Errorf(n, "leave it out; if that sink is renamed too, rename and run it first", "there is a sink %q, which has its own state", former)
+			case twice && by == name:
+				d.Errorf(n, "leave it out", "%q is named twice", former)
+			case twice:
+				d.Errorf(n, "only one of them can take over what is known of it", "sink %q was formerly %q, too", by, former)
+			default:
+				claimed[former] = name
+			}
+		}
+	}
+}
+
+func formerNames(sink diag.Node) []diag.Node {
+	n := sink.Get("formerly")
+	if n.Kind() == diag.List {
+		return n.Items()
+	}
+	if n.Kind() == diag.Scalar {
+		return []diag.Node{n}
+	}
+	return nil
+}
+
+// SinkNames are the names of the sinks, with all that these had before.
+func (c *Config) SinkNames() []string {
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(c.Sinks)) {
+		names = append(append(names, name), c.Sinks[name].Formerly()...)
+	}
+	return names
+}
+
+var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// expand resolves references, and tells learn what they hold.
+func (o Options) expand(dir string, learn func(string)) func(string) (string, error) {
 	lookup := o.Getenv
 	if lookup == nil {
 		lookup = os.LookupEnv
@@ -272,10 +397,16 @@ func (o Options) expand(dir string) func(string) (string, error) {
 				}
 				return "", fmt.Errorf("the file %q cannot be read", path)
 			}
-			return strings.TrimRight(string(data), "\r\n"), nil
+			text := strings.TrimRight(string(data), "\r\n")
+			learn(text)
+			return text, nil
 		}
 		name, fallback, hasFallback := strings.Cut(reference, ":-")
+		if !variable.MatchString(name) {
+			return "", errors.New("what stands in ${} is no name of an environment variable: letters, digits and _") // a secret, perhaps
+		}
 		if value, ok := lookup(name); ok && value != "" {
+			learn(value)
 			return value, nil
 		}
 		if hasFallback {
@@ -308,7 +439,7 @@ func (c *Config) Secrets() []secret.String {
 }
 
 func sourceInfo(s *sources.Source) *mappers.SourceInfo {
-	info := &mappers.SourceInfo{Events: map[string]*mappers.Schema{}, Zone: s.Zone, Currency: s.Currency, Allow: s.Allow}
+	info := &mappers.SourceInfo{Preset: s.Preset, Events: map[string]*mappers.Schema{}, Zone: s.Zone, Currency: s.Currency, Allow: s.Allow}
 	for name, e := range s.Events {
 		info.Events[name] = &e.Schema
 	}
@@ -329,5 +460,45 @@ func sinkInfo(d *sinks.Description) *mappers.SinkInfo {
 			info.Modes = append(info.Modes, m.mode)
 		}
 	}
+	info.Lacks = func(m *mappers.MappingInfo, mode mappers.Mode) string { return lacks(d, m, mode) }
+	info.Link = func(mode mappers.Mode, object string, l *mappers.Link) (why string, later bool) {
+		return d.CannotLink(mode == mappers.Append || mode == mappers.CreateOnly, object, l.To, l.As, l.Remove)
+	}
 	return info
+}
+
+// lacks tells why a sink cannot write the records of a mapping in a mode, by a row such as the mapping makes.
+func lacks(d *sinks.Description, m *mappers.MappingInfo, mode mappers.Mode) string {
+	row := sinks.Row{Object: m.Object, Property: m.Key, Key: "x", Values: map[string]any{}}
+	for _, name := range m.Fields {
+		row.Values[name] = "x"
+	}
+	for _, l := range m.Links {
+		if !l.Remove {
+			row.Links = append(row.Links, sinks.RowLink{Object: l.To, Property: l.Key, Key: "x", ID: "1"})
+		}
+	}
+	known := row // of a record whose id is known
+	known.ID = "1"
+	switch mode {
+	case mappers.Upsert:
+		why := d.Lacks(sinks.Upsert, row)
+		if why == "" && d.Supports(sinks.Update) {
+			why = d.Lacks(sinks.Update, known)
+		}
+		return why
+	case mappers.UpdateOnly:
+		why := d.Lacks(sinks.Update, known)
+		if why != "" && d.Lacks(sinks.Update, row) == "" {
+			return ""
+		}
+		return why
+	case mappers.Archive:
+		why := d.Lacks(sinks.Archive, known)
+		if why == "" && m.Key != "" && d.Supports(sinks.Find) {
+			why = d.Lacks(sinks.Find, row)
+		}
+		return why
+	}
+	return d.Lacks(sinks.Create, row)
 }

@@ -119,9 +119,9 @@ func TestExampleValues(t *testing.T) {
 				"  set partner_stage=Working",
 				"  set partner_contact=Stephanie Sullivan",
 				"  set partner_company=Some Company",
-				"  set partner_source=brendachapman3787",
-				"  set_first first_partner=brendachapman3787",
-				"  link contacts partnerstack_partner_key=brendachapman3787",
+				"  set partner_source=JohnSmith",
+				"  set_first first_partner=JohnSmith",
+				"  link contacts partnerstack_partner_key=JohnSmith",
 			},
 		},
 		{
@@ -314,8 +314,33 @@ func TestReadme(t *testing.T) {
 	t.Parallel()
 	mapping := block(t, "../../README.md", "```yaml\n")
 	options := config.Options{Getenv: func(string) (string, bool) { return "a-secret-of-the-test", true }}
-	if _, problems := config.Parse("config.yaml", []byte(mapping), options); len(problems) > 0 {
-		t.Errorf("the mapping: %v", problems)
+	cfg, problems := config.Parse("config.yaml", []byte(mapping), options)
+	if len(problems) > 0 {
+		t.Fatalf("the mapping: %v", problems)
+	}
+	for _, tt := range []struct {
+		event, stage string
+		want         any
+	}{
+		{"deal.created", "Closed Won", "closedwon"},
+		{"deal.created", "Somewhere", "appointmentscheduled"},
+		{"deal.updated", "closed won", "closedwon"},
+		{"deal.updated", "Somewhere", nil},
+	} {
+		e := cfg.Sources["partnerstack"].Open(tt.event, fmt.Appendf(nil, `{"data": {"key": "deal_1", "stage": %q}}`, tt.stage))
+		o := cfg.Mappings.Run("crm", &mappers.Event{Source: "partnerstack", Type: tt.event, Body: e.Body})[0]
+		if o.Failed != nil || len(o.Changes) != 1 {
+			t.Fatalf("%+v", o)
+		}
+		var got any
+		for _, f := range o.Changes[0].Fields {
+			if f.Name == "dealstage" {
+				got = f.Value
+			}
+		}
+		if got != tt.want {
+			t.Errorf("%s at %q is a deal at %v, want %v", tt.event, tt.stage, got, tt.want)
+		}
 	}
 	for _, mistake := range [][2]string{
 		{"event.account_name", "event.acount_name"},
@@ -327,10 +352,10 @@ func TestReadme(t *testing.T) {
 		}
 		mapping = strings.Replace(mapping, mistake[0], mistake[1], 1)
 	}
-	_, problems := config.Parse("config.yaml", []byte(mapping), options)
+	_, problems = config.Parse("config.yaml", []byte(mapping), options)
 	var got strings.Builder
 	diag.Print(&got, problems, func(string) []byte { return []byte(mapping) })
-	want, _, _ := strings.Cut(block(t, "../../README.md", "```text\n$ partnersync check\n"), "\nconfig.yaml: 3 problems\n")
+	want, _, _ := strings.Cut(block(t, "../../README.md", "```text\n$ partnersync check\n"), "\nconfig.yaml: 3 errors\n")
 	if diff := cmp.Diff(want, got.String()); diff != "" {
 		t.Errorf("what check prints (-README +check):\n%s", diff)
 	}
@@ -384,5 +409,21 @@ func TestExampleNamesItsKeys(t *testing.T) {
 	}
 	if diff := cmp.Diff(used, told); diff != "" {
 		t.Errorf("keys of the mappings and those that the comment names (-mappings +comment):\n%s", diff)
+	}
+}
+
+// What is made in a test ends at the door.
+func TestExampleIgnoresTests(t *testing.T) {
+	t.Parallel()
+	s := example(t).Sources["partnerstack"]
+	for body, want := range map[string]string{
+		`{"key": "crust_1", "partner_key": "p", "test": true, "created_at": 1, "updated_at": 1}`:           "test customer",
+		`{"key": "crust_1", "partner_key": "p", "test": false, "created_at": 1, "updated_at": 1}`:          "",
+		`{"key": "crust_1", "partner_key": "p", "created_at": 1, "updated_at": 1}`:                         "",
+		`{"key": "crust_1", "partner_key": "p", "email": "a@test.example", "created_at": 1, "test": null}`: "test partner",
+	} {
+		if e := s.Open("customer.created", []byte(body)); e.Ignored != want {
+			t.Errorf("%s: ignored for %q, want %q", body, e.Ignored, want)
+		}
 	}
 }

@@ -26,6 +26,11 @@ type Decoding struct {
 	// Expand returns the text for a reference, without its "${" and "}". A nil
 	// Expand leaves references alone, as presets want it.
 	Expand func(reference string) (string, error)
+
+	// Meant gives what people write for a key that has another name here.
+	Meant map[string]string
+
+	standIns map[Pos]bool // where a Soft value is
 }
 
 // Soft is an error of Expand that is no more than a warning: the value that
@@ -34,9 +39,28 @@ type Soft struct{ Text string }
 
 func (s Soft) Error() string { return s.Text }
 
-// Errorf reports an error at n.
+// Errorf reports an error at n, unless what is there only stands in for a value: nothing can be said of that one.
 func (d *Decoding) Errorf(n Node, hint, format string, args ...any) {
+	if d.standIns[n.Pos()] {
+		return
+	}
 	d.Problems.Add(Problem{Pos: n.Pos(), Width: width(n), Message: fmt.Sprintf(format, args...), Hint: hint})
+}
+
+// ForgetStandIns takes back the warnings about stand-ins that came after the first n problems.
+func (d *Decoding) ForgetStandIns(n int) {
+	kept := d.Problems[:n:n]
+	for _, p := range d.Problems[n:] {
+		if p.Severity != Warning || !d.standIns[p.Pos] {
+			kept = append(kept, p)
+		}
+	}
+	d.Problems = kept
+}
+
+// unsure reports an error at n where nobody knows what stands there.
+func (d *Decoding) unsure(n Node, hint, format string, args ...any) {
+	d.Problems.Add(Problem{Pos: n.Pos(), Width: width(n), Message: fmt.Sprintf(format, args...), Hint: hint, Unsure: true})
 }
 
 // Warnf reports a warning at n.
@@ -174,7 +198,11 @@ func (d *Decoding) structure(n Node, v reflect.Value) {
 		name := e.Key.Text()
 		i, ok := fields[name]
 		if !ok {
-			d.Errorf(e.Key, OneOf(name, names), "unknown key %q", name)
+			hint := OneOf(name, names)
+			if meant := d.Meant[name]; slices.Contains(names, meant) {
+				hint = fmt.Sprintf("did you mean %q?", meant)
+			}
+			d.unsure(e.Key, hint, "unknown key %q", name)
 			continue
 		}
 		_, options, _ := strings.Cut(v.Type().Field(i).Tag.Get("yaml"), ",")
@@ -197,6 +225,9 @@ func (d *Decoding) unique(n Node) {
 			d.Errorf(e.Key, "", "a key must be a plain text")
 			continue
 		}
+		if d.Expand != nil && reference.MatchString(name) {
+			d.Errorf(e.Key, "references such as ${NAME} stand in values", "a key cannot hold a reference")
+		}
 		if before, ok := first[name]; ok && e.Key.Tag() != "!!merge" {
 			d.Errorf(e.Key, fmt.Sprintf("it stands on line %d already", before.Pos().Line), "the key %q stands here a second time", name)
 		}
@@ -205,14 +236,8 @@ func (d *Decoding) unique(n Node) {
 }
 
 func (d *Decoding) want(n Node, what string) {
-	d.Errorf(n, "", "expected %s, found %s", what, describe(n))
-}
-
-func describe(n Node) string {
-	if n.Kind() == Scalar {
-		return strconv.Quote(n.Text())
-	}
-	return n.Kind().String()
+	// Not which one: a secret may have been written in the place of what holds it.
+	d.unsure(n, "", "expected %s, found %s", what, n.Kind())
 }
 
 // Scalar returns the text of a value with its reference resolved, or reports
@@ -243,6 +268,10 @@ func (d *Decoding) expand(n Node) (string, bool) {
 	value, err := d.Expand(text[2 : len(text)-1])
 	var soft Soft
 	if errors.As(err, &soft) {
+		if d.standIns == nil {
+			d.standIns = map[Pos]bool{}
+		}
+		d.standIns[n.Pos()] = true
 		d.Warnf(n, "", "%s", soft.Text)
 		return value, true
 	}
@@ -302,6 +331,28 @@ func ParseDuration(text string) (time.Duration, error) {
 		err = fmt.Errorf("negative duration %q", text)
 	}
 	return dur, err
+}
+
+// ParseSize reads a number of bytes, from 0 to 1 EiB, written as 1GiB, 500MB or 1073741824.
+func ParseSize(text string) (_ int64, ok bool) {
+	number, factor := strings.TrimSpace(text), int64(1)
+	for _, u := range []struct {
+		unit   string
+		factor int64
+	}{
+		{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40},
+		{"kB", 1e3}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1},
+	} {
+		if digits, has := strings.CutSuffix(number, u.unit); has {
+			number, factor = strings.TrimSpace(digits), u.factor
+			break
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 0 || n > 1<<60/factor {
+		return 0, false
+	}
+	return n * factor, true
 }
 
 // KeysOf lists the keys that Decode accepts for a struct.

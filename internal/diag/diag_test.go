@@ -2,6 +2,7 @@ package diag_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -140,7 +141,7 @@ f.yaml:2:8: error: expected a whole number, found "many"
       |        ^
         a colon followed by a space ends an unquoted value: put the whole value in single quotes
 `},
-		{"star", "name: *x\n", `f.yaml:1:7: error: YAML: unknown anchor 'x' referenced
+		{"star", "name: *x\n", `f.yaml:1:7: error: YAML: unknown anchor
     1 | name: *x
       |       ^
         a leading * is YAML's sign for an alias: put the whole value in single quotes
@@ -253,4 +254,66 @@ func FuzzDecode(f *testing.F) {
 		_ = n.Plain()
 		diag.Print(&strings.Builder{}, d.Problems, func(string) []byte { return data })
 	})
+}
+
+// bomb is so many levels of aliases, ten to each, that all stand for its first.
+func bomb(levels int) string {
+	var b strings.Builder
+	b.WriteString("l0: &l0 [x, x, x, x, x, x, x, x, x, x]\n")
+	for i := 1; i <= levels; i++ {
+		fmt.Fprintf(&b, "l%d: &l%d [%s]\n", i, i, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*l%d, ", i-1), 10), ", "))
+	}
+	return b.String()
+}
+
+// Whatever aliases stand for, a document is read at once, or refused in one line.
+func TestAliasesAreBounded(t *testing.T) {
+	t.Parallel()
+	const refused = "aliases stand for more than 100000 values up to here"
+	tests := []struct {
+		name, give string
+		want       string
+	}{
+		{"three levels", bomb(3), ""},
+		{"five levels", bomb(5), "f.yaml:5:45: " + refused},
+		{"twelve levels", bomb(12), "f.yaml:5:45: " + refused},
+		{"a hundred levels", bomb(98), "f.yaml:1:1: the document is nested more than 100 levels deep"},
+		{"one alias often", "a: &a [x, x, x, x, x, x, x, x, x]\nb: [" + strings.Repeat("*a, ", 10_000) + "]\n", ""},
+		{"once more than may be", "a: &a [x, x, x, x, x, x, x, x, x]\nb: [" + strings.Repeat("*a, ", 10_001) + "]\n", "f.yaml:2:40005: " + refused},
+		{"in maps", "a: &a {x: 1, y: 2}\nb: &b {<<: *a, p: *a, q: *a}\nc: {<<: *b, p: *b}\n", ""},
+		{"one that holds itself", "a: &a [*a, *a, *a]\n", "f.yaml:1:1: the document is nested more than 100 levels deep"},
+		{"two that hold each other", "a: &a {b: &b [*a, *a], c: *b}\n", "f.yaml:1:1: the document is nested more than 100 levels deep"},
+		{"many values without an alias", strings.Repeat("- x\n", 200_000), ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, problems := diag.Parse("f.yaml", []byte(tt.give))
+			var got []string
+			for _, p := range problems {
+				got = append(got, p.Pos.String()+": "+p.Message)
+			}
+			if strings.Join(got, "\n") != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestParseSize(t *testing.T) {
+	t.Parallel()
+	const none = -1
+	for text, want := range map[string]int64{
+		"0": 0, "17": 17, "17B": 17, " 2 KiB ": 2048, "2kB": 2000, "2KB": 2000, "3MB": 3e6, "3MiB": 3 << 20, "4GiB": 4 << 30, "4GB": 4e9,
+		"1TiB": 1 << 40, "1TB": 1e12, "1048576TiB": 1 << 60,
+		"": none, "B": none, "1.5GiB": none, "-1": none, "1048577TiB": none, "9223372036854775808": none, "1gib": none, "1 gigabyte": none, "0x10": none,
+	} {
+		got, ok := diag.ParseSize(text)
+		if !ok {
+			got = none
+		}
+		if got != want {
+			t.Errorf("%q: got %d, want %d", text, got, want)
+		}
+	}
 }

@@ -73,14 +73,18 @@ func Parse(file string, data []byte) (Node, Problems) {
 	if doc.Kind != yaml.DocumentNode || len(doc.Content) != 1 {
 		return Node{}, problems
 	}
-	if depth(doc.Content[0], 0) > maxDepth {
+	if (depths{}).below(doc.Content[0], 0) > maxDepth {
 		problems.Errorf(Pos{File: file, Line: 1, Col: 1}, "the document is nested more than %d levels deep", maxDepth)
 		return Node{}, problems
 	}
-	c := converter{file: file, data: data, left: maxNodes}
+	c := converter{file: file, data: data, left: maxNodes, aliased: maxAliased}
 	n := c.convert(doc.Content[0])
-	if c.left < 0 {
-		problems.Errorf(Pos{File: file, Line: 1, Col: 1}, "the document has more than %d values, its aliases counted each time", maxNodes)
+	switch {
+	case c.aliased < 0:
+		problems.Add(Problem{Pos: c.at, Message: fmt.Sprintf("aliases stand for more than %d values up to here", maxAliased), Hint: "an alias repeats all that its anchor holds, the aliases in it too"})
+		return Node{}, problems
+	case c.left < 0:
+		problems.Errorf(Pos{File: file, Line: 1, Col: 1}, "the document has more than %d values", maxNodes)
 		return Node{}, problems
 	}
 	return n, problems
@@ -88,25 +92,34 @@ func Parse(file string, data []byte) (Node, Problems) {
 
 // Bounds that no honest document comes near.
 const (
-	maxDepth = 100
-	maxNodes = 1_000_000
+	maxDepth   = 100
+	maxNodes   = 1_000_000
+	maxAliased = 100_000 // of them, those that aliases stand for
 )
 
-// depth also ends on an anchor that holds itself.
-func depth(n *yaml.Node, level int) int {
+// depths has how deep it goes below nodes. Each is looked at once, however many aliases
+// stand for it.
+type depths map[*yaml.Node]int
+
+// below also ends on an anchor that holds itself.
+func (d depths) below(n *yaml.Node, level int) int {
 	if level > maxDepth {
 		return level
 	}
-	if n.Kind == yaml.AliasNode && n.Alias != nil {
-		return depth(n.Alias, level+1)
+	if known, ok := d[n]; ok {
+		return known
 	}
-	deepest := level
-	for _, c := range n.Content {
-		deepest = max(deepest, depth(c, level+1))
-		if deepest > maxDepth {
+	children := n.Content
+	if n.Kind == yaml.AliasNode && n.Alias != nil {
+		children = []*yaml.Node{n.Alias}
+	}
+	deepest := 0
+	for _, c := range children {
+		if deepest = max(deepest, 1+d.below(c, level+1)); deepest > maxDepth {
 			break
 		}
 	}
+	d[n] = deepest
 	return deepest
 }
 
@@ -114,15 +127,27 @@ type converter struct {
 	file string
 	data []byte
 	left int
+
+	inside  int // so many aliases
+	aliased int // so many more values may they stand for
+	at      Pos // of the outermost
 }
 
 func (c *converter) convert(y *yaml.Node) Node {
 	c.left--
-	if c.left < 0 {
+	if c.inside > 0 {
+		c.aliased--
+	}
+	if c.left < 0 || c.aliased < 0 {
 		return Node{}
 	}
 	if y.Kind == yaml.AliasNode && y.Alias != nil {
+		if c.inside == 0 {
+			c.at = Pos{c.file, y.Line, y.Column}
+		}
+		c.inside++
 		n := c.convert(y.Alias)
+		c.inside--
 		if n.t == nil {
 			return n
 		}
@@ -180,6 +205,7 @@ func syntaxProblem(file string, data []byte, err error) Problem {
 	case strings.Contains(p.Message, "mapping values are not allowed"):
 		p.Hint = "a colon followed by a space ends an unquoted value: put the whole value in single quotes"
 	case strings.Contains(p.Message, "unknown anchor"):
+		p.Message = "YAML: unknown anchor" // its name may be a secret that begins with *
 		p.Hint = "a leading * is YAML's sign for an alias: put the whole value in single quotes"
 	case strings.Contains(p.Message, "tab character"):
 		p.Hint = "YAML is indented with spaces, never with tabs"

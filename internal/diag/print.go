@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 )
@@ -21,6 +22,11 @@ func Print(w io.Writer, problems Problems, source func(file string) []byte) {
 		}
 		fmt.Fprintln(w, head)
 		if line, ok := lineOf(source, p.Pos); ok {
+			if p.Masked > 0 {
+				runes := []rune(line)
+				from := min(p.Masked-1, len(runes))
+				line = string(runes[:from]) + mask(string(runes[from:]))
+			}
 			gutter := fmt.Sprintf("%5d | ", p.Line)
 			fmt.Fprintf(w, "%s%s\n", gutter, line)
 			fmt.Fprintf(w, "%s| %s%s\n", strings.Repeat(" ", len(gutter)-2), indent(line, p.Col), strings.Repeat("^", caretWidth(line, p)))
@@ -29,6 +35,54 @@ func Print(w io.Writer, problems Problems, source func(file string) []byte) {
 			fmt.Fprintf(w, "        %s\n", p.Hint)
 		}
 	}
+}
+
+var (
+	maskedKey = regexp.MustCompile(`^[a-z_]{1,24}:(?:\s|$)`)
+	maskedRef = regexp.MustCompile(`^["']?\$\{[A-Za-z_][A-Za-z0-9_]*\}["']?`)
+)
+
+// mask leaves of a line its keys, its brackets and the names of variables, all where they were.
+func mask(line string) string {
+	var b strings.Builder
+	quote, begins := byte(0), true // a key, or a value, may begin here
+	for i := 0; i < len(line); {
+		c := line[i]
+		if quote == 0 && begins {
+			if key := maskedKey.FindString(line[i:]); key != "" {
+				b.WriteString(key)
+				i += len(key)
+				continue
+			}
+		}
+		if ref := maskedRef.FindString(line[i:]); quote == 0 && ref != "" {
+			b.WriteString(ref)
+			i += len(ref)
+			begins = false
+			continue
+		}
+		_, size := utf8.DecodeRuneInString(line[i:])
+		switch {
+		case quote == 0 && (c == ' ' || c == '\t'):
+			b.WriteByte(c)
+		case quote == 0 && strings.IndexByte("{}[],", c) >= 0:
+			b.WriteByte(c)
+			begins = c != '}' && c != ']'
+		case quote == 0 && c == '-' && begins && strings.TrimLeft(line[:i], " -") == "":
+			b.WriteByte(c)
+		default:
+			b.WriteByte('*')
+			switch {
+			case quote == c:
+				quote = 0
+			case quote == 0 && (c == '"' || c == '\''):
+				quote = c
+			}
+			begins = false
+		}
+		i += size
+	}
+	return b.String()
 }
 
 // longest is how much of a line is shown; a minified document has no lines worth more.

@@ -45,6 +45,8 @@ type Problem struct {
 	Severity Severity
 	Message  string // what is wrong, lower case, no full stop
 	Hint     string // how to mend it; may be empty
+	Unsure   bool   // what stands there may be anything
+	Masked   int    // from this column on its line may hold a secret, and keys alone are shown; 0: none
 }
 
 func (p Problem) String() string {

@@ -5,7 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,6 +112,118 @@ func TestAcceptSameEvent(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// What the sender calls one delivery is one event, whatever it holds; what it calls
+// another is another, unless it is a body with the sender's time that is known.
+func TestAcceptDeliveries(t *testing.T) {
+	t.Parallel()
+	// An event is an id of its delivery, "-" for none, and a body; calls are divided by "|".
+	tests := []struct {
+		name   string
+		timed  bool
+		entity string
+		give   string
+		want   string // "+" stored, "=" duplicate
+	}{
+		{"again, with another between", false, "e", "1a|2b|1a", "++="},
+		{"again within a batch", false, "e", "1a 2b 1a", "++="},
+		{"again across batches", false, "e", "1a 2b|1a 2b", "++=="},
+		{"again with another body", false, "e", "1a|1b", "+="},
+		{"again with another body, within a batch", false, "e", "1a 1b", "+="},
+		{"the same body under another id", false, "e", "1a|2a|2a|1a", "++=="},
+		{"the same body under another id, within a batch", false, "e", "1a 2a 2a 1a", "++=="},
+		{"without an entity", false, "", "1a 1a|1a|2a 3a|3b", "+==++="},
+		{"timed", true, "e", "1a|2b|1a|1c", "++=="},
+		{"timed within a batch", true, "e", "1a 2b 1a 1c", "++=="},
+		{"timed, the same body under another id", true, "e", "1a|2a", "+="},
+		{"timed, the same body under another id, within a batch", true, "e", "1a 2a -a", "+=="},
+		{"some without an id", false, "e", "-a 1a -a|-a", "++=="},
+		{"some without an id, across batches", false, "e", "1a|-a|1a|-b|1a", "+==+="},
+		{"timed, some without an id", true, "e", "-a 1a 1b", "+=+"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			pool := pgtest.Pool(t)
+			l := ledger.New(pool)
+			var got string
+			for call := range strings.SplitSeq(tt.give, "|") {
+				var events []ledger.Incoming
+				for _, one := range strings.Fields(call) {
+					e := event("t", tt.entity, -1, one[1:])
+					if one[0] != '-' {
+						e.Delivery = ledger.DeliveryOf("s", one[:1], 0)
+					}
+					if tt.timed {
+						e.OccurredAt = noon
+					}
+					events = append(events, e)
+				}
+				for i, a := range accept(t, l, events...) {
+					if a.Duplicate != (a.ID != events[i].ID) {
+						t.Errorf("event %d: duplicate %v, of itself %v", i, a.Duplicate, a.ID == events[i].ID)
+					}
+					got += map[bool]string{false: "+", true: "="}[a.Duplicate]
+				}
+			}
+			if got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+			stored := query[int](t, pool, "SELECT count(*)::int + sum(duplicates)::int FROM events")
+			if stored[0] != len(tt.want) {
+				t.Errorf("%d events are accounted for, want %d", stored[0], len(tt.want))
+			}
+		})
+	}
+}
+
+// Equal ids that come at once, in commits of their own, are one event.
+func TestAcceptDeliveriesAtOnce(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	l := ledger.New(pool)
+	var wg sync.WaitGroup
+	var stored atomic.Int64
+	for n := range 16 {
+		wg.Go(func() {
+			var events []ledger.Incoming
+			for i := range 8 {
+				e := event("t", "", -1, fmt.Sprint(n)) // no entity: nothing else keeps them apart
+				e.Delivery = ledger.DeliveryOf("s", fmt.Sprint((n+i)%8), 0)
+				events = append(events, e)
+			}
+			accepted, err := l.Accept(context.Background(), events, 1, 1)
+			if err != nil {
+				t.Error(err)
+			}
+			for _, a := range accepted {
+				if !a.Duplicate {
+					stored.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := query[int](t, pool, "SELECT count(*)::int FROM events")[0]; n != 8 || stored.Load() != 8 {
+		t.Errorf("%d are stored, %d are told so, want 8", n, stored.Load())
+	}
+}
+
+// An id belongs to its source, and to one event of its request.
+func TestDeliveryTellsApart(t *testing.T) {
+	t.Parallel()
+	seen := map[string]string{}
+	for _, d := range []struct {
+		source, id string
+		part       int
+	}{{"a", "b", 0}, {"a", "b", 1}, {"ab", "", 0}, {"", "ab", 0}, {"a", "b0", 0}, {"c", "b", 0}} {
+		key := string(ledger.DeliveryOf(d.source, d.id, d.part))
+		if other, ok := seen[key]; ok || len(key) != 16 {
+			t.Errorf("%v is like %s", d, other)
+		}
+		seen[key] = fmt.Sprint(d)
 	}
 }
 
@@ -247,8 +362,16 @@ func TestAcceptVersions(t *testing.T) {
 	if got := version(past.ID); !got.Equal(past.OccurredAt) {
 		t.Errorf("the version is %s, want the sender's time", got)
 	}
-	if got := version(future.ID).Add(-ledger.ClockSkew); got.Before(start) || got.After(end.Add(time.Millisecond)) {
-		t.Errorf("the version of an event from 2099 is %s, want %s later than %s", got, ledger.ClockSkew, start)
+	if got := version(future.ID); got.Before(start) || got.After(end.Add(time.Millisecond)) {
+		t.Errorf("the version of an event from 2099 is %s, want that of an event without a time at %s", got, start)
+	}
+	// Where the last of its entity lies ahead of the clock, it comes after that one.
+	truthful, wrong := event("t", "w", 1, "truthful"), event("t", "w", 1, "wrong")
+	truthful.OccurredAt, wrong.OccurredAt = end.Add(time.Minute).UTC().Truncate(time.Microsecond), future.OccurredAt
+	accept(t, l, truthful)
+	accept(t, l, wrong)
+	if a, b := version(truthful.ID), version(wrong.ID); !a.Equal(truthful.OccurredAt) || !a.Before(b) || b.After(a.Add(time.Millisecond)) {
+		t.Errorf("versions %s and %s: want the second right after the first", a, b)
 	}
 
 	// Postgres's clock orders events without a time, and never before those of the entity.
@@ -346,32 +469,10 @@ func TestAcceptOpensRoutesAndJobs(t *testing.T) {
 func TestAcceptNotifies(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t)
-	conn, err := pool.Acquire(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Release()
-	schema := query[string](t, pool, "SELECT current_schema()::text")[0]
-	if _, err := conn.Exec(t.Context(), "LISTEN "+pgx.Identifier{schema + ".river_insert"}.Sanitize()); err != nil {
-		t.Fatal(err)
-	}
+	heard := listen(t, pool)
 	accept(t, ledger.New(pool), event("t", "e", 1, "1", "crm"), event("t", "e", 2, "2", "crm"), event("t", "e", 3, "3", "archive"))
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	var got []string
-	for range 2 {
-		n, err := conn.Conn().WaitForNotification(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var payload struct{ Queue string }
-		if err := json.Unmarshal([]byte(n.Payload), &payload); err != nil {
-			t.Fatal(err)
-		}
-		got = append(got, payload.Queue)
-	}
-	if diff := cmp.Diff([]string{ledger.Queue("archive"), ledger.Queue("crm")}, got, sorted()); diff != "" {
-		t.Error(diff)
+	if got := heard(); len(got) != 2 {
+		t.Errorf("notifications %q, want one for each queue", got)
 	}
 }
 
@@ -459,6 +560,74 @@ func TestAcceptIsOneTransaction(t *testing.T) {
 }
 
 // A commit that timed out may have succeeded: what is given again is the same event.
+// Events without a time that come out of spools are ordered by their receipt, whatever
+// has been stored meanwhile.
+func TestAcceptOrdersByReceipt(t *testing.T) {
+	t.Parallel()
+	// An event is its body, the second of its receipt, "!" where it comes out of a spool,
+	// "@" and the second of its time where it has one, "^" where its rank is 1; calls are
+	// divided by "|". Receipts lie months before the database's clock, those of capitals
+	// a year ahead of it.
+	tests := []struct {
+		name, give string
+		want       string // the bodies as they are versioned
+	}{
+		{"one spool", "a1!|b2!|c3", "abc"},
+		{"one spool, in one batch", "a1! b2! c3!|d4", "abcd"},
+		{"two spools", "b2|a1!", "ab"},
+		{"two spools, three events", "a1! c3!|b2!", "abc"},
+		{"two spools, three events, the other first", "b2!|a1! c3!", "abc"},
+		{"between what was stored", "a1|d4|b2! c3!", "abcd"},
+		{"between what was stored, each alone", "a1|d4|c3!|b2!", "abcd"},
+		{"behind all", "a1|b2|c3!", "abc"},
+		{"received at once", "a1! b1!|c1!", "abc"},
+		{"a clock that is ahead", "A1!|B2!|c3", "ABc"},
+		{"a clock that is ahead, in between", "a1|B2! C3!|d4", "aBCd"},
+		{"a higher rank passes nobody", "a1|c3|b2!^", "abc"},
+		{"a lower rank is passed by nobody", "a1^|c3|b2!", "abc"},
+		{"the sender's time says nothing of what was received before", "b9@1|a5!", "ba"},
+		{"but is before what comes later", "a1@9|b5!", "ab"},
+		{"the same as the one before", "a1|b5|a2!", "ab"},
+		{"the same as the one after", "a5|a1!", "a"},
+		{"the same as its next ones, not as others", "x1|a5|x9|a2! x6! b7!|a8!", "xaxbax"},
+		{"a, b, a", "b2|a3|a1!", "aba"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			pool := pgtest.Pool(t)
+			l := ledger.New(pool)
+			for call := range strings.SplitSeq(tt.give, "|") {
+				var events []ledger.Incoming
+				for _, one := range strings.Fields(call) {
+					e := event("t", "e", -1, one[:1])
+					e.ReceivedAt = noon.Add(time.Duration(one[1]-'0') * time.Second)
+					if one[0] < 'a' {
+						e.ReceivedAt = time.Now().AddDate(1, 0, int(one[1]))
+					}
+					e.Again = strings.Contains(one, "!")
+					if _, at, ok := strings.Cut(one, "@"); ok {
+						e.OccurredAt = noon.Add(time.Duration(at[0]-'0') * time.Second)
+					}
+					if strings.Contains(one, "^") {
+						e.Rank = 1
+					}
+					events = append(events, e)
+				}
+				accept(t, l, events...)
+				events = slices.DeleteFunc(events, func(e ledger.Incoming) bool { return !e.Again })
+				accept(t, l, events...) // as after an answer that was lost
+			}
+			if got := strings.Join(query[string](t, pool, "SELECT convert_from(body, 'utf8') FROM events ORDER BY version_at, rank, id"), ""); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+			if n := query[int](t, pool, "SELECT count(*)::int FROM events WHERE version_at > clock_timestamp()")[0]; n > 0 {
+				t.Errorf("%d events are versioned ahead of the clock", n)
+			}
+		})
+	}
+}
+
 func TestAcceptAgain(t *testing.T) {
 	t.Parallel()
 	timed := func(body string) ledger.Incoming { return event("t", "e", 5, body, "crm") }

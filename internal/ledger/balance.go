@@ -19,6 +19,7 @@ type Balance struct {
 	Stale       int64  `json:"stale"`
 	Skipped     int64  `json:"skipped"`
 	Dead        int64  `json:"dead"`
+	Replayed    int64  `json:"dead_replayed"` // those of the dead, as far as they are kept, that have been replayed since
 	Open        int64  `json:"open"`
 	Unaccounted int64  `json:"unaccounted"` // 0 unless something is lost
 }
@@ -46,15 +47,19 @@ func (l *Ledger) RollUp(ctx context.Context) error {
 }
 
 // Counts and open routes come from one snapshot, so that the balance holds while
-// events arrive.
+// events arrive. What still bears the former name of a sink counts as that sink's.
 const balance = `
-WITH counted AS (
-	SELECT source, sink, outcome, sum(routes)::bigint AS routes FROM (
-		SELECT source, sink, outcome, routes FROM tallies WHERE hour >= $1
-		UNION ALL SELECT source, sink, outcome, routes FROM tally_changes WHERE hour >= $1
-	) c GROUP BY source, sink, outcome
+WITH stored AS (
+	SELECT source, sink, outcome, routes FROM tallies WHERE hour >= $1
+	UNION ALL SELECT source, sink, outcome, routes FROM tally_changes WHERE hour >= $1
 	UNION ALL
 	SELECT source, sink, 'open', count(*) FROM routes WHERE outcome IS NULL AND opened_at >= $1 GROUP BY source, sink
+	UNION ALL
+	SELECT source, sink, 'replayed', count(*) FROM routes r WHERE outcome = 'dead' AND opened_at >= $1
+	AND EXISTS (SELECT FROM routes n WHERE n.event_id = r.event_id AND n.sink = r.sink AND n.run > r.run) GROUP BY source, sink
+), counted AS (
+	SELECT c.source, coalesce(nullif(s.renamed_to, ''), c.sink) AS sink, c.outcome, c.routes
+	FROM stored c LEFT JOIN sinks s ON s.name = c.sink
 )
 SELECT source, sink,
 	coalesce(sum(routes) FILTER (WHERE outcome = 'opened'), 0)::bigint,
@@ -63,7 +68,8 @@ SELECT source, sink,
 	coalesce(sum(routes) FILTER (WHERE outcome = 'stale'), 0)::bigint,
 	coalesce(sum(routes) FILTER (WHERE outcome = 'skipped'), 0)::bigint,
 	coalesce(sum(routes) FILTER (WHERE outcome = 'dead'), 0)::bigint,
-	coalesce(sum(routes) FILTER (WHERE outcome = 'open'), 0)::bigint
+	coalesce(sum(routes) FILTER (WHERE outcome = 'open'), 0)::bigint,
+	coalesce(sum(routes) FILTER (WHERE outcome = 'replayed'), 0)::bigint
 FROM counted GROUP BY source, sink ORDER BY source, sink`
 
 // Balances returns the account per source and sink of the routes opened since
@@ -75,7 +81,7 @@ func (l *Ledger) Balances(ctx context.Context, since time.Time) ([]Balance, erro
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Balance, error) {
 		var b Balance
-		err := row.Scan(&b.Source, &b.Sink, &b.Accepted, &b.Delivered, &b.Unchanged, &b.Stale, &b.Skipped, &b.Dead, &b.Open)
+		err := row.Scan(&b.Source, &b.Sink, &b.Accepted, &b.Delivered, &b.Unchanged, &b.Stale, &b.Skipped, &b.Dead, &b.Open, &b.Replayed)
 		b.Unaccounted = b.Accepted - b.Delivered - b.Unchanged - b.Stale - b.Skipped - b.Dead - b.Open
 		return b, err
 	})

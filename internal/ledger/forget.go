@@ -30,6 +30,15 @@ type Forgotten struct {
 	Records    int64       `json:"records"`
 	Jobs       int64       `json:"jobs"`
 	CRM        []CRMRecord `json:"crm_records"` // that the CRMs have, sorted
+	UnderWay   []UnderWay  `json:"under_way,omitempty"`
+}
+
+// UnderWay counts records of which requests are on their way to a CRM, where an event that
+// holds the address asked for some. What a CRM makes of these nobody can record any more.
+type UnderWay struct {
+	Sink    string `json:"sink"`
+	Object  string `json:"object"`
+	Records int    `json:"records"`
 }
 
 // CRMRecord is a record in a CRM, which forgetting does not touch.
@@ -47,6 +56,7 @@ type forgetting struct {
 	secret []byte
 	erased map[uuid.UUID]bool // events, also those of other people and of earlier runs
 	crm    map[CRMRecord]bool
+	sent   map[string][]UnderWay // by sink, what was on its way when it began
 	done   Forgotten
 }
 
@@ -72,6 +82,7 @@ func (l *Ledger) Forget(ctx context.Context, p Person) (*Forgotten, error) {
 			f.done.CRM = append(f.done.CRM, r)
 		}
 	}
+	slices.SortFunc(f.done.UnderWay, func(a, b UnderWay) int { return cmp.Or(cmp.Compare(a.Sink, b.Sink), cmp.Compare(a.Object, b.Object)) })
 	slices.SortFunc(f.done.CRM, func(a, b CRMRecord) int {
 		return cmp.Or(cmp.Compare(a.Sink, b.Sink), cmp.Compare(a.Object, b.Object), cmp.Compare(a.ID, b.ID))
 	})
@@ -88,6 +99,8 @@ func (f *forgetting) work(ctx context.Context) error {
 		if audit, err = f.begin(ctx); err != nil {
 			return err
 		}
+	} else if err := f.underWay(ctx, f.pool); err != nil {
+		return err
 	}
 	for _, part := range []struct {
 		table string
@@ -168,10 +181,52 @@ func (f *forgetting) begin(ctx context.Context) (audit int64, err error) {
 			if _, err := tx.Exec(ctx, `UPDATE sinks SET epoch = epoch + 1`); err != nil {
 				return err
 			}
+			if err := f.underWay(ctx, tx); err != nil {
+				return err
+			}
 			return tx.QueryRow(ctx, `INSERT INTO forgets (by) VALUES ($1) RETURNING id`, f.By).Scan(&audit)
 		})
 	})
 	return audit, err
+}
+
+// underWay reads which requests are on their way. Nobody announces more of the old epoch.
+func (f *forgetting) underWay(ctx context.Context, from interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}) error {
+	rows, err := from.Query(ctx, `
+		SELECT a.sink, split_part(k, $1, 1), count(DISTINCT k)
+		FROM announcements a CROSS JOIN unnest(a.records) k WHERE a.until > now() AND split_part(k, $1, 1) <> ''
+		GROUP BY 1, 2 ORDER BY 1, 2`, recordSeparator)
+	if err != nil {
+		return err
+	}
+	f.sent = map[string][]UnderWay{}
+	var u UnderWay
+	_, err = pgx.ForEachRow(rows, []any{&u.Sink, &u.Object, &u.Records}, func() error {
+		f.sent[u.Sink] = append(f.sent[u.Sink], u)
+		return nil
+	})
+	return err
+}
+
+// asked tells of what is on its way to the sinks that have been at work on these events.
+func (f *forgetting) asked(ctx context.Context, events uuids) error {
+	if len(f.sent) == 0 || len(events) == 0 {
+		return nil
+	}
+	rows, err := f.pool.Query(ctx, `
+		SELECT DISTINCT sink FROM routes
+		WHERE event_id = ANY($1) AND (outcome IS NULL OR reason = $2 AND closed_at > now() - interval '10 minutes')`, events, ReasonErased)
+	if err != nil {
+		return err
+	}
+	sinks, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	for _, sink := range sinks {
+		f.done.UnderWay = append(f.done.UnderWay, f.sent[sink]...)
+		delete(f.sent, sink)
+	}
+	return err
 }
 
 // change runs a step's changes in one transaction, again when it collides.
@@ -191,17 +246,23 @@ func (f *forgetting) stepEvents(ctx context.Context, at *place) (bool, error) {
 	first := at.id
 	var e storedEvent
 	var erasures []Erasure
+	var hers uuids
 	tag, err := pgx.ForEachRow(rows, e.into(), func() error {
 		at.id = e.id
 		if e.status == string(Erased) {
-			f.erased[e.id] = true // by a run that was cut short, perhaps
+			f.erased[e.id] = true // by a run that was cut short, or by whoever works the sink
+			hers = append(hers, e.id)
 		} else if erasure, ok := e.erasure(f.Address.In); ok {
 			f.erased[e.id] = true
+			hers = append(hers, e.id)
 			erasures = append(erasures, erasure)
 		}
 		return nil
 	})
 	if err != nil {
+		return false, err
+	}
+	if err := f.asked(ctx, hers); err != nil {
 		return false, err
 	}
 	deliveries, err := f.deliveries(ctx, first, at.id, erasures)
@@ -340,10 +401,7 @@ func (f *forgetting) stepJobs(ctx context.Context, at *place) (bool, error) {
 	}
 	if len(jobs) > 0 {
 		if err := f.change(ctx, func(tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, `
-				UPDATE river_job SET errors = ARRAY(
-					SELECT e || jsonb_build_object('error', $2::text, 'trace', '') FROM unnest(errors) WITH ORDINALITY AS u(e, n) ORDER BY n)
-				WHERE id = ANY($1)`, jobs, ReasonErased)
+			_, err := tx.Exec(ctx, eraseErrors, jobs, ReasonErased)
 			return err
 		}); err != nil {
 			return false, err

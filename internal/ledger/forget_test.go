@@ -103,7 +103,7 @@ func newLife(t *testing.T) *life {
 		return &ledger.Field{Wanted: records.NewValue(value), Version: v, Mapping: "deals", Rule: "set", Acked: records.NewValue(value), AckedAt: v}
 	}
 	record := func(object, property, key, crmID string, fields map[string]*ledger.Field, links ...*ledger.Link) *ledger.Record {
-		r := &ledger.Record{ID: newID(t), Object: object, Property: property, Key: key, CRMID: crmID, Presence: ledger.Present, Fields: fields, Links: map[string]*ledger.Link{}, New: true}
+		r := &ledger.Record{ID: newID(t), Object: object, Property: property, Key: key, CRMID: crmID, Presence: records.Present, Fields: fields, Links: map[string]*ledger.Link{}, New: true}
 		for _, k := range links {
 			r.Links[records.LinkName(k.To, k.As, k.Property, k.Key)] = k
 		}
@@ -116,8 +116,8 @@ func newLife(t *testing.T) *life {
 		record("contacts", "email", "jane@example.com", "902", map[string]*ledger.Field{"firstname": field("Jane Roe", "other")}),
 		record("contacts", "contact_key", "p2", "910", map[string]*ledger.Field{"note": field("write to jane@example.com", "other")}),
 		record("companies", "domain", "example.com", "911", map[string]*ledger.Field{"contact": field("Jane Roe", "plain"), "name": field("Example Inc", "other")},
-			&ledger.Link{To: "contacts", Property: "email", Key: "jane@example.com", Version: version("other"), Done: true},
-			&ledger.Link{To: "contacts", Property: "email", Key: "joe@example.com", Version: version("other"), Done: true}),
+			&ledger.Link{To: "contacts", Property: "email", Key: "jane@example.com", Version: version("other"), Have: records.Exists},
+			&ledger.Link{To: "contacts", Property: "email", Key: "joe@example.com", Version: version("other"), Have: records.Exists}),
 		record("contacts", "contact_key", "p3", "906", map[string]*ledger.Field{"email": field("mary-jane@example.com", "other")}),
 	}})
 	if err != nil {
@@ -238,7 +238,7 @@ func TestForget(t *testing.T) {
 				t.Errorf("%s.%s: %+v", key.Object, name, field)
 			}
 		}
-		if r.CRMID == "" || r.Presence != ledger.Present {
+		if r.CRMID == "" || r.Presence != records.Present {
 			t.Errorf("%+v", r)
 		}
 	}
@@ -354,6 +354,43 @@ func TestTombstones(t *testing.T) {
 	hashes := func(f *life) []string { return query[string](t, f.pool, `SELECT encode(hash, 'hex') FROM tombstones`) }
 	if one := hashes(g)[0]; slices.Contains(hashes(f), one) {
 		t.Error("the hash has no secret of the database in it")
+	}
+}
+
+// An event that no sink wants and that has waited in a spool is erased however long that was.
+func TestEraseLateFromASpool(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	l := ledger.New(pool)
+	if _, err := l.Forget(t.Context(), ledger.Person{Address: jane, By: "tester"}); err != nil {
+		t.Fatal(err)
+	}
+	erase := func() int {
+		n, more, err := l.EraseLate(t.Context(), 500)
+		if err != nil || more {
+			t.Fatal(more, err)
+		}
+		return n
+	}
+	erase() // the hourly maintenance has run meanwhile
+	spooled := func(i int, age time.Duration, again bool, body string) ledger.Incoming {
+		e := event("t", "", i, body)
+		e.ReceivedAt, e.Status, e.Again = time.Now().Add(-age), ledger.Unmapped, again
+		for b := range 6 {
+			e.ID[b] = byte(e.ReceivedAt.UnixMilli() >> (40 - 8*b))
+		}
+		return e
+	}
+	accept(t, l, spooled(1, 2*time.Hour, true, `{"email":"jane@example.com"}`), spooled(2, 50*time.Hour, true, `{"email":"jane@example.com","older":1}`), spooled(3, 70*time.Hour, true, `{"email":"joe@example.com"}`))
+	if n := erase(); n != 2 {
+		t.Errorf("erased %d of 2", n)
+	}
+	accept(t, l, spooled(4, 30*time.Hour, true, `{"email":"Jane@example.com"}`))
+	if n := erase(); n != 1 {
+		t.Errorf("erased %d of 1", n)
+	}
+	if got := query[string](t, pool, `SELECT convert_from(body, 'UTF8') FROM events WHERE body <> ''`); !cmp.Equal(got, []string{`{"email":"joe@example.com"}`}) {
+		t.Errorf("left %v", got)
 	}
 }
 

@@ -12,16 +12,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// JobKind is the kind of the River jobs that work routes.
-const JobKind = "deliver"
-
-// MaxAttempts is far above what any route needs: partnersync ends a route by
-// its own rules, River must never discard it first.
-const MaxAttempts = 30000
-
-// Queue is the River queue of a sink.
-func Queue(sink string) string { return "sink_" + sink }
-
 // Ledger runs the statements. It is safe for concurrent use.
 type Ledger struct{ pool *pgxpool.Pool }
 

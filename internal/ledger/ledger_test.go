@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -60,20 +61,26 @@ func TestRecordSurvivesStoring(t *testing.T) {
 	l := ledger.New(pgtest.Pool(t))
 	event := newID(t)
 	older, newer := ledger.Version{At: 1_000_001, Rank: 1, Event: event}, ledger.Version{At: 2_000_002, Rank: -2, Event: newID(t)}
-	value := ledger.NewValue
+	value := records.NewValue
 	rec := &ledger.Record{
-		ID: newID(t), Object: "deals", Property: "deal_key", Key: "d\x1f'1", CRMID: "901", Presence: ledger.Present, New: true,
+		ID: newID(t), Object: "deals", Property: "deal_key", Key: "d\x1f'1", CRMID: "901", Presence: records.Present, New: true,
 		Fields: map[string]*ledger.Field{
 			"acked":   {Wanted: value("a"), Version: newer, Mapping: "deals", Rule: "set", Acked: value("a"), AckedAt: newer},
 			"pending": {Wanted: value(decimal.RequireFromString("95.50")), Version: newer, Mapping: "deals", Rule: "set", Acked: value(int64(7)), AckedAt: older},
 			"new":     {Wanted: value([]any{"x", int64(1), nil, map[string]any{"k": true}}), Version: older, Mapping: "deals", Rule: "set_first"},
-			"refused": {Wanted: value("\"quoted\"\n\u2028é"), Version: older, Mapping: "m", Rule: "set", Refused: true},
+			"refused": {Wanted: value("\"quoted\"\n\u2028é"), Version: older, Mapping: "m", Rule: "set", Refused: event},
+			"kept":    {Wanted: value("b"), Version: newer, Mapping: "m", Rule: "set", Kept: ptr(value("a"))},
 			"blank":   {Wanted: value(nil), Version: older, Mapping: "m", Rule: "clear"},
 		},
 		Links: map[string]*ledger.Link{
-			records.LinkName("companies", "", "k", "v"):  {To: "companies", Property: "k", Key: "v", Version: newer, Mapping: "deals", Done: true},
-			records.LinkName("companies", "x", "k", "w"): {To: "companies", Property: "k", Key: "w", As: "x", Version: older, Mapping: "deals", Remove: true},
+			records.LinkName("companies", "", "k", "v"):  {To: "companies", Property: "k", Key: "v", Version: newer, Mapping: "deals", Have: records.Exists},
+			records.LinkName("companies", "x", "k", "w"): {To: "companies", Property: "k", Key: "w", As: "x", Version: older, Mapping: "deals", Want: records.Unlinked, Have: records.InDoubt, Owed: newer},
+			records.LinkName("companies", "y", "k", "w"): {To: "companies", Property: "k", Key: "w", As: "y", Version: older, Mapping: "deals", Want: records.Unlinked},
+			records.LinkName("companies", "z", "k", "w"): {To: "companies", Property: "k", Key: "w", As: "z", Version: older, Mapping: "deals", Only: true, Verdict: records.Waived},
+			records.LinkName("contacts", "", "k", "w"):   {To: "contacts", Property: "k", Key: "w", Version: older, Mapping: "deals", Have: records.InDoubt, Verdict: records.Refused, Refusal: event},
+			records.LinkName("contacts", "", "k", "x"):   {To: "contacts", Property: "k", Key: "x", Version: older, Mapping: "deals"},
 		},
+		Only: map[string]ledger.Version{records.OnlyName("companies", ""): newer, records.OnlyName("firms", "x"): older},
 	}
 	if err := l.Write(t.Context(), own(t, l), &ledger.Report{Records: []*ledger.Record{rec}}); err != nil {
 		t.Fatal(err)
@@ -85,12 +92,48 @@ func TestRecordSurvivesStoring(t *testing.T) {
 	}
 	want := rec.Clone()
 	want.New = false
+	if want.Revision != 1 {
+		t.Errorf("revision %d", want.Revision)
+	}
 	if diff := cmp.Diff(map[ledger.RecordKey]*ledger.Record{key: want}, found, cmp.Comparer(func(a, b ledger.Value) bool { return a.JSON == b.JSON })); diff != "" {
 		t.Error(diff)
 	}
 	other, err := l.Records(t.Context(), "another", []ledger.RecordKey{key})
 	if err != nil || len(other) != 0 {
 		t.Errorf("another sink sees %v, %v", other, err)
+	}
+}
+
+func ptr[T any](v T) *T { return &v }
+
+// A report of what was read before the record was written again is refused whole: it may be a
+// statement that arrives late.
+func TestLateWriteIsRefused(t *testing.T) {
+	t.Parallel()
+	l := ledger.New(pgtest.Pool(t))
+	lease := own(t, l)
+	rec := records.New(newID(t), ledger.RecordKey{Object: "deals", Property: "deal_key", Key: "d1"})
+	write := func(title string, r *ledger.Record) error {
+		r.Fields["title"] = &ledger.Field{Wanted: records.NewValue(title), Mapping: "m", Rule: "set"}
+		return l.Write(t.Context(), lease, &ledger.Report{Records: []*ledger.Record{r}})
+	}
+	if err := write("one", rec); err != nil {
+		t.Fatal(err)
+	}
+	rec.New = false
+	late := rec.Clone()
+	if err := write("two", rec); err != nil {
+		t.Fatal(err)
+	}
+	if err := write("late", late); !errors.Is(err, ledger.ErrSurpassed) {
+		t.Errorf("%v", err)
+	}
+	if err := l.Announce(t.Context(), lease, newID(t), nil, time.Minute, late); !errors.Is(err, ledger.ErrSurpassed) {
+		t.Errorf("%v", err)
+	}
+	got, err := l.Record(t.Context(), rec.ID)
+	if err != nil || got.Fields["title"].Wanted.Go != "two" || got.Revision != rec.Revision {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 

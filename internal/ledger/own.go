@@ -173,7 +173,7 @@ func (o *Owners) Leave(ctx context.Context) error {
 // Take makes the process the owner of a sink, if nobody else is: its lock is free,
 // or the owner has been silent for too long. It then ends the former owner's jobs
 // and queues their routes anew. The announcements are those of requests that may
-// still be on their way.
+// still be on their way. The error is a *Barred where the sink goes by another name now.
 func (o *Owners) Take(ctx context.Context, sink string) (*Ownership, []Announcement, error) {
 	var free bool
 	if err := o.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, lockKey(sink)).Scan(&free); err != nil {
@@ -185,14 +185,17 @@ func (o *Owners) Take(ctx context.Context, sink string) (*Ownership, []Announcem
 	w := &Ownership{Sink: sink}
 	var announced []Announcement
 	err := pgx.BeginFunc(ctx, o.conn, func(tx pgx.Tx) error {
-		var former string
+		var to string
 		err := tx.QueryRow(ctx, `
-			INSERT INTO sinks (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING owner`, sink).Scan(&former)
+			INSERT INTO sinks (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING renamed_to`, sink).Scan(&to)
 		if err != nil {
 			return err
 		}
+		if to != "" {
+			return renamed(sink, to)
+		}
 		err = tx.QueryRow(ctx, `
-			UPDATE sinks SET owner = $2, epoch = epoch + 1, backend = pg_backend_pid(), renewed_at = now() WHERE name = $1 RETURNING epoch`, sink, o.id).Scan(&w.Epoch)
+			UPDATE sinks SET owner = $2, epoch = epoch + 1, backend = pg_backend_pid(), renewed_at = now(), barred = '' WHERE name = $1 RETURNING epoch`, sink, o.id).Scan(&w.Epoch)
 		if err != nil {
 			return err
 		}
@@ -206,12 +209,15 @@ func (o *Owners) Take(ctx context.Context, sink string) (*Ownership, []Announcem
 		if _, err := tx.Exec(ctx, `DELETE FROM announcements WHERE sink = $1 AND until <= now()`, sink); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, requeueRunning, Queue(sink), o.id, MaxAttempts, longAgo, nil)
+		_, err = tx.Exec(ctx, requeueRunning, Queue(sink), o.id, longAgo, nil)
 		return err
 	})
 	if err != nil {
+		if !errors.As(err, new(*Barred)) {
+			err = fmt.Errorf("take sink %q: %w", sink, err)
+		}
 		_, unlockErr := o.conn.Exec(ctx, `SELECT pg_advisory_unlock($1)`, lockKey(sink))
-		return nil, nil, errors.Join(fmt.Errorf("take sink %q: %w", sink, err), unlockErr)
+		return nil, nil, errors.Join(err, unlockErr)
 	}
 	return w, announced, nil
 }
@@ -221,7 +227,7 @@ func (o *Owners) Take(ctx context.Context, sink string) (*Ownership, []Announcem
 // of the owner id that it has begun longer than age ago and does not have in hand,
 // because it never heard that its fetch came to pass.
 func (l *Ledger) Reclaim(ctx context.Context, sink, id string, age time.Duration, inHand []int64) error {
-	if _, err := l.pool.Exec(ctx, requeueRunning, Queue(sink), id, MaxAttempts, age, inHand); err != nil {
+	if _, err := l.pool.Exec(ctx, requeueRunning, Queue(sink), id, age, inHand); err != nil {
 		return fmt.Errorf("reclaim jobs of sink %q: %w", sink, err)
 	}
 	return nil
@@ -229,20 +235,6 @@ func (l *Ledger) Reclaim(ctx context.Context, sink, id string, age time.Duration
 
 // longAgo is longer than any job runs.
 const longAgo = 24 * time.Hour
-
-// A job that the former owner was running is never put back, since that process
-// may yet report it done: it is ended, and another takes its place.
-const requeueRunning = `
-WITH ended AS (
-	UPDATE river_job SET state = 'cancelled', finalized_at = now()
-	WHERE queue = $1 AND state = 'running' AND (attempted_by[array_upper(attempted_by, 1)] IS DISTINCT FROM $2
-		OR attempted_at < now() - $4::interval AND id <> ALL(coalesce($5::bigint[], '{}')))
-	RETURNING args, kind, priority, queue
-), queued AS (
-	INSERT INTO river_job (args, kind, max_attempts, priority, queue, state)
-	SELECT args, kind, $3, priority, queue, 'available' FROM ended RETURNING queue
-)
-SELECT pg_notify(current_schema() || '.river_insert', json_build_object('queue', queue)::text) FROM (SELECT DISTINCT queue FROM queued) q`
 
 // overtake ends the session of an owner that has not renewed for too long, so
 // that its lock is free at the next attempt.

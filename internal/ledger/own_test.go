@@ -31,7 +31,7 @@ func take(t *testing.T, o *ledger.Owners, sink string) (*ledger.Ownership, []led
 	return right, announced
 }
 
-// Invariant 11 of the design: of two owners of a sink never both get a batch
+// Invariant 11 of docs/design.md: of two owners of a sink never both get a batch
 // acknowledged, and a fenced one cannot send.
 func TestOneOwnerAtATime(t *testing.T) {
 	t.Parallel()

@@ -91,19 +91,11 @@ WITH due AS (
 	SELECT event_id, opened_at FROM routes
 	WHERE sink = $1 AND outcome IS NULL AND opened_at < now() - $2::interval AND (opened_at, event_id) > ($3, $4)
 	ORDER BY opened_at, event_id LIMIT $5
-), lost AS (
-	SELECT DISTINCT d.event_id FROM due d
-	WHERE NOT EXISTS (
-		SELECT FROM river_job j
-		WHERE j.args @> jsonb_build_object('event_ids', jsonb_build_array(d.event_id), 'sink', $1::text)
-		AND j.kind = '` + JobKind + `' AND j.state NOT IN ('completed', 'cancelled', 'discarded'))
-), queued AS (
-	INSERT INTO river_job (args, kind, max_attempts, priority, queue, state)
-	SELECT jsonb_build_object('event_ids', jsonb_build_array(event_id), 'sink', $1::text), '` + JobKind + `', $6, 1, 'sink_' || $1, 'available'
-	FROM lost RETURNING queue
-), told AS (
-	SELECT pg_notify(current_schema() || '.river_insert', json_build_object('queue', queue)::text) FROM (SELECT DISTINCT queue FROM queued) q
-)
+), jobs AS (
+	SELECT event_ids, sink, $6::smallint AS priority
+	FROM (SELECT DISTINCT jsonb_build_array(event_id) AS event_ids, $1::text AS sink FROM due) j
+	WHERE NOT EXISTS (` + liveJobs + `)
+), ` + queueJobs + `
 SELECT (SELECT count(*) FROM due), (SELECT count(*) FROM queued), (SELECT count(*) FROM told),
 	(SELECT opened_at FROM due ORDER BY opened_at DESC, event_id DESC LIMIT 1), (SELECT event_id FROM due ORDER BY opened_at DESC, event_id DESC LIMIT 1)`
 
@@ -114,7 +106,7 @@ func (l *Ledger) Sweep(ctx context.Context, sink string, age time.Duration, afte
 	var seen, found, told int
 	var opened *time.Time
 	var event *uuid.UUID
-	err := l.pool.QueryRow(ctx, sweep, sink, age, after.Opened, after.Event, limit, MaxAttempts).Scan(&seen, &found, &told, &opened, &event)
+	err := l.pool.QueryRow(ctx, sweep, sink, age, after.Opened, after.Event, limit, livePriority).Scan(&seen, &found, &told, &opened, &event)
 	if err != nil {
 		return 0, after, fmt.Errorf("sweep open routes of sink %q: %w", sink, err)
 	}
@@ -139,9 +131,11 @@ const CountLimit = 10_000
 // JobStates are the states of jobs that are counted.
 var JobStates = []string{"available", "running", "retryable", "scheduled"}
 
-// SinkLine is a sink as the database knows it.
+// SinkLine is a sink as the database knows it. One that nobody may take is told as held.
 type SinkLine struct {
 	SinkState
+	RenamedTo string    // the name that it has by now; "" mostly
+	Barred    bool      // nobody may take it, for the reason that its state tells
 	Owner     string    // id of the process that works it; "" while none does
 	Owned     bool      // the owner has shown lately that it lives
 	Epoch     int64     // grows with every change of the owner
@@ -156,7 +150,7 @@ func (l *Ledger) Sinks(ctx context.Context, names []string) (map[string]SinkLine
 		lines[name] = SinkLine{SinkState: SinkState{State: "ready"}}
 	}
 	rows, err := l.pool.Query(ctx, `
-		SELECT name, state, reason, until, owner, owner <> '' AND renewed_at > now() - $2::interval, epoch, changed_at, asked
+		SELECT name, state, reason, until, owner, owner <> '' AND renewed_at > now() - $2::interval, epoch, changed_at, asked, renamed_to, barred
 		FROM sinks WHERE name = ANY($1)`, names, Silence)
 	if err != nil {
 		return nil, fmt.Errorf("read the sinks: %w", err)
@@ -166,11 +160,18 @@ func (l *Ledger) Sinks(ctx context.Context, names []string) (map[string]SinkLine
 		var line SinkLine
 		var until *time.Time
 		var owned *bool
-		if err := rows.Scan(&name, &line.State, &line.Reason, &until, &line.Owner, &owned, &line.Epoch, &line.ChangedAt, &line.Asked); err != nil {
+		var bar string
+		if err := rows.Scan(&name, &line.State, &line.Reason, &until, &line.Owner, &owned, &line.Epoch, &line.ChangedAt, &line.Asked, &line.RenamedTo, &bar); err != nil {
 			return nil, fmt.Errorf("read the sinks: %w", err)
 		}
 		if until != nil {
 			line.Until = *until
+		}
+		if line.RenamedTo != "" {
+			bar = renamed(name, line.RenamedTo).Reason
+		}
+		if bar != "" {
+			line.SinkState, line.Barred = SinkState{State: "held", Reason: bar}, true
 		}
 		line.Owned = owned != nil && *owned
 		lines[name] = line
@@ -226,13 +227,7 @@ func (l *Ledger) Ping(ctx context.Context) error { return l.pool.Ping(ctx) }
 // Wake makes the jobs of a sink that wait for a later time available now, and
 // returns how many those were.
 func (l *Ledger) Wake(ctx context.Context, sink string) (int64, error) {
-	tag, err := l.pool.Exec(ctx, `
-		WITH woken AS (
-			UPDATE river_job SET state = 'available', scheduled_at = now()
-			WHERE queue = 'sink_' || $1 AND state IN ('scheduled', 'retryable', 'available') AND scheduled_at > now()
-			RETURNING id
-		)
-		SELECT pg_notify(current_schema() || '.river_insert', json_build_object('queue', 'sink_' || $1)::text), id FROM woken`, sink)
+	tag, err := l.pool.Exec(ctx, wakeJobs, Queue(sink))
 	if err != nil {
 		return 0, fmt.Errorf("wake the jobs of sink %q: %w", sink, err)
 	}

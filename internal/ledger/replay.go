@@ -10,10 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ReplayPriority is that of the jobs of replays: River takes live ones, of
-// priority 1, first.
-const ReplayPriority = 3
-
 // What cannot be done to a replay.
 var (
 	ErrReplayCancelled = errors.New("the replay is cancelled")

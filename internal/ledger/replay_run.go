@@ -205,7 +205,7 @@ func (l *Ledger) openStep(ctx context.Context, id int64, spec *ReplaySpec) (n, o
 			}
 			n, opened, more = int64(len(taken)), 0, len(taken) == rowsPerStep
 			if len(events) > 0 {
-				if err := tx.QueryRow(ctx, openReplay, events, sinks, spec.Generation, id, MaxAttempts, ReplayPriority).Scan(&opened); err != nil {
+				if err := tx.QueryRow(ctx, openReplay, events, sinks, spec.Generation, id, ReplayPriority).Scan(&opened); err != nil {
 					return err
 				}
 			}
@@ -232,11 +232,7 @@ WITH wanted AS (
 ), counted AS (
 	INSERT INTO tally_changes (hour, source, sink, outcome, routes)
 	SELECT date_trunc('hour', now(), 'UTC'), source, sink, 'opened', count(*) FROM opened GROUP BY source, sink
-), queued AS (
-	INSERT INTO river_job (args, kind, max_attempts, priority, queue, state)
-	SELECT jsonb_build_object('event_ids', jsonb_build_array(event_id), 'sink', sink), '` + JobKind + `', $5, $6, 'sink_' || sink, 'available'
-	FROM opened ORDER BY event_id RETURNING queue
-), told AS (
-	SELECT pg_notify(current_schema() || '.river_insert', json_build_object('queue', queue)::text) FROM (SELECT DISTINCT queue FROM queued) q
-)
+), jobs AS (
+	SELECT jsonb_build_array(event_id) AS event_ids, sink, $5::smallint AS priority FROM opened ORDER BY event_id
+), ` + queueJobs + `
 SELECT (SELECT count(*) FROM opened) + 0 * (SELECT count(*) FROM told)`

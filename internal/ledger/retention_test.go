@@ -17,6 +17,7 @@ import (
 
 	"partnersync/internal/ledger"
 	"partnersync/internal/pgtest"
+	"partnersync/records"
 )
 
 // How many events the tests on many rows have: go test -run Million ./internal/ledger -retention.rows=1000000
@@ -92,7 +93,7 @@ func TestExpire(t *testing.T) {
 	}
 	add("just kept", keep-time.Minute)
 	add("just not kept", keep+time.Minute)
-	record := &ledger.Record{ID: newID(t), Object: "deals", Property: "k", Key: "1", Presence: ledger.Present, New: true}
+	record := &ledger.Record{ID: newID(t), Object: "deals", Property: "k", Key: "1", Presence: records.Present, New: true}
 	if err := l.Write(t.Context(), own(t, l), &ledger.Report{Records: []*ledger.Record{record}}); err != nil {
 		t.Fatal(err)
 	}

@@ -167,15 +167,6 @@ type Requeue struct {
 	After  time.Duration
 }
 
-// An event that has a job of its own already needs no other.
-const requeue = `
-INSERT INTO river_job (args, kind, max_attempts, priority, queue, state, scheduled_at)
-SELECT jsonb_build_object('event_ids', jsonb_build_array(e), 'sink', $1::text), '` + JobKind + `', $3, 1, 'sink_' || $1, 'scheduled', now() + $4::interval
-FROM unnest($2::uuid[]) AS e
-WHERE NOT EXISTS (
-	SELECT FROM river_job j WHERE j.args @> jsonb_build_object('event_ids', jsonb_build_array(e), 'sink', $1::text)
-	AND jsonb_array_length(j.args->'event_ids') = 1 AND j.state NOT IN ('completed', 'cancelled', 'discarded'))`
-
 // Merge says that two records are one. What was wanted of the first has been laid into the
 // other, and the keys of the first name that one from now on.
 type Merge struct {
@@ -244,7 +235,7 @@ func (l *Ledger) Write(ctx context.Context, w Ownership, report *Report) error {
 	queueDeliveries(batch, sink, report.Deliveries)
 	queueClosings(batch, sink, report.Closings)
 	for _, r := range report.Requeue {
-		batch.Queue(requeue, sink, asUUIDs(r.Events), MaxAttempts, r.After)
+		batch.Queue(scheduleJobs, sink, asUUIDs(r.Events), r.After, livePriority)
 	}
 	if report.Announced != uuid.Nil {
 		if len(report.InDoubt) > 0 {

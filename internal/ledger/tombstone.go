@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -153,4 +154,32 @@ func (l *Ledger) EraseLate(ctx context.Context, limit int) (erased int, more boo
 		return 0, false, fmt.Errorf("erase late events of forgotten people: %w", err)
 	}
 	return erased, more, nil
+}
+
+// late is the id of the oldest of the events that have waited elsewhere and that no sink
+// wants, if there is one.
+func late(events []Incoming) (oldest uuid.UUID, ok bool) {
+	for i := range events {
+		if e := &events[i]; e.Again && len(e.Sinks) == 0 && (!ok || bytes.Compare(e.ID[:], oldest[:]) < 0) {
+			oldest, ok = e.ID, true
+		}
+	}
+	return oldest, ok
+}
+
+// queueLate lets EraseLate look at such events, however long they have waited. It comes
+// before the events, as in EraseLate, so that neither waits for the other in turn.
+func queueLate(batch *pgx.Batch, events []Incoming) {
+	if oldest, ok := late(events); ok {
+		clear(oldest[8:]) // itself, too
+		batch.Queue(`UPDATE tombstone_key SET seen = $1 WHERE seen >= $1`, oldest)
+	}
+}
+
+func readLate(results pgx.BatchResults, events []Incoming) error {
+	if _, ok := late(events); !ok {
+		return nil
+	}
+	_, err := results.Exec()
+	return err
 }

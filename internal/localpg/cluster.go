@@ -24,7 +24,7 @@ const logMax = 10 << 20
 
 // initdb makes the cluster beside its place and moves it there when it is whole, so
 // that a crash never leaves half of one.
-func (h *home) initdb(ctx context.Context, b binaries, as account, password string, noSync bool) error {
+func (h *home) initdb(ctx context.Context, b binaries, as account, password string, o Options) error {
 	fresh, err := os.MkdirTemp(h.path, "data.new-*")
 	if err != nil {
 		return err
@@ -42,14 +42,44 @@ func (h *home) initdb(ctx context.Context, b binaries, as account, password stri
 	}
 	// The locale C sorts by bytes and alike on every machine; an index never depends on the system's
 	// idea of a language.
-	args := []string{"-D", fresh, "-U", role, "--auth=scram-sha-256", "--pwfile=" + handed.Name(),
+	owner := admin
+	if o.Superuser {
+		owner = role
+	}
+	args := []string{"-D", fresh, "-U", owner, "--auth=scram-sha-256", "--pwfile=" + handed.Name(),
 		"--encoding=UTF8", "--locale=C"}
-	if noSync {
+	if o.Settings["fsync"] == "off" {
 		args = append(args, "--no-sync")
 	}
-	cmd := exec.Command(b.path("initdb"), args...)
+	if err := finish(ctx, as, "", b.path("initdb"), args...); err != nil {
+		return err
+	}
+	if !o.Superuser {
+		if err := makeRole(ctx, b, as, fresh, password); err != nil {
+			return fmt.Errorf("make the role: %w", err)
+		}
+	}
+	if err := os.Rename(fresh, h.data()); err != nil {
+		return err
+	}
+	return syncDir(h.path)
+}
+
+// makeRole makes the role and its database, in a cluster that no server has up yet. The password is letters and digits.
+func makeRole(ctx context.Context, b binaries, as account, data, password string) error {
+	return finish(ctx, as, strings.Join([]string{
+		"CREATE ROLE " + role + " LOGIN PASSWORD '" + password + "';",
+		"GRANT pg_read_all_stats TO " + role + ";", // for the metrics of others who hold up the vacuum
+		"CREATE DATABASE " + role + " OWNER " + role + ";",
+	}, "\n")+"\n", b.path("postgres"), "--single", "-D", data, "-c", "exit_on_error=true", "-c", "log_min_error_statement=panic", "postgres")
+}
+
+// finish runs a program as the account, gives it what it is to read, and waits for its end.
+func finish(ctx context.Context, as account, input, program string, args ...string) error {
+	cmd := exec.Command(program, args...)
 	cmd.Dir = "/"
 	cmd.Env = environment()
+	cmd.Stdin = strings.NewReader(input)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.WaitDelay = immediateShutdown // should something of it hold on to the output
@@ -58,19 +88,16 @@ func (h *home) initdb(ctx context.Context, b binaries, as account, password stri
 		return err
 	}
 	select {
-	case <-p.done:
+	case <-p.Done():
 	case <-ctx.Done():
-		syscall.Kill(-p.pid(), syscall.SIGKILL) // and the server that it runs in its session
-		<-p.done
+		syscall.Kill(-p.PID(), syscall.SIGKILL) // and the server that it runs in its session
+		<-p.Done()
 		return ctx.Err()
 	}
-	if p.err != nil {
-		return fmt.Errorf("%w: %s", p.err, lastLines(out.String()))
+	if err := p.Err(); err != nil {
+		return fmt.Errorf("%w: %s", err, lastLines(out.String()))
 	}
-	if err := os.Rename(fresh, h.data()); err != nil {
-		return err
-	}
-	return syncDir(h.path)
+	return nil
 }
 
 // clearLeftovers stops a server whose owner is gone, and removes what such an end, or

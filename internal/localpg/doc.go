@@ -7,7 +7,7 @@
 //
 //	DIR/postgres          a directory, or a link to one elsewhere (see below)
 //	  lock                held by the process that owns the server
-//	  password            of the only role; readable by the owner alone
+//	  password            of the role partnersync, which is no superuser, and of postgres, which is; readable by the owner alone
 //	  port                used last; used again when it is free
 //	  postgres.log        what the server says; never a value or a statement
 //	  data/               the cluster

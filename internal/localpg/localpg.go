@@ -5,8 +5,13 @@ import (
 	"log/slog"
 )
 
-// The only role, which is also the name of the database.
-const role = "partnersync"
+const (
+	// role is whom partnersync is to Postgres: the owner of the database of the same name, and nothing more.
+	role = "partnersync"
+	// admin is the superuser that makes it; nobody needs it afterwards. A data directory of an earlier version has none: there
+	// role is the superuser, and stays it.
+	admin = "postgres"
+)
 
 // ErrInUse is returned when another live process owns the directory.
 var ErrInUse = errors.New("in use")
@@ -23,6 +28,9 @@ type Options struct {
 	Logger *slog.Logger
 	// Settings are parameters of Postgres, over the defaults of this package.
 	Settings map[string]string
+	// Superuser makes the role one that may do anything, where the data directory is made now: for tests and
+	// benchmarks, which make databases and look into the server.
+	Superuser bool
 
 	// For tests: directories of binaries instead of those found, and the place for
 	// what cannot be reached instead of /var/lib/partnersync.

@@ -67,6 +67,52 @@ func TestStart(t *testing.T) {
 	}
 }
 
+// A fault in SQL reaches the database of partnersync and nothing else of the server.
+func TestTheRoleIsNoSuperuser(t *testing.T) {
+	t.Parallel()
+	s := begin(t, Options{Dir: tempDir(t)})
+	for _, url := range []string{s.URL(), s.TCPURL()} {
+		if query[bool](t, url, "SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls FROM pg_roles WHERE rolname = current_user") {
+			t.Error("the role may do more than it needs")
+		}
+	}
+	conn, err := pgx.Connect(t.Context(), s.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	for _, sql := range []string{
+		"COPY (SELECT 1) TO PROGRAM 'cat'", "SELECT pg_read_file('postgresql.conf')", "SELECT rolpassword FROM pg_authid", "SELECT lo_import('/etc/passwd')",
+		"ALTER SYSTEM SET work_mem = '5MB'", "SET session_preload_libraries = 'x'", "CREATE ROLE other", "CREATE DATABASE other", "SET ROLE postgres",
+		"CREATE FUNCTION f() RETURNS int LANGUAGE c AS 'libc.so.6', 'getpid'",
+	} {
+		_, err := conn.Exec(t.Context(), sql)
+		if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != "42501" {
+			t.Errorf("%s: %v, want a refusal", sql, err)
+		}
+	}
+	for _, sql := range []string{"CREATE SCHEMA mine", "CREATE TABLE mine.t (n int)", "CREATE TABLE t (n int)", "SELECT pg_advisory_lock(1)", "LISTEN x", "VACUUM t"} {
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+}
+
+// A directory that an earlier version made, whose only role is a superuser, goes on as it is.
+func TestEarlierDirectory(t *testing.T) {
+	t.Parallel()
+	dir := tempDir(t)
+	s := begin(t, Options{Dir: dir, Superuser: true})
+	execute(t, s.URL(), "CREATE TABLE kept AS SELECT 7 AS n")
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	s = begin(t, Options{Dir: dir})
+	if n := query[int](t, s.URL(), "SELECT n FROM kept"); n != 7 {
+		t.Errorf("kept %d, want 7", n)
+	}
+}
+
 func TestNobodyElseGetsIn(t *testing.T) {
 	t.Parallel()
 	s := begin(t, Options{Dir: tempDir(t)})
@@ -306,7 +352,8 @@ func TestCancel(t *testing.T) {
 		begun            string // exists when it is time to cancel
 	}{
 		{"while initdb runs", "exec sleep 1000", "", "data.new-*"},
-		{"while the server starts", `echo 15 > "$2/PG_VERSION"`, `echo begun; exec sleep 1000`, "postgres.log"},
+		{"while the role is made", `true`, `exec sleep 1000`, "data.new-*"},
+		{"while the server starts", `echo 15 > "$2/PG_VERSION"`, `[ "$1" = --single ] && exit; echo begun; exec sleep 1000`, "postgres.log"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -56,7 +56,7 @@ func (s *slot) release() { s.lock.Close() }
 
 // launch starts the server of the slot.
 func (s *slot) launch(ctx context.Context) (*localpg.Server, error) {
-	return localpg.Start(ctx, localpg.Options{Dir: s.dir, Settings: map[string]string{
+	return localpg.Start(ctx, localpg.Options{Dir: s.dir, Superuser: true, Settings: map[string]string{
 		"fsync":            "off",
 		"full_page_writes": "off",
 		"max_connections":  "300",

@@ -58,7 +58,19 @@ func (e *expression) text(vars map[string]any) string {
 	return ""
 }
 
-func (e *expression) time(vars map[string]any) time.Time {
-	t, _ := mappers.ParseTime(e.eval(vars), "")
-	return t
+// time reports false where what the body gives is no time, or one that no webhook can
+// mean. Where the body gives nothing, or 0 for it, the time is zero.
+func (e *expression) time(vars map[string]any) (time.Time, bool) {
+	if e == nil {
+		return time.Time{}, true
+	}
+	value, err := e.compiled.Eval(vars)
+	if err == nil && value == nil {
+		return time.Time{}, true
+	}
+	t, ok := mappers.ParseTime(value, "")
+	if !ok || t.Year() < 1990 {
+		return time.Time{}, ok && t.Unix() == 0
+	}
+	return t.UTC(), true
 }

@@ -27,7 +27,7 @@ func decoding() *diag.Decoding {
 func load(t testing.TB, name, yaml string) *sources.Source {
 	t.Helper()
 	s, d := loadAny(t, name, yaml)
-	if len(d.Problems) > 0 {
+	if d.Problems.Failed() {
 		t.Fatalf("the source has problems:\n%v", d.Problems.Error())
 	}
 	return s

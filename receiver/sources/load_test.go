@@ -41,13 +41,23 @@ func TestMistakes(t *testing.T) {
 			`config.yaml:3:9: this needs a value`},
 		{"no tokens", "preset: everflow\nverify: {token: []}",
 			`config.yaml:2:9: verify names no way to verify (one of: token, basic, hmac, standard_webhooks, allow_ips)`},
+		{"token in a header that is none", ok[len("verify: none\n"):] + "verify: {token: {header: 'X T', secrets: a}}",
+			`config.yaml:2:26: "X T" cannot be the name of a header (such as X-Webhook-Token)`},
+		{"token in a header, no secret", "preset: everflow\nverify: {token: {header: X-T, secrets: []}}",
+			"config.yaml:2:40: token needs a secret"},
+		{"token in a header, incomplete", "preset: everflow\nverify: {token: {}}",
+			"config.yaml:2:17: the key \"header\" is missing\nconfig.yaml:2:17: the key \"secrets\" is missing"},
+		{"hmac, timestamp from two places", "events: {a: {}}\nverify: {hmac: {header: X, template: '{timestamp}{body}', timestamp_header: T, timestamp_field: t, signature_field: v1, secrets: y}}",
+			"config.yaml:2:97: the timestamp can come from one place only (leave one out)"},
+		{"hmac, fields without a signature", "events: {a: {}}\nverify: {hmac: {header: X, template: '{timestamp}{body}', timestamp_field: t, secrets: y}}",
+			"config.yaml:2:76: a header with fields has one for the signature, too (name the field of the signature with `signature_field`)"},
 		{"variable not set", "preset: everflow\nverify: {token: [a, \"${GONE}\"]}",
 			`config.yaml:2:21: the environment variable GONE is not set`},
 		{"empty password", "preset: everflow\nverify: {basic: {username: u, password: \"${EMPTY}\"}}",
 			`config.yaml:2:41: the password is empty (is the environment variable set?)`},
 		{"no password", "preset: everflow\nverify: {basic: {username: u}}",
 			`config.yaml:2:17: the key "password" is missing`},
-		{"hmac without header and secrets", ok + "x: 1\n", `config.yaml:3:1: unknown key "x" (one of: allow, capture, currency, description, events, get, hint, ignore, max_body, preset, private, schemas, shapes, tests, times, verify, wrapped, zone)`},
+		{"hmac without header and secrets", ok + "x: 1\n", `config.yaml:3:1: unknown key "x" (one of: allow, capture, currency, delivery_id, description, events, get, hint, ignore, max_body, preset, private, schemas, shapes, tests, times, verify, wrapped, zone)`},
 		{"hmac incomplete", "events: {a: {}}\nverify: {hmac: {}}",
 			"config.yaml:2:16: the key \"header\" is missing\nconfig.yaml:2:16: the key \"secrets\" is missing"},
 		{"hmac without a secret", "events: {a: {}}\nverify: {hmac: {header: X, secrets: []}}",
@@ -192,6 +202,37 @@ func TestNoSecretInProblems(t *testing.T) {
 	_, d := loadAny(t, "s", "events: {a: {}}\nverify: {standard_webhooks: {secrets: ['whsec_hidden!']}, hmac: {header: X, secrets: topsecret, x: 1}}")
 	if text := d.Problems.Error(); strings.Contains(text, "hidden!") || strings.Contains(text, "topsecret") || len(d.Problems) != 2 {
 		t.Errorf("got %s", text)
+	}
+}
+
+// A signature without a time is no proof of when it was made.
+func TestOldRequests(t *testing.T) {
+	t.Parallel()
+	const (
+		warning = "config.yaml:2:16: warning: an old request that comes again is taken for a new event: nothing in its signature has a time, and neither has the event \"b\""
+		timed   = "{schema: {at: time}, occurred_at: event.at}"
+		verify  = "verify: {hmac: {header: X-S, secrets: s}}"
+	)
+	for _, tt := range []struct{ name, give, want string }{
+		{"no time at all", "events: {a: " + timed + ", b: {}, c: {}}\n" + verify, warning},
+		{"of an event with a time", "events: {a: " + timed + "}\n" + verify, ""},
+		{"a signed time", "events: {b: {}}\nverify: {hmac: {header: X-S, template: '{timestamp}{body}', timestamp_header: X-T, secrets: s}}", ""},
+		{"ids of deliveries", "events: {b: {}}\n" + verify + "\ndelivery_id: X-Id", ""},
+		{"standard webhooks", "events: {b: {}}\nverify: {standard_webhooks: {secrets: whsec_AAAA}}", ""},
+		{"a token", "events: {b: {}}\nverify: {token: t}", ""},
+		{"a header that is none", "events: {b: {}}\nverify: {token: t}\ndelivery_id: 'X Id'",
+			`config.yaml:3:14: "X Id" cannot be the name of a header (such as X-Delivery-Id)`},
+		{"two ids", "events: {b: {}}\nverify: {standard_webhooks: {secrets: whsec_AAAA}}\ndelivery_id: X-Id",
+			`config.yaml:3:14: standard_webhooks has its own id, in webhook-id (leave it out)`},
+	} {
+		_, d := loadAny(t, "s", tt.give)
+		got := ""
+		if len(d.Problems) > 0 {
+			got = d.Problems.Error()
+		}
+		if got != tt.want && !(tt.want == warning && len(d.Problems) == 1 && strings.HasPrefix(got, warning) && !d.Problems.Failed()) {
+			t.Errorf("%s: got %s\nwant %s", tt.name, got, tt.want)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -27,6 +28,7 @@ type Envelope struct {
 	Entity       string // kind and id of what the event is about, "deal:deal_1"; "" if it cannot be told
 	OccurredAt   time.Time
 	Rank         int
+	Text         []byte         // the JSON of it as it came, to be stored; nil where the body cannot be read
 	Payload      []byte         // the JSON object, without the envelope around it
 	Body         map[string]any // the payload, shaped
 	Drift        []string       // paths of the payload that the schema does not know, or of another kind
@@ -80,15 +82,20 @@ func (s *Source) Open(urlEvent string, body []byte) Envelope {
 		event = named[0]
 	}
 	o, err := s.unwrap(payload, event)
+	if err == nil {
+		if at, reason := unsound(payload); reason != "" {
+			err = malformedAt(payload, at, reason)
+		}
+	}
 	if err != nil {
 		var malformed *Malformed
 		if !errors.As(err, &malformed) {
 			malformed = &Malformed{Line: 1, Col: 1, Reason: "the body cannot be read"}
 		}
 		malformed.Offset += int64(len(body) - len(payload))
-		return Envelope{Type: s.typeOfURL(urlEvent), Known: event != nil, Malformed: malformed}
+		return s.malformed(urlEvent, malformed)
 	}
-	e := Envelope{Payload: o.payload, Empty: len(o.body) == 0 || slices.Contains(s.tests, o.hint)}
+	e := Envelope{Text: body, Payload: o.payload, Empty: len(o.body) == 0 || slices.Contains(s.tests, o.hint)}
 	named := s.Find(urlEvent)
 	hinted := s.Find(o.hint)
 	e.HintMismatch = len(named) > 0 && len(hinted) > 0 && !overlap(named, hinted)
@@ -111,7 +118,11 @@ func (s *Source) Open(urlEvent string, body []byte) Envelope {
 		e.Type, e.Known, e.Rank = event.Name, true, event.Rank
 		vars := map[string]any{"event": e.Body}
 		e.Entity = entity(event.kind, event.entity.text(vars))
-		e.OccurredAt = plausible(event.occurredAt.time(vars))
+		var told bool
+		if e.OccurredAt, told = event.occurredAt.time(vars); !told && len(e.Drift) == 0 {
+			// It comes in order of arrival, which somebody should know.
+			e.Drift = event.occurredAt.compiled.Paths()
+		}
 	}
 	e.Ignored = s.ignored(&e)
 	return e
@@ -120,37 +131,28 @@ func (s *Source) Open(urlEvent string, body []byte) Envelope {
 // OpenQuery reads the envelope of a GET: the query parameters, without the
 // token, are the payload.
 func (s *Source) OpenQuery(urlEvent string, q url.Values) Envelope {
-	names := make([]string, 0, len(q))
-	for name := range q {
-		if name != "token" || len(s.verify.tokens) == 0 {
-			names = append(names, name)
+	q = s.parameters(q)
+	for name, values := range q {
+		if !utf8.ValidString(name + strings.Join(values, "")) {
+			return s.Unread(urlEvent, errors.New("the parameters are not UTF-8"))
 		}
 	}
-	if len(names) == 0 {
+	if len(q) == 0 {
 		return Envelope{Type: s.typeOfURL(urlEvent), Empty: true}
 	}
-	slices.Sort(names)
-	var b bytes.Buffer
-	encoder := jsontext.NewEncoder(&b, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
-	tokens := []jsontext.Token{jsontext.BeginObject}
-	for _, name := range names {
-		tokens = append(tokens, jsontext.String(name))
-		if values := q[name]; len(values) == 1 {
-			tokens = append(tokens, jsontext.String(values[0]))
-		} else {
-			tokens = append(tokens, jsontext.BeginArray)
-			for _, v := range values {
-				tokens = append(tokens, jsontext.String(v))
-			}
-			tokens = append(tokens, jsontext.EndArray)
-		}
+	return s.Open(urlEvent, object(q))
+}
+
+// QueryBody gives the parameters of a GET as the body of a form.
+func (s *Source) QueryBody(q url.Values) []byte { return []byte(s.parameters(q).Encode()) }
+
+// parameters are those of a query without the token.
+func (s *Source) parameters(q url.Values) url.Values {
+	if len(s.verify.tokens) > 0 && s.verify.header == "" {
+		q = maps.Clone(q)
+		delete(q, "token")
 	}
-	for _, t := range append(tokens, jsontext.EndObject) {
-		if err := encoder.WriteToken(t); err != nil {
-			return Envelope{Type: s.typeOfURL(urlEvent), Malformed: &Malformed{Line: 1, Col: 1, Reason: "the parameters cannot be read"}}
-		}
-	}
-	return s.Open(urlEvent, bytes.TrimSpace(b.Bytes())) // the encoder ends with a line feed
+	return q
 }
 
 // Shape gives the shaped payload of a stored body, with the envelope around it
@@ -186,18 +188,47 @@ func (s *Source) unwrap(raw []byte, event *Event) (opened, error) {
 		return opened{}, err
 	}
 	o := opened{payload: raw, body: body, drift: drift}
-	if s.wrapped != "" {
-		if _, isObject := body[s.wrapped].(map[string]any); isObject {
-			hint := firstText(body, []string{"event", "type"})
-			if hint != "" || len(body) == 1 {
-				o.payload, o.hint = member(raw, s.wrapped), hint
-				o.body, o.drift, err = mappers.Shape(o.payload, schema)
-				return o, err
-			}
+	if len(s.wrapped) > 0 {
+		inside, err := s.inside(raw, body)
+		if err != nil {
+			return opened{}, err
+		}
+		if inside != nil {
+			o.payload, o.hint = inside, firstText(body, []string{"event", "type"})
+			o.body, o.drift, err = mappers.Shape(o.payload, schema)
+			return o, err
 		}
 	}
 	o.hint = firstText(body, s.hints)
 	return o, nil
+}
+
+// inside gives the payload in an envelope, or nil where there is no envelope. It may be
+// JSON in a text where the source names the place of the payload.
+func (s *Source) inside(raw []byte, body map[string]any) ([]byte, error) {
+	var at any = body
+	for _, name := range s.wrapped {
+		object, _ := at.(map[string]any)
+		at = object[name]
+	}
+	switch v := at.(type) {
+	case map[string]any:
+		if len(s.wrapped) == 1 && len(body) > 1 && firstText(body, []string{"event", "type"}) == "" {
+			return nil, nil // it may be a field of the payload itself
+		}
+		for _, name := range s.wrapped {
+			raw = member(raw, name)
+		}
+		return raw, nil
+	case string:
+		if text := []byte(v); s.inText && plain(text) && len(text) > 0 {
+			if at, reason := unsound(text); reason != "" {
+				return nil, malformedAt(text, at, reason)
+			}
+			return text, nil
+		}
+	}
+	return nil, nil
 }
 
 // choose gives the one event of several with the same alias that the shape of a
@@ -260,6 +291,9 @@ func (s *Source) typeOfURL(name string) string {
 	if named := s.Find(name); len(named) > 0 {
 		return named[0].Name
 	}
+	if strings.ContainsAny(name, "@%&\\＠") {
+		return Unknown // no event is called so; it may be somebody's address
+	}
 	if name = fold(name); name == "" {
 		return Unknown
 	}
@@ -284,14 +318,6 @@ func entity(kind, id string) string {
 		cut--
 	}
 	return text[:cut] + "~" + hex.EncodeToString(sum[:len(sum)/2])
-}
-
-// plausible drops times that no webhook can mean.
-func plausible(t time.Time) time.Time {
-	if y := t.Year(); y < 1990 || y > 2200 {
-		return time.Time{}
-	}
-	return t.UTC()
 }
 
 // withoutMark removes a byte order mark.

@@ -109,6 +109,7 @@ var golden = []struct {
 	{"everflow", "partner.signup_verdict", "partner.signup_verdict", "partner:37", "2024-06-20T21:20:02Z", 1, "partner.signup_verdict", "partner.signup_verdict"},
 
 	{"partnerstack", "application.created.v1-underscore", "application.created", "application:appl_8WePUs6tWFsW4h", "2022-10-27T17:19:51.802Z", 0, "application.created", "application.created"},
+	{"partnerstack", "customer.created.api.constructed", "customer.created", "customer:crust_b2ymz1t4", "2018-09-17T17:25:54.288Z", 0, "customer.created", "customer.created"},
 	{"partnerstack", "deal.created.no-meta-vendor-sourced", "deal.created", "deal:deal_00VENDORsrc00", "2020-02-28T16:40:52.302Z", 0, "deal.created", "deal.created"},
 	// The full object is documented for agreements only, so that is what its shape says.
 	{"partnerstack", "partnership.created.v2-object", "partnership.created", "partnership:part_f2a02a0a3d9c47e29", "2024-02-08T14:43:13.365Z", 0, "agreement.accepted", "agreement.accepted"},

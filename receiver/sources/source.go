@@ -3,13 +3,13 @@ package sources
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"golang.org/x/text/currency"
+	"golang.org/x/net/http/httpguts"
 
 	"partnersync/internal/diag"
 	"partnersync/internal/secret"
@@ -29,10 +29,12 @@ type Source struct {
 	Capture     bool              // store headers and body, map nothing
 	AllowGet    bool              // events may come as GET with query parameters
 	MaxBody     int64             // bytes
+	DeliveryID  string            // header with the sender's id of a delivery, canonical; "" for none
 
 	private map[string]bool     // names of fields that are private wherever they stand
 	hints   []string            // keys of a body that may name its event
-	wrapped string              // key of the payload inside an envelope; "" for none
+	wrapped []string            // where the payload stands in an envelope, key below key; nil for none
+	inText  bool                // it may stand there as JSON in a text
 	tests   []string            // names that a sender's test button sends
 	names   map[string][]*Event // by folded name and alias
 	shapes  []shape
@@ -64,6 +66,7 @@ type description struct {
 	Preset      string      `yaml:"preset"`
 	Description string      `yaml:"description"`
 	Verify      diag.Node   `yaml:"verify"`
+	DeliveryID  diag.Node   `yaml:"delivery_id"`
 	Zone        zone        `yaml:"zone"`
 	Currency    money       `yaml:"currency"`
 	Ignore      []ignoring  `yaml:"ignore"`
@@ -138,7 +141,9 @@ func Load(name string, user diag.Node, d *diag.Decoding) *Source {
 	s.allow(w.Allow, d)
 	s.events(w, d)
 	s.checkAllow(w.Allow, d)
-	s.wrapped = wrapping(w.Wrapped, s.Events, d)
+	if path := wrapping(w.Wrapped, s.Events, d); path != "" {
+		s.wrapped, s.inText = strings.Split(path, "."), w.Wrapped.Exists()
+	}
 	for _, written := range w.Shapes {
 		s.shapes = append(s.shapes, s.shape(written, d))
 	}
@@ -152,7 +157,9 @@ func Load(name string, user diag.Node, d *diag.Decoding) *Source {
 	for _, written := range w.Ignore {
 		s.ignore = append(s.ignore, ignore{compile(written.When, mappers.WantBool, s.scope(all), d), written.Reason})
 	}
+	before := len(d.Problems)
 	s.verify = loadVerification(whole, name, w.Verify, d)
+	s.delivery(w, len(d.Problems) > before, d)
 	return s
 }
 
@@ -302,8 +309,39 @@ func (s *Source) checkAllow(written []diag.Node, d *diag.Decoding) {
 	}
 }
 
-// wrapping is the key of the payload inside an envelope: "data" unless the
-// source says otherwise, or an event has such a field itself.
+// delivery reads which header names a delivery, and warns where one that was caught
+// could be sent again.
+func (s *Source) delivery(w description, wrong bool, d *diag.Decoding) {
+	if s.verify.standard != nil {
+		s.DeliveryID = "Webhook-Id"
+		if w.DeliveryID.Exists() {
+			d.Errorf(w.DeliveryID, "leave it out", "standard_webhooks has its own id, in webhook-id")
+		}
+		return
+	}
+	if w.DeliveryID.Exists() {
+		text, ok := d.Scalar(w.DeliveryID)
+		if ok && !httpguts.ValidHeaderFieldName(text) {
+			d.Errorf(w.DeliveryID, "such as X-Delivery-Id", "%q cannot be the name of a header", text)
+			return
+		}
+		s.DeliveryID = http.CanonicalHeaderKey(text)
+	}
+	g := s.verify.hmac
+	if g == nil || wrong || g.timed() || s.DeliveryID != "" {
+		return
+	}
+	for _, name := range s.EventNames() {
+		if s.Events[name].occurredAt == nil {
+			d.Warnf(w.Verify.Get("hmac"), "sign a timestamp with `template` and `timestamp_header` or `timestamp_field`, name the header of the sender's id with `delivery_id`, or give the event `occurred_at`",
+				"an old request that comes again is taken for a new event: nothing in its signature has a time, and neither has the event %q", name)
+			return
+		}
+	}
+}
+
+// wrapping is the key of the payload inside an envelope, or the path there: "data" unless
+// the source says otherwise, or an event has such a field itself.
 func wrapping(n diag.Node, events map[string]*Event, d *diag.Decoding) string {
 	switch {
 	case n.Kind() == diag.Scalar && n.Tag() == "!!bool" && strings.EqualFold(n.Text(), "false"):
@@ -359,12 +397,12 @@ func (m *money) DecodeNode(n diag.Node, d *diag.Decoding) {
 	if !ok {
 		return
 	}
-	unit, err := currency.ParseISO(text)
-	if err != nil {
+	code, _, known := mappers.Currency(text)
+	if !known {
 		d.Errorf(n, "write its three letters, such as USD", "unknown currency %q", n.Text())
 		return
 	}
-	*m = money(unit.String())
+	*m = money(code)
 }
 
 type size int64
@@ -374,22 +412,12 @@ func (s *size) DecodeNode(n diag.Node, d *diag.Decoding) {
 	if !ok {
 		return
 	}
-	number, factor := strings.TrimSpace(text), int64(1)
-	for _, u := range []struct {
-		unit   string
-		factor int64
-	}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"kB", 1000}, {"KB", 1000}, {"MB", 1000_000}, {"B", 1}} {
-		if digits, has := strings.CutSuffix(number, u.unit); has {
-			number, factor = strings.TrimSpace(digits), u.factor
-			break
-		}
-	}
-	v, err := strconv.ParseInt(number, 10, 32)
-	if err != nil || v < 1 || v*factor > maxMaxBody {
+	v, ok := diag.ParseSize(text)
+	if !ok || v < 1 || v > maxMaxBody {
 		d.Errorf(n, "write a size up to 64MiB, such as 512KiB or 1MiB", "%q is not a size", n.Text())
 		return
 	}
-	*s = size(v * factor)
+	*s = size(v)
 }
 
 const maxMaxBody = 64 << 20

@@ -11,9 +11,12 @@ import (
 	"hash"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 
 	"partnersync/internal/diag"
 	"partnersync/internal/secret"
@@ -23,6 +26,7 @@ import (
 // must hold.
 type verification struct {
 	tokens   []secret.String
+	header   string // that carries a token; "": a query, a bearer or a password
 	basics   []basic
 	hmac     *signature
 	standard *standardWebhooks
@@ -43,6 +47,11 @@ type basic struct {
 	Password secret.String `yaml:"password,required"`
 }
 
+type headerToken struct {
+	Header  string      `yaml:"header,required"`
+	Secrets []diag.Node `yaml:"secrets,required,single"`
+}
+
 type signature struct {
 	Header          string        `yaml:"header,required"`
 	Algorithm       string        `yaml:"algorithm"`
@@ -50,6 +59,8 @@ type signature struct {
 	Prefix          string        `yaml:"prefix"`
 	Template        string        `yaml:"template"`
 	TimestampHeader string        `yaml:"timestamp_header"`
+	SignatureField  string        `yaml:"signature_field"` // where the header is a list such as t=1,v1=ab
+	TimestampField  string        `yaml:"timestamp_field"`
 	Tolerance       time.Duration `yaml:"tolerance"`
 	Secrets         []diag.Node   `yaml:"secrets,required,single"`
 
@@ -87,7 +98,16 @@ func loadVerification(source diag.Node, name string, n diag.Node, d *diag.Decodi
 	before := len(d.Problems)
 	var w verifying
 	d.Decode(n, &w)
-	v.tokens = loadSecrets(w.Token, "token", d)
+	if token := n.Get("token"); token.Kind() == diag.Map {
+		var h headerToken
+		d.Decode(token, &h)
+		v.tokens = loadSecrets(h.Secrets, "token", d)
+		if v.header = checkHeader(token.Get("header"), h.Header, d); token.Get("secrets").Kind() == diag.List && len(h.Secrets) == 0 {
+			d.Errorf(token.Get("secrets"), "", "token needs a secret")
+		}
+	} else {
+		v.tokens = loadSecrets(w.Token, "token", d)
+	}
 	v.basics = w.Basic
 	for i, b := range w.Basic {
 		if b.Password.Empty() && len(d.Problems) == before {
@@ -107,7 +127,7 @@ func loadVerification(source diag.Node, name string, n diag.Node, d *diag.Decodi
 	}
 	for _, ip := range w.AllowIPs {
 		if text, ok := d.Scalar(ip); ok {
-			prefix, err := parsePrefix(text)
+			prefix, err := ParseNetwork(text)
 			if err != nil {
 				d.Errorf(ip, "write an address or a network, such as 192.0.2.7 or 192.0.2.0/24", "%q is no network", ip.Text())
 				continue
@@ -119,6 +139,14 @@ func loadVerification(source diag.Node, name string, n diag.Node, d *diag.Decodi
 		d.Errorf(n, "one of: token, basic, hmac, standard_webhooks, allow_ips", "verify names no way to verify")
 	}
 	return v
+}
+
+// checkHeader gives the canonical name of a header.
+func checkHeader(n diag.Node, name string, d *diag.Decoding) string {
+	if name != "" && !httpguts.ValidHeaderFieldName(name) {
+		d.Errorf(n, "such as X-Webhook-Token", "%q cannot be the name of a header", name)
+	}
+	return http.CanonicalHeaderKey(name)
 }
 
 const emptyHint = "is the environment variable set?"
@@ -165,13 +193,21 @@ func (g *signature) load(n diag.Node, d *diag.Decoding) {
 		g.Template = "{body}"
 	}
 	timed := strings.Contains(g.Template, "{timestamp}")
+	from := n.Get("timestamp_header")
+	if g.TimestampField != "" {
+		from = n.Get("timestamp_field")
+	}
 	switch {
+	case g.TimestampField != "" && g.TimestampHeader != "":
+		d.Errorf(from, "leave one out", "the timestamp can come from one place only")
+	case g.TimestampField != "" && g.SignatureField == "":
+		d.Errorf(from, "name the field of the signature with `signature_field`", "a header with fields has one for the signature, too")
 	case !strings.Contains(g.Template, "{body}"):
 		d.Errorf(n.Get("template"), "", "what is signed must hold {body}")
-	case timed && g.TimestampHeader == "":
+	case timed && !g.timed():
 		d.Errorf(n.Get("template"), "name the header with `timestamp_header`", "{timestamp} needs a header to come from")
-	case !timed && g.TimestampHeader != "":
-		d.Errorf(n.Get("timestamp_header"), `write a template such as "{timestamp}.{body}"`, "the timestamp is not part of what is signed, so anybody could change it")
+	case !timed && g.timed():
+		d.Errorf(from, `write a template such as "{timestamp}.{body}"`, "the timestamp is not part of what is signed, so anybody could change it")
 	case !timed && g.Tolerance != 0:
 		d.Errorf(n.Get("tolerance"), "", "a tolerance needs a signed timestamp")
 	}
@@ -184,6 +220,9 @@ func (g *signature) load(n diag.Node, d *diag.Decoding) {
 		g.Tolerance = defaultTolerance
 	}
 }
+
+// timed reports whether a request carries the time of its signature.
+func (g *signature) timed() bool { return g.TimestampHeader != "" || g.TimestampField != "" }
 
 func (w *standardHooks) load(n diag.Node, d *diag.Decoding) *standardWebhooks {
 	s := &standardWebhooks{tolerance: w.Tolerance}
@@ -225,6 +264,50 @@ func (v *verification) secrets() []secret.String {
 	return all
 }
 
+// Proof is what the head of a request tells about who sent it.
+type Proof int
+
+// What a head may tell.
+const (
+	Refuted   Proof = iota // Authentic would refuse it with any body
+	Undecided              // Authentic has to see the body
+	Proved                 // Authentic takes it with any body
+)
+
+// Head tells what can be told before the body is there. A token, a password or an
+// address holds or does not. A signature is worth the reading of a body where it is
+// there, has its form, and its time is fresh. The work is the same whatever is wrong or
+// missing.
+func (s *Source) Head(r *http.Request, sender netip.Addr, now time.Time) Proof {
+	v, holds := &s.verify, 1
+	if len(v.tokens) > 0 {
+		_, held := v.tokenHolds(r)
+		holds &= held
+	}
+	if len(v.basics) > 0 {
+		_, held := basicHolds(r, v.basics)
+		holds &= held
+	}
+	if v.hmac != nil {
+		_, _, worth := v.hmac.given(r, now)
+		holds &= worth
+	}
+	if v.standard != nil {
+		_, worth := v.standard.given(r, now)
+		holds &= worth
+	}
+	if len(v.ips) > 0 {
+		holds &= ipHolds(sender, v.ips)
+	}
+	switch {
+	case holds != 1:
+		return Refuted
+	case v.empty() || v.hmac != nil || v.standard != nil:
+		return Undecided
+	}
+	return Proved
+}
+
 // Authentic reports whether a request proves that it comes from the sender, and by
 // what, such as "token in the query": never the secret, but which one of several.
 // body is what was sent, remote the sender's address. The work is the same whatever is
@@ -242,7 +325,7 @@ func (s *Source) Authentic(r *http.Request, body []byte, remote netip.Addr, now 
 		n++
 	}
 	if len(v.tokens) > 0 {
-		add(tokenHolds(r, v.tokens))
+		add(v.tokenHolds(r))
 	}
 	if len(v.basics) > 0 {
 		add(basicHolds(r, v.basics))
@@ -278,7 +361,9 @@ func (s *Source) Sign(r *http.Request, body []byte, now time.Time) {
 		r.SetBasicAuth(v.basics[0].Username, v.basics[0].Password.Reveal())
 	}
 	if len(v.tokens) > 0 {
-		if len(v.basics) == 0 {
+		if v.header != "" {
+			r.Header.Set(v.header, v.tokens[0].Reveal())
+		} else if len(v.basics) == 0 {
 			r.Header.Set("Authorization", "Bearer "+v.tokens[0].Reveal())
 		} else {
 			q := r.URL.Query()
@@ -296,7 +381,14 @@ func (s *Source) Sign(r *http.Request, body []byte, now time.Time) {
 		if g.Encoding == "base64" {
 			text = base64.StdEncoding.EncodeToString(sum)
 		}
-		r.Header.Set(g.Header, g.Prefix+text)
+		text = g.Prefix + text
+		if g.SignatureField != "" {
+			text = g.SignatureField + "=" + text
+		}
+		if g.TimestampField != "" {
+			text = g.TimestampField + "=" + timestamp + "," + text
+		}
+		r.Header.Set(g.Header, text)
 	}
 	if w := v.standard; w != nil && len(w.keys) > 0 {
 		timestamp := strconv.FormatInt(now.Unix(), 10)
@@ -310,17 +402,24 @@ func (s *Source) Sign(r *http.Request, body []byte, now time.Time) {
 	}
 }
 
-func tokenHolds(r *http.Request, tokens []secret.String) (by string, held int) {
+func (v *verification) tokenHolds(r *http.Request) (by string, held int) {
+	var f found
+	if v.header != "" {
+		given := r.Header.Get(v.header)
+		for _, want := range v.tokens {
+			f.note(same(given, want.Reveal()))
+		}
+		return which("token in "+v.header, f.at, len(v.tokens)), f.any
+	}
 	bearer, _ := cutPrefixFold(r.Header.Get("Authorization"), "Bearer ")
 	_, password, _ := r.BasicAuth()
-	var f found
 	for _, given := range [...]string{r.URL.Query().Get("token"), strings.TrimSpace(bearer), password} {
-		for _, want := range tokens {
+		for _, want := range v.tokens {
 			f.note(same(given, want.Reveal()))
 		}
 	}
 	ways := [...]string{"token in the query", "token as bearer", "token as basic password"}
-	return which(ways[f.at/len(tokens)], f.at%len(tokens), len(tokens)), f.any
+	return which(ways[f.at/len(v.tokens)], f.at%len(v.tokens), len(v.tokens)), f.any
 }
 
 func basicHolds(r *http.Request, pairs []basic) (by string, held int) {
@@ -342,29 +441,63 @@ func (f *found) note(held int) {
 	f.next++
 }
 
-func (g *signature) holds(r *http.Request, body []byte, now time.Time) (by string, held int) {
-	timestamp := ""
-	fresh := 1
+// given reads what a head carries of signatures, and whether one is worth comparing.
+func (g *signature) given(r *http.Request, now time.Time) (timestamp string, sums [][]byte, worth int) {
+	texts := []string{r.Header.Get(g.Header)}
+	if g.SignatureField != "" {
+		texts, timestamp = g.fields(texts[0])
+	}
 	if g.TimestampHeader != "" {
 		timestamp = r.Header.Get(g.TimestampHeader)
-		fresh = within(timestamp, now, g.Tolerance)
 	}
-	text, prefixed := strings.CutPrefix(r.Header.Get(g.Header), g.Prefix)
-	var given []byte
-	var err error
-	if g.Encoding == "base64" {
-		given, err = base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "="))
-	} else {
-		given, err = hex.DecodeString(text)
+	for _, text := range texts {
+		text, prefixed := strings.CutPrefix(text, g.Prefix)
+		var sum []byte
+		var err error
+		if g.Encoding == "base64" {
+			sum, err = base64.RawStdEncoding.Strict().DecodeString(strings.TrimRight(text, "="))
+		} else {
+			sum, err = hex.DecodeString(text)
+		}
+		if err == nil && prefixed && len(sum) == g.hash().Size() {
+			sums = append(sums, sum)
+		}
 	}
-	if err != nil || !prefixed {
-		given = nil
+	switch {
+	case len(sums) == 0:
+		return timestamp, nil, 0
+	case g.timed():
+		return timestamp, sums, within(timestamp, now, g.Tolerance)
 	}
+	return timestamp, sums, 1
+}
+
+// fields takes a header such as t=1614265330,v1=57…,v1=ab… apart: a sender whose secret is
+// being rotated signs with both.
+func (g *signature) fields(header string) (signatures []string, timestamp string) {
+	for field := range strings.FieldsFuncSeq(header, func(r rune) bool { return r == ',' || r == ';' }) {
+		name, value, _ := strings.Cut(strings.TrimSpace(field), "=")
+		switch {
+		case name == g.SignatureField && len(signatures) < maxSignatures:
+			signatures = append(signatures, value)
+		case name == g.TimestampField && name != "":
+			timestamp = value
+		}
+	}
+	return signatures, timestamp
+}
+
+func (g *signature) holds(r *http.Request, body []byte, now time.Time) (by string, held int) {
+	timestamp, given, worth := g.given(r, now)
 	var f found
 	for _, key := range g.keys {
-		f.note(subtle.ConstantTimeCompare(given, g.sum(key, timestamp, body)))
+		held, want := 0, g.sum(key, timestamp, body)
+		for _, sum := range given {
+			held |= subtle.ConstantTimeCompare(sum, want)
+		}
+		f.note(held)
 	}
-	return which(g.name, f.at, len(g.keys)), f.any & fresh
+	return which(g.name, f.at, len(g.keys)), f.any & worth
 }
 
 // sum is the signature of what the template makes of timestamp and body.
@@ -386,12 +519,25 @@ func (g *signature) sum(key secret.String, timestamp string, body []byte) []byte
 	return mac.Sum(nil)
 }
 
-func (w *standardWebhooks) holds(r *http.Request, body []byte, now time.Time) (by string, held int) {
-	id, timestamp := r.Header.Get("Webhook-Id"), r.Header.Get("Webhook-Timestamp")
-	given := strings.Fields(r.Header.Get("Webhook-Signature"))
-	if len(given) > maxSignatures {
-		given = given[:maxSignatures]
+// given reads the signatures of a head that have the right form, and whether one is
+// worth comparing.
+func (w *standardWebhooks) given(r *http.Request, now time.Time) (signatures []string, worth int) {
+	signatures = strings.Fields(r.Header.Get("Webhook-Signature"))
+	if len(signatures) > maxSignatures {
+		signatures = signatures[:maxSignatures]
 	}
+	signatures = slices.DeleteFunc(signatures, func(s string) bool {
+		return len(s) != len("v1,")+base64.StdEncoding.EncodedLen(sha256.Size) || !strings.HasPrefix(s, "v1,")
+	})
+	if len(signatures) == 0 || r.Header.Get("Webhook-Id") == "" {
+		return nil, 0
+	}
+	return signatures, within(r.Header.Get("Webhook-Timestamp"), now, w.tolerance)
+}
+
+func (w *standardWebhooks) holds(r *http.Request, body []byte, now time.Time) (by string, held int) {
+	given, worth := w.given(r, now)
+	id, timestamp := r.Header.Get("Webhook-Id"), r.Header.Get("Webhook-Timestamp")
 	var f found
 	for _, key := range w.keys {
 		held, want := 0, "v1,"+base64.StdEncoding.EncodeToString(w.sum(key, id, timestamp, body))
@@ -400,7 +546,7 @@ func (w *standardWebhooks) holds(r *http.Request, body []byte, now time.Time) (b
 		}
 		f.note(held)
 	}
-	return which("standard_webhooks", f.at, len(w.keys)), f.any & within(timestamp, now, w.tolerance)
+	return which("standard_webhooks", f.at, len(w.keys)), f.any & worth
 }
 
 // maxSignatures bounds what one header may make us compare.
@@ -423,7 +569,8 @@ func ipHolds(remote netip.Addr, allowed []netip.Prefix) int {
 	return 0
 }
 
-func parsePrefix(text string) (netip.Prefix, error) {
+// ParseNetwork reads an address, or a network such as 192.0.2.0/24.
+func ParseNetwork(text string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(text); err == nil {
 		addr = addr.Unmap()
 		return netip.PrefixFrom(addr, addr.BitLen()), nil

@@ -30,6 +30,7 @@ func TestAuthentic(t *testing.T) {
 	t.Parallel()
 	const (
 		everybody = `{header: X-Sig, prefix: "sha256=", secrets: "It's a Secret to Everybody"}`
+		inField   = `{hmac: {header: X-Sig, signature_field: v1, secrets: "It's a Secret to Everybody"}}`
 		standard  = "{standard_webhooks: {secrets: [whsec_AAAA, " + standardSecret + "]}}"
 	)
 	headers := func(pairs ...string) func(*http.Request) {
@@ -71,6 +72,14 @@ func TestAuthentic(t *testing.T) {
 		{"token as user name", "{token: t1}", password("t1", ""), "", false},
 		{"token without a scheme", "{token: t1}", headers("Authorization", "t1"), "", false},
 
+		{"token in a header", "{token: {header: x-shop-token, secrets: t1}}", headers("X-Shop-Token", "t1"), "", true},
+		{"token in a header, the second", "{token: {header: X-Shop-Token, secrets: [t2, t1]}}", headers("X-Shop-Token", "t1"), "", true},
+		{"token in a header, wrong", "{token: {header: X-Shop-Token, secrets: t1}}", headers("X-Shop-Token", "t2"), "", false},
+		{"token in a header, none", "{token: {header: X-Shop-Token, secrets: t1}}", nothing, "", false},
+		{"token in a header, given as bearer", "{token: {header: X-Shop-Token, secrets: t1}}", headers("Authorization", "Bearer t1"), "", false},
+		{"token in a header, given in the query", "{token: {header: X-Shop-Token, secrets: t1}}", query("token=t1"), "", false},
+		{"token as bearer, given in a header", "{token: t1}", headers("X-Shop-Token", "t1"), "", false},
+
 		{"basic", "{basic: {username: u, password: p}}", password("u", "p"), "", true},
 		{"basic, second pair", "{basic: [{username: u, password: p}, {username: v, password: q}]}", password("v", "q"), "", true},
 		{"basic, halves of two pairs", "{basic: [{username: u, password: p}, {username: v, password: q}]}", password("u", "q"), "", false},
@@ -85,6 +94,13 @@ func TestAuthentic(t *testing.T) {
 		{"hmac that is not hex", "{hmac: " + everybody + "}", headers("X-Sig", "sha256=zz"), "Hello, World!", false},
 		{"hmac missing", "{hmac: " + everybody + "}", nothing, "Hello, World!", false},
 		{"hmac, rotated secrets", `{hmac: {header: X-Sig, prefix: "sha256=", secrets: [new, "It's a Secret to Everybody"]}}`, headers("X-Sig", "sha256="+helloSHA256), "Hello, World!", true},
+
+		{"hmac in a field", inField, headers("X-Sig", "v1="+helloSHA256), "Hello, World!", true},
+		{"hmac in one of several fields", inField, headers("X-Sig", "v0=00, v1="+strings.Repeat("00", 32)+"; v1="+helloSHA256), "Hello, World!", true},
+		{"hmac in another field", inField, headers("X-Sig", "v2="+helloSHA256), "Hello, World!", false},
+		{"hmac without its field", inField, headers("X-Sig", helloSHA256), "Hello, World!", false},
+		{"hmac in a field, another body", inField, headers("X-Sig", "v1="+helloSHA256), "Hello, World?", false},
+		{"hmac hidden behind many fields", inField, headers("X-Sig", strings.Repeat("v1=00,", 10)+"v1="+helloSHA256), "Hello, World!", false},
 
 		{"standard webhooks", standard, webhook(standardSignature, now.Unix()), standardBody, true},
 		{"standard webhooks, one of several", standard, webhook("v1,xxxx v2,yyyy "+standardSignature, now.Unix()), standardBody, true},
@@ -111,6 +127,14 @@ func TestAuthentic(t *testing.T) {
 			tt.give(r)
 			if got := authentic(s, r, []byte(tt.body), remote, now); got != tt.want {
 				t.Errorf("authentic: %v, want %v", got, tt.want)
+			}
+			switch head := s.Head(r, remote, now); {
+			case head == sources.Refuted && tt.want:
+				t.Error("the head is refused")
+			case head == sources.Proved && !tt.want:
+				t.Error("the head is enough")
+			case head == sources.Undecided && !strings.Contains(tt.verify, "hmac") && !strings.Contains(tt.verify, "standard") && tt.verify != "none":
+				t.Error("a body is wanted for nothing")
 			}
 		})
 	}
@@ -176,6 +200,8 @@ func TestVerifiedBy(t *testing.T) {
 		{"{hmac: {header: X-S, secrets: [a, b]}}", signed("{hmac: {header: X-S, secrets: b}}"), "hmac X-S, secret 2 of 2"},
 		{"{hmac: {header: X-S, secrets: a}}", signed("{hmac: {header: X-S, secrets: a}}"), "hmac X-S"},
 		{"{hmac: {header: X-S, secrets: a}}", signed("{hmac: {header: X-S, secrets: b}}"), ""},
+		{"{token: {header: x-t, secrets: [a, b]}}", func(r *http.Request) { r.Header.Set("X-T", "b") }, "token in X-T, secret 2 of 2"},
+		{"{hmac: {header: X-S, signature_field: v1, secrets: [a, b]}}", signed("{hmac: {header: X-S, signature_field: v1, secrets: b}}"), "hmac X-S, secret 2 of 2"},
 		{keys, signed("{standard_webhooks: {secrets: whsec_AAAA}}"), "standard_webhooks, secret 2 of 2"},
 		{keys, signed(keys), "standard_webhooks, secret 1 of 2"},
 		{"{allow_ips: 192.0.2.0/24}", func(*http.Request) {}, "allow_ips"},
@@ -206,6 +232,48 @@ func TestVerifiedByAllocates(t *testing.T) {
 	}
 }
 
+// A body is read only for a signature that is worth it.
+func TestHead(t *testing.T) {
+	t.Parallel()
+	const (
+		timed    = `{hmac: {header: X-S, template: "{timestamp}.{body}", timestamp_header: X-T, secrets: a}}`
+		standard = "{standard_webhooks: {secrets: whsec_AAAA}}"
+	)
+	for _, tt := range []struct {
+		name   string
+		verify string
+		change func(*http.Request) // of a request that is signed
+		want   sources.Proof
+	}{
+		{"none", "none", nil, sources.Undecided},
+		{"token", "{token: t}", nil, sources.Proved},
+		{"address", "{allow_ips: 192.0.2.7}", nil, sources.Proved},
+		{"hmac", "{hmac: {header: X-S, secrets: a}}", nil, sources.Undecided},
+		{"hmac that is short", "{hmac: {header: X-S, secrets: a}}", func(r *http.Request) { r.Header.Set("X-S", "00ff") }, sources.Refuted},
+		{"hmac that is missing", "{hmac: {header: X-S, secrets: a}}", func(r *http.Request) { r.Header.Del("X-S") }, sources.Refuted},
+		{"hmac of another algorithm", "{hmac: {header: X-S, algorithm: sha512, secrets: a}}", func(r *http.Request) { r.Header.Set("X-S", helloSHA256) }, sources.Refuted},
+		{"hmac that somebody else made", "{hmac: {header: X-S, secrets: a}}", func(r *http.Request) { r.Header.Set("X-S", helloSHA256) }, sources.Undecided},
+		{"hmac, but no token", "{token: t, hmac: {header: X-S, secrets: a}}", func(r *http.Request) { r.Header.Del("Authorization") }, sources.Refuted},
+		{"hmac with a time", timed, nil, sources.Undecided},
+		{"hmac with an old time", timed, func(r *http.Request) { r.Header.Set("X-T", fmt.Sprint(now.Unix()-301)) }, sources.Refuted},
+		{"standard webhooks", standard, nil, sources.Undecided},
+		{"standard webhooks, an old time", standard, func(r *http.Request) { r.Header.Set("Webhook-Timestamp", fmt.Sprint(now.Unix()-301)) }, sources.Refuted},
+		{"standard webhooks, no id", standard, func(r *http.Request) { r.Header.Del("Webhook-Id") }, sources.Refuted},
+		{"standard webhooks, another version", standard, func(r *http.Request) { r.Header.Set("Webhook-Signature", "v2,"+standardSignature[3:]) }, sources.Refuted},
+		{"standard webhooks, no signature", standard, func(r *http.Request) { r.Header.Set("Webhook-Signature", "v1,") }, sources.Refuted},
+	} {
+		s := load(t, "s", "events: {a: {}}\nverify: "+tt.verify)
+		r := httptest.NewRequest(http.MethodPost, "/", nil)
+		s.Sign(r, []byte("{}"), now)
+		if tt.change != nil {
+			tt.change(r)
+		}
+		if got := s.Head(r, remote, now); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
 // What Sign puts on a request, Authentic takes, and takes nothing else for it.
 func TestSign(t *testing.T) {
 	t.Parallel()
@@ -218,6 +286,9 @@ func TestSign(t *testing.T) {
 		"{hmac: {header: X-S, algorithm: sha1, secrets: a}}",
 		"{hmac: {header: X-S, algorithm: sha512, encoding: base64, secrets: a}}",
 		`{hmac: {header: X-S, prefix: "v0=", template: "v0:{timestamp}:{body}", timestamp_header: X-T, tolerance: 1m, secrets: a}}`,
+		`{hmac: {header: X-S, prefix: "x", template: "{timestamp}.{body}", timestamp_field: t, signature_field: v1, secrets: [a, b]}}`,
+		"{token: {header: X-Token, secrets: [t1, t2]}}",
+		"{token: {header: X-Token, secrets: t1}, basic: {username: u, password: p}}",
 		"{standard_webhooks: {secrets: " + standardSecret + "}}",
 		"{hmac: {header: X-S, secrets: a}, token: t1, allow_ips: 192.0.2.7}",
 	} {
@@ -251,6 +322,33 @@ func TestSign(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A sender whose secret is being rotated signs with both; either is enough.
+func TestSignedTwice(t *testing.T) {
+	t.Parallel()
+	const template = `{events: {a: {}}, verify: {hmac: {header: X-S, template: "{timestamp}.{body}", timestamp_field: t, signature_field: v1, secrets: %s}}}`
+	signature := func(secret string) string {
+		r := httptest.NewRequest(http.MethodPost, "/", nil)
+		load(t, "s", fmt.Sprintf(template, secret)).Sign(r, []byte("{}"), now)
+		return r.Header.Get("X-S")
+	}
+	_, second, _ := strings.Cut(signature("new"), ",")
+	both := signature("old") + "," + second
+	for _, tt := range []struct {
+		secrets, header string
+		later           time.Duration
+		want            bool
+	}{
+		{"old", both, 0, true}, {"new", both, 0, true}, {"other", both, 0, false}, {"new", both, 10 * time.Minute, false},
+		{"new", strings.Replace(both, "t=", "t=1", 1), 0, false}, {"new", second, 0, false}, {"new", second + "," + both[:strings.Index(both, ",")], 0, true},
+	} {
+		r := httptest.NewRequest(http.MethodPost, "/", nil)
+		r.Header.Set("X-S", tt.header)
+		if got := authentic(load(t, "s", fmt.Sprintf(template, tt.secrets)), r, []byte("{}"), remote, now.Add(tt.later)); got != tt.want {
+			t.Errorf("%s after %s with %s: %v", tt.header, tt.later, tt.secrets, got)
+		}
 	}
 }
 

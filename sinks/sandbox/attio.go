@@ -87,6 +87,8 @@ func (a *attio) serve(c *call) reply {
 		return a.serveSelf()
 	case len(at) == 2 && (at[1] == "notes" || at[1] == "tasks") && c.method == http.MethodPost:
 		return a.createExtra(c, at[1])
+	case len(at) == 3 && (at[1] == "notes" || at[1] == "tasks"):
+		return a.serveExtra(c, at[1], at[2])
 	case at[1] == "objects" && len(at) == 2 && c.method == http.MethodGet:
 		return a.objects()
 	case at[1] == "objects" && len(at) > 2:
@@ -278,10 +280,15 @@ func attioProperties(object string) []Property {
 	case "workspaces":
 		return append(texts("name"), key(required(Property{Name: "workspace_id"})), many(lookup("users", "users")), lookup("company", "companies"))
 	case "notes":
-		return append(texts("parent_object", "parent_record_id", "format", "created_at"), required(Property{Name: "title"}), required(Property{Name: "content"}))
+		return []Property{
+			required(Property{Name: "parent_object"}), required(Property{Name: "parent_record_id"}), required(Property{Name: "title"}),
+			required(picklist("format", "plaintext", "markdown")), required(Property{Name: "content"}), {Name: "created_at", Type: "datetime"},
+		}
 	case "tasks":
-		return append(texts("format", "deadline_at"), required(Property{Name: "content"}), kind("is_completed", "bool"),
-			kind("linked_records", "list"), kind("assignees", "list"))
+		return []Property{
+			required(Property{Name: "content"}), required(picklist("format", "plaintext")), required(kind("deadline_at", "datetime")),
+			required(kind("is_completed", "bool")), required(kind("linked_records", "list")), required(kind("assignees", "list")),
+		}
 	}
 	return nil
 }

@@ -153,7 +153,7 @@ func TestAttioRecords(t *testing.T) {
 		exchange{name: "objects", path: "/attio/v2/objects", want: 200, holds: `"api_slug":"payouts"`},
 		exchange{name: "note", path: "/attio/v2/notes", body: `{"data":{"parent_object":"people","parent_record_id":"` + id + `","title":"t","format":"plaintext","content":"c"}}`, want: 200,
 			says: map[string]any{"data.content": "c"}},
-		exchange{name: "note of nobody", path: "/attio/v2/notes", body: `{"data":{"parent_object":"people","parent_record_id":"x","title":"t","content":"c"}}`, want: 404},
+		exchange{name: "note of nobody", path: "/attio/v2/notes", body: `{"data":{"parent_object":"people","parent_record_id":"x","title":"t","format":"plaintext","content":"c"}}`, want: 404},
 		exchange{name: "task", path: "/attio/v2/tasks", body: `{"data":{"content":"c","format":"plaintext","deadline_at":null,"is_completed":false,"assignees":[],"linked_records":[{"target_object":"people","target_record_id":"` + id + `"}]}}`, want: 200},
 		exchange{name: "task without text", path: "/attio/v2/tasks", body: `{"data":{"format":"plaintext"}}`, want: 400},
 		exchange{name: "delete", method: "DELETE", path: record + id, want: 200},
@@ -164,6 +164,50 @@ func TestAttioRecords(t *testing.T) {
 	s = furnished(Options{MissingScopes: []string{attioWrites}})
 	converse(t, s, exchange{name: "scope", path: atObjects + "people/records", body: atBody(`"name":"x"`), want: 403, says: map[string]any{"type": "auth_error", "code": "unauthorized"}},
 		exchange{name: "reading may go on", path: atObjects + "people", want: 200})
+}
+
+// Every member that Attio's specification requires is required, and has one type.
+func TestAttioNotesAndTasks(t *testing.T) {
+	s := furnished(Options{})
+	person := s.Put("attio", "people", map[string]any{"name": "Jane"})
+	members := map[string]map[string]string{
+		"notes": {"parent_object": `"people"`, "parent_record_id": `"` + person + `"`, "title": `"t"`, "format": `"markdown"`, "content": `"c"`},
+		"tasks": {
+			"content": `"c"`, "format": `"plaintext"`, "deadline_at": "null", "is_completed": "false", "assignees": "[]",
+			"linked_records": `[{"target_object":"people","target_record_id":"` + person + `"}]`,
+		},
+	}
+	body := func(kind, but, value string) string {
+		var parts []string
+		for _, name := range sorted(members[kind]) {
+			switch {
+			case name != but:
+				parts = append(parts, `"`+name+`":`+members[kind][name])
+			case value != "":
+				parts = append(parts, `"`+name+`":`+value)
+			}
+		}
+		return `{"data":{` + strings.Join(parts, ",") + `}}`
+	}
+	for kind := range members {
+		made := ask(t, s, exchange{path: "/attio/v2/" + kind, body: body(kind, "", "")})
+		wantEqual(t, kind, made.status, 200)
+		for name := range members[kind] {
+			converse(t, s, exchange{name: kind + " without " + name, path: "/attio/v2/" + kind, body: body(kind, name, ""), want: 400},
+				exchange{name: kind + " with another " + name, path: "/attio/v2/" + kind, body: body(kind, name, "{}"), want: 400})
+		}
+		one := "/attio/v2/" + kind + "/" + made.text("data.id."+strings.TrimSuffix(kind, "s")+"_id")
+		converse(t, s, exchange{name: "read", path: one, want: 200}, exchange{name: "no record", path: "/attio/v2/objects/" + kind + "/records/x", want: 404})
+		if kind == "notes" {
+			converse(t, s, exchange{name: "a note cannot be changed", method: "PATCH", path: one, body: `{"data":{"title":"x"}}`, want: 405})
+		} else {
+			converse(t, s,
+				exchange{name: "changed", method: "PATCH", path: one, body: `{"data":{"is_completed":true}}`, want: 200, says: map[string]any{"data.is_completed": true}},
+				exchange{name: "null is no list", method: "PATCH", path: one, body: `{"data":{"assignees":null}}`, want: 400},
+				exchange{name: "the text stays", method: "PATCH", path: one, body: `{"data":{"content":"x"}}`, want: 400})
+		}
+		converse(t, s, exchange{name: "delete", method: "DELETE", path: one, want: 200}, exchange{name: "again", method: "DELETE", path: one, want: 404})
+	}
 }
 
 func TestAttioLimits(t *testing.T) {

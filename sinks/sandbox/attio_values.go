@@ -45,8 +45,8 @@ func (a *attio) value(t *table, p *Property, v any) (any, *atProblem) {
 
 // one checks a single value: plain, or as the object that a read shows.
 func (a *attio) one(_ *table, p *Property, v any) (any, *atProblem) {
-	if v == nil {
-		return nil, nil
+	if v == nil || p.Type == anyType {
+		return v, nil
 	}
 	kind := attioType(p)
 	m, isObject := v.(map[string]any)

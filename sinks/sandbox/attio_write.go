@@ -194,20 +194,88 @@ func (a *attio) createExtra(c *call, kind string) reply {
 	if r := a.store.refused(t, in.Data); r != nil {
 		return a.failRow(&atProblem{orStatus(r.Status, http.StatusBadRequest), r.Code, r.Message})
 	}
-	for name := range in.Data {
-		if t.properties[name] == nil {
-			return a.failRow(&atProblem{http.StatusBadRequest, "validation_type", "Body payload validation error: unrecognised key " + name})
-		}
+	if problem := a.checkExtra(t, in.Data); problem != nil {
+		return a.failRow(problem)
 	}
 	for _, name := range t.names {
-		if t.properties[name].Required && blank(in.Data[name]) {
-			return a.failRow(&atProblem{http.StatusBadRequest, "validation_type", "Body payload validation error: " + name + " is required"})
+		if _, sent := in.Data[name]; t.properties[name].Required && !sent {
+			return a.failRow(atMember(name, "is required"))
 		}
 	}
 	if problem := a.checkParents(kind, in.Data); problem != nil {
 		return a.failRow(problem)
 	}
-	r := a.store.create(t, a.newID(kind, a.store.nextID()), in.Data, c.now)
+	return a.showExtra(a.store.create(t, a.newID(kind, a.store.nextID()), in.Data, c.now), kind)
+}
+
+// serveExtra reads, deletes, or of tasks changes one of these.
+func (a *attio) serveExtra(c *call, kind, id string) reply {
+	t := a.store.table(attioName, kind)
+	r := t.live(strings.ToLower(id))
+	switch {
+	case c.method != http.MethodGet && c.method != http.MethodDelete && (c.method != http.MethodPatch || kind != "tasks"):
+		return a.refusal(c, http.StatusMethodNotAllowed, "")
+	case r == nil:
+		return a.failRow(&atProblem{http.StatusNotFound, "not_found", fmt.Sprintf("%s with ID %q was not found.", kind, id)})
+	case c.method == http.MethodGet:
+		return a.showExtra(r, kind)
+	case c.method == http.MethodDelete:
+		a.store.archive(t, r, c.now)
+		return reply{status: http.StatusOK, body: []byte("{}"), rows: 1}
+	}
+	var in struct {
+		Data fieldMap `json:"data"`
+	}
+	if err := parse(c.body, &in); err != nil || in.Data == nil {
+		return a.fail(&atProblem{http.StatusBadRequest, "validation_type", "Body payload validation error: " + whyNot(err)})
+	}
+	for _, fixed := range []string{"content", "format"} {
+		if _, sent := in.Data[fixed]; sent {
+			return a.failRow(&atProblem{http.StatusBadRequest, "validation_type", "Body payload validation error: unrecognised key " + fixed})
+		}
+	}
+	problem := a.checkExtra(t, in.Data)
+	if problem == nil {
+		problem = a.checkParents(kind, in.Data)
+	}
+	if problem != nil {
+		return a.failRow(problem)
+	}
+	a.store.update(t, r, in.Data, c.now)
+	return a.showExtra(r, kind)
+}
+
+// checkExtra checks the members of a note or a task, each of which has one type and no other.
+func (a *attio) checkExtra(t *table, data fieldMap) *atProblem {
+	for _, name := range sorted(data) {
+		p := t.properties[name]
+		if p == nil {
+			return atMember(name, "is not recognised")
+		}
+		s, isText := data[name].(string)
+		_, isBool := data[name].(bool)
+		_, isList := data[name].([]any)
+		switch {
+		case p.Type == "list" && !isList:
+			return atMember(name, "must be an array")
+		case p.Type == "bool" && !isBool:
+			return atMember(name, "must be a boolean")
+		case p.Type == "datetime" && data[name] != nil && (!isText || !isTime(s) && !isDate(s)):
+			return atMember(name, "must be a timestamp")
+		case p.Type == "enumeration" && !slices.Contains(p.Options, s):
+			return atMember(name, "must be one of "+strings.Join(p.Options, ", "))
+		case p.Type == "string" && !isText:
+			return atMember(name, "must be a string")
+		}
+	}
+	return nil
+}
+
+func atMember(name, why string) *atProblem {
+	return &atProblem{http.StatusBadRequest, "validation_type", "Body payload validation error: " + name + " " + why}
+}
+
+func (a *attio) showExtra(r *record, kind string) reply {
 	data := r.copied()
 	data["id"] = map[string]string{"workspace_id": a.workspace(), strings.TrimSuffix(kind, "s") + "_id": r.id}
 	data["created_at"] = r.created.UTC().Format(attioTime)
@@ -220,7 +288,7 @@ func (a *attio) createExtra(c *call, kind string) reply {
 func (a *attio) checkParents(kind string, data fieldMap) *atProblem {
 	parents := [][2]string{{text(data["parent_object"]), text(data["parent_record_id"])}}
 	if kind == "tasks" {
-		parents = nil
+		parents = nil // of an update there may be none
 		list, _ := data["linked_records"].([]any)
 		for _, one := range list {
 			m, _ := one.(map[string]any)

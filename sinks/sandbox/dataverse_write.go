@@ -234,8 +234,8 @@ func (d *dataverse) check(t *table, target *record, sent fieldMap) (fieldMap, *d
 
 // value checks one value by the type of its column. A number is not taken for text, nor text for a number.
 func (d *dataverse) value(t *table, p *Property, v any) (any, *dvError) {
-	if v == nil {
-		return nil, nil
+	if v == nil || p.Type == anyType {
+		return v, nil
 	}
 	literal := func(edm string) (any, *dvError) {
 		return nil, d.payload(t, fmt.Sprintf("Cannot convert the literal '%s' to the expected type '%s'.", shorten(text(v), 80), edm))

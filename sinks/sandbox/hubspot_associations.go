@@ -127,9 +127,9 @@ func (h *hubspot) serveAssociations(c *call, r route) reply {
 	case "batch/read":
 		return h.readLinks(c, from, to)
 	case "batch/archive":
-		return h.unlinkBatch(c, from, to)
+		return h.unlinkBatch(c, r.version, from, to)
 	case "batch/labels/archive":
-		return h.unlabelBatch(c, from, to)
+		return h.unlabelBatch(c, r.version, from, to)
 	}
 	return h.refusal(c, http.StatusNotFound, "")
 }
@@ -209,7 +209,7 @@ func eachLink[T any](h *hubspot, c *call, most, status int, do func(associationI
 	return r
 }
 
-func (h *hubspot) unlinkBatch(c *call, from, to *table) reply {
+func (h *hubspot) unlinkBatch(c *call, version string, from, to *table) reply {
 	var in struct {
 		Inputs []struct {
 			From reference   `json:"from"`
@@ -226,11 +226,21 @@ func (h *hubspot) unlinkBatch(c *call, from, to *table) reply {
 			h.disconnect(from, one.From.ID.value, to, other.ID.value)
 		}
 	}
-	return reply{status: http.StatusNoContent, rows: len(in.Inputs)}
+	return h.unlinked(c, version, len(in.Inputs))
+}
+
+// unlinked answers a batch that removed links: in versions that are dates with a body, without results.
+func (h *hubspot) unlinked(c *call, version string, rows int) reply {
+	rep := reply{status: http.StatusNoContent}
+	if !strings.HasPrefix(version, "v") {
+		rep = h.succeed(http.StatusOK, newLinkBatch(c, []linkResult{}, nil))
+	}
+	rep.rows = rows
+	return rep
 }
 
 // unlabelBatch removes links of certain types. The default one takes all others with it.
-func (h *hubspot) unlabelBatch(c *call, from, to *table) reply {
+func (h *hubspot) unlabelBatch(c *call, version string, from, to *table) reply {
 	var in struct {
 		Inputs []associationInput `json:"inputs"`
 	}
@@ -253,7 +263,7 @@ func (h *hubspot) unlabelBatch(c *call, from, to *table) reply {
 			}
 		}
 	}
-	return reply{status: http.StatusNoContent, rows: len(in.Inputs)}
+	return h.unlinked(c, version, len(in.Inputs))
 }
 
 func (h *hubspot) readLinks(c *call, from, to *table) reply {

@@ -15,8 +15,9 @@ import (
 // batchInput is the body of every batch endpoint for objects.
 type batchInput struct {
 	Inputs     []rowInput `json:"inputs"`
-	IDProperty optional   `json:"idProperty"` // of a batch read: for all inputs
-	Properties []string   `json:"properties"` // of a batch read
+	IDProperty optional   `json:"idProperty"`            // of a batch read: for all inputs
+	Properties []string   `json:"properties"`            // of a batch read
+	History    []string   `json:"propertiesWithHistory"` // of a batch read
 }
 
 // rowInput is one record to write or to read. The same type is the body of the single endpoints.

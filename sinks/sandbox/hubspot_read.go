@@ -96,6 +96,12 @@ func (h *hubspot) readBatch(c *call, t *table) reply {
 	if p := decode(c.body, &in); p != nil {
 		return h.fail(c, *p)
 	}
+	if in.Properties == nil {
+		return h.fail(c, *missingFields("properties"))
+	}
+	if in.History == nil {
+		return h.fail(c, *missingFields("propertiesWithHistory"))
+	}
 	if p := checkSize(len(in.Inputs), hubspotBatch); p != nil {
 		return h.fail(c, *p)
 	}

@@ -121,7 +121,7 @@ func TestBatchRead(t *testing.T) {
 	s := portal(Options{})
 	id := s.Put("hubspot", "contacts", map[string]any{"email": "a@x.test", "partner_key": "K1"})
 	a := send(t, s, "POST", objects+"contacts/batch/read",
-		`{"idProperty":"partner_key","properties":["email"],"inputs":[{"id":"K1"},{"id":"K2"},{"id":"K3"}]}`)
+		`{"idProperty":"partner_key","properties":["email"],"propertiesWithHistory":[],"inputs":[{"id":"K1"},{"id":"K2"},{"id":"K3"}]}`)
 	wantStatus(t, a, 207)
 	properties := a.rows("results")[0]["properties"].(map[string]any)
 	wantEqual(t, "email", properties["email"], any("a@x.test"))
@@ -129,10 +129,12 @@ func TestBatchRead(t *testing.T) {
 	wantEqual(t, "numErrors", a.body["numErrors"], any(float64(1)))
 	wantEqual(t, "missing", a.rows("errors")[0]["context"], any(map[string]any{"ids": []any{"K2", "K3"}}))
 	wantEqual(t, "category", a.rows("errors")[0]["category"], any("OBJECT_NOT_FOUND"))
-	a = send(t, s, "POST", objects+"contacts/batch/read", `{"inputs":[{"id":"`+id+`"},{"id":"`+id+`"}]}`)
+	a = send(t, s, "POST", objects+"contacts/batch/read", `{"properties":[],"propertiesWithHistory":[],"inputs":[{"id":"`+id+`"},{"id":"`+id+`"}]}`)
 	wantStatus(t, a, 200)
 	wantEqual(t, "results", len(a.rows("results")), 1)
-	wantStatus(t, send(t, s, "POST", objects+"contacts/batch/read", `{"idProperty":"phone","inputs":[{"id":"1"}]}`), 400)
+	for _, lacking := range []string{`"idProperty":"phone","properties":[],"propertiesWithHistory":[]`, `"properties":[]`, `"propertiesWithHistory":[]`} {
+		wantStatus(t, send(t, s, "POST", objects+"contacts/batch/read", `{`+lacking+`,"inputs":[{"id":"`+id+`"}]}`), 400)
+	}
 }
 
 func TestSearch(t *testing.T) {

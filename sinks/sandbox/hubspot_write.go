@@ -274,7 +274,7 @@ func (h *hubspot) apply(t *table, op operation, pl *plan, trace string, now time
 		for _, v := range pl.values {
 			h.change(t, r, v)
 		}
-		h.store.written(r, now)
+		h.store.written(t, r, now)
 	}
 	v := view{
 		id: r.id, created: r.created, updated: r.updated, modified: modifiedProperty(t.object),
@@ -353,6 +353,10 @@ func checkShape(inputs []rowInput, op operation) *problem {
 		in := &inputs[i]
 		if in.Properties == nil {
 			return missingFields("properties")
+		}
+		// Every schema of a batch has it as required, be it empty; the guides leave it out.
+		if op == opCreate && in.Associations == nil {
+			return missingFields("associations")
 		}
 		if op != opCreate && in.ID.value == "" {
 			return missingFields("id")

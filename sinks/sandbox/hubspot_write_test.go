@@ -453,7 +453,7 @@ func TestCreate(t *testing.T) {
 		{"contact that is there", send(t, s, "POST", objects+"contacts", `{"properties":{"email":"Jane@x.test"}}`), 409,
 			"Contact already exists. Existing ID: " + contact},
 		{"batch with a contact that is there", send(t, s, "POST", objects+"contacts/batch/create",
-			`{"inputs":[{"properties":{"email":"n@x.test"}},{"properties":{"email":"jane@x.test"}}]}`), 409, "Contact already exists"},
+			`{"inputs":[{"properties":{"email":"n@x.test"},"associations":[]},{"properties":{"email":"jane@x.test"},"associations":[]}]}`), 409, "Contact already exists"},
 		{"lead without a contact", lead(""), 400, "Error creating LEAD"},
 		{"lead with a contact that is not there", lead(`,"associations":[{"to":{"id":"5"},
 			"types":[{"associationCategory":"HUBSPOT_DEFINED","associationTypeId":578}]}]`), 404, "not found"},
@@ -461,6 +461,8 @@ func TestCreate(t *testing.T) {
 			"types":[{"associationCategory":"HUBSPOT_DEFINED","associationTypeId":279}]}]`), 400,
 			"association type id 279 doesn't exist between lead and contact"},
 		{"no properties", send(t, s, "POST", objects+"contacts", `{}`), 400, "not set: [properties]"},
+		{"batch without associations", send(t, s, "POST", objects+"contacts/batch/create", `{"inputs":[{"properties":{"email":"n@x.test"}}]}`), 400,
+			"not set: [associations]"},
 	}
 	for _, tt := range tests {
 		if tt.give.status != tt.want || !strings.Contains(tt.give.message(), tt.message) {
@@ -473,14 +475,15 @@ func TestCreate(t *testing.T) {
 	a := lead(`,"associations":[{"to":{"id":"` + contact + `"},
 		"types":[{"associationCategory":"HUBSPOT_DEFINED","associationTypeId":578}]}]`)
 	wantStatus(t, a, 201)
-	wantEqual(t, "links", s.Links("hubspot"), []Link{{
-		Dialect: "hubspot", FromObject: "leads", FromID: a.body["id"].(string), ToObject: "contacts", ToID: contact,
-		Category: "HUBSPOT_DEFINED", TypeID: 578,
-	}})
-	a = send(t, s, "POST", objects+"contacts/batch/create", `{"inputs":[{"properties":{"email":"n@x.test"}}]}`)
+	link := Link{Dialect: "hubspot", FromObject: "leads", FromID: a.body["id"].(string), ToObject: "contacts", ToID: contact, Category: "HUBSPOT_DEFINED"}
+	ordinary, primary := link, link
+	ordinary.TypeID, primary.TypeID, primary.Label = 608, 578, "Primary"
+	wantEqual(t, "links", s.Links("hubspot"), []Link{ordinary, primary})
+	a = send(t, s, "POST", objects+"contacts/batch/create", `{"inputs":[{"properties":{"email":"n@x.test"},"associations":[]}]}`)
 	wantStatus(t, a, 201)
 	a = send(t, s, "POST", objects+"contacts/batch/create", `{"inputs":[
-		{"objectWriteTraceId":"1","properties":{"email":"m@x.test"}},{"objectWriteTraceId":"2","properties":{"email":"n@x.test"}}]}`)
+		{"objectWriteTraceId":"1","properties":{"email":"m@x.test"},"associations":[]},
+		{"objectWriteTraceId":"2","properties":{"email":"n@x.test"},"associations":[]}]}`)
 	wantStatus(t, a, 207)
 	wantEqual(t, "category", a.rows("errors")[0]["category"], any("CONFLICT"))
 }

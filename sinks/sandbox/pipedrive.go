@@ -181,7 +181,7 @@ func (p *pipedrive) serveRecords(c *call, t *table, at []string) reply {
 		return p.create(c, t)
 	case len(at) == 1 && c.method == http.MethodGet:
 		return p.get(c, t, at[0])
-	case len(at) == 1 && (c.method == http.MethodPatch || c.method == http.MethodPut && t.object == "notes"):
+	case len(at) == 1 && c.method == pipedriveChange(t.object):
 		return p.update(c, t, at[0])
 	case len(at) == 1 && c.method == http.MethodDelete:
 		return p.remove(c, t, at[0])
@@ -189,6 +189,14 @@ func (p *pipedrive) serveRecords(c *call, t *table, at []string) reply {
 		return p.refusal(c, http.StatusNotFound, "")
 	}
 	return p.refusal(c, http.StatusMethodNotAllowed, "")
+}
+
+// pipedriveChange is the verb that changes a record: notes are left with that of old.
+func pipedriveChange(object string) string {
+	if object == "notes" {
+		return http.MethodPut
+	}
+	return http.MethodPatch
 }
 
 // refusal is Pipedrive's own body for a status, or Cloudflare's page.

@@ -173,7 +173,7 @@ func pdSearched(t *table, list string) []string {
 // pdSearchable tells whether a field can be searched by: texts and numbers can.
 func pdSearchable(property *Property) bool {
 	switch property.Type {
-	case "string", "number", "contacts":
+	case "string", "number", "contacts", anyType:
 		return true
 	}
 	return false

@@ -63,6 +63,7 @@ func TestPipedriveWrites(t *testing.T) {
 		exchange{name: "a field of Contact Sync", path: pdV2 + "persons", body: `{"name":"x","job_title":"CEO"}`, want: 403},
 		exchange{name: "not JSON", path: pdV2 + "persons", body: `{"name"`, want: 400, says: map[string]any{"success": false}},
 		exchange{name: "update", method: "PATCH", path: pdV2 + "persons/" + person, body: `{"custom_fields":{"abc":"1"}}`, want: 200, says: map[string]any{"data.name": "P", "data.custom_fields.abc": "1"}},
+		exchange{name: "no email", path: pdV2 + "persons", body: `{"name":"P","email":"a@b.test"}`, want: 400},
 		exchange{name: "clear", method: "PATCH", path: pdV2 + "persons/" + person, body: `{"custom_fields":{"abc":null}}`, want: 200, says: map[string]any{"data.custom_fields.abc": nil}},
 		exchange{name: "merged into another", method: "PATCH", path: pdV2 + "persons/" + gone, body: `{"name":"y"}`, want: 404, says: map[string]any{"success": false}},
 		exchange{name: "PUT is gone", method: "PUT", path: pdV2 + "persons/" + person, body: `{"name":"y"}`, want: 405},
@@ -93,6 +94,7 @@ func TestPipedriveLeadsAndNotes(t *testing.T) {
 		exchange{name: "org_id is not its name", path: "/pipedrive/api/v1/leads", body: `{"title":"l","org_id":1}`, want: 400, holds: "'org_id' is not allowed"},
 		exchange{name: "value", path: "/pipedrive/api/v1/leads", body: `{"title":"l","person_id":` + person + `,"value":5}`, want: 400, holds: "amount and currency"},
 		exchange{name: "note", path: "/pipedrive/api/v1/notes", body: `{"content":"<b>x</b>","lead_id":"` + id + `","pinned_to_deal_flag":0}`, want: 201},
+		exchange{name: "a note knows no PATCH", method: "PATCH", path: "/pipedrive/api/v1/notes/1", body: `{"content":"x"}`, want: 405},
 		exchange{name: "note on nothing", path: "/pipedrive/api/v1/notes", body: `{"content":"x"}`, want: 400},
 		exchange{name: "find by key", path: pdV2 + "itemSearch/field?entity_type=lead&field=" + dealHash + "&term=K", want: 200, says: map[string]any{"data.0.id": id}},
 	)

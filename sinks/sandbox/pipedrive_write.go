@@ -203,8 +203,8 @@ func (p *pipedrive) value(property *Property, v any, standard bool) (value any, 
 	must := func(what string) (any, string) {
 		return nil, fmt.Sprintf("Parameter '%s' must be %s", property.Name, what)
 	}
-	if v == nil {
-		return nil, ""
+	if v == nil || property.Type == anyType {
+		return v, ""
 	}
 	s, isText := v.(string)
 	switch property.Type {

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Refusal makes rows fail with an error of the CRM's own, whatever else is right or wrong with them: a validation rule, a
@@ -60,6 +61,26 @@ func (s *Server) Lock(dialect, object, id string) (unlock func()) {
 		}
 		open = false
 	}
+}
+
+// Hold has a property keep its value in records that are there, as an automation of the account does that puts back what it was:
+// until release is called, writes of it are accepted and change nothing.
+func (s *Server) Hold(dialect, object, property string) (release func()) {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	t := s.store.table(dialect, object)
+	if t == nil {
+		return func() {}
+	}
+	if t.held == nil {
+		t.held = map[string]int{}
+	}
+	t.held[property]++
+	return sync.OnceFunc(func() {
+		s.store.mu.Lock()
+		defer s.store.mu.Unlock()
+		t.held[property] = max(t.held[property]-1, 0)
+	})
 }
 
 // Merge merges a record into another as a person would: the other keeps its values and takes those that it lacks, and the

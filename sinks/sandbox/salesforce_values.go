@@ -100,6 +100,9 @@ func (f *salesforce) value(p *Property, v any) (any, *sfError) {
 	if blank(v) {
 		return nil, nil
 	}
+	if p.Type == anyType {
+		return v, nil
+	}
 	bad := func(kind string) (any, *sfError) {
 		return nil, &sfError{"JSON_PARSER_ERROR", fmt.Sprintf(
 			"Cannot deserialize instance of %s from %s value %s or request may be missing a required field at [line:1, column:2]",

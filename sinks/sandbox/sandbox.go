@@ -46,6 +46,8 @@ type Options struct {
 	Patience int
 	// Variants are behaviours that differ from the default ones.
 	Variants []Variant
+	// Watch is told of each change as it happens, in this order, and must not call the Server; nil: nobody watches.
+	Watch func(Change)
 }
 
 // Server is the fake CRM. It is safe for concurrent use.
@@ -142,6 +144,7 @@ func New(o Options) *Server {
 		hooks:    ring[Hook]{limit: keptHooks},
 		quit:     make(chan struct{}),
 	}
+	s.store.watch = o.Watch
 	s.token.Store(&o.Token)
 	s.account.Store(o.Account)
 	s.limits.set(o.Limits)

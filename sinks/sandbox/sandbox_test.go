@@ -436,23 +436,25 @@ func TestCutWithoutHijack(t *testing.T) {
 
 // Whatever a body holds, the answer is JSON and no server error.
 func FuzzBody(f *testing.F) {
+	paths := []string{
+		"crm/v3/objects/contacts/batch/upsert", "crm/v3/objects/deals/batch/create", "crm/v3/objects/deals/batch/update",
+		"crm/v3/objects/contacts/batch/read", "crm/v3/objects/contacts/search", "crm/v3/objects/contacts",
+		"crm/v4/associations/deals/contacts/batch/create", "crm/v4/associations/deals/contacts/batch/archive",
+		"crm/v3/properties/deals",
+	}
 	for _, seed := range []string{
 		upsertBody(2), `{"inputs":[{"id":"1","properties":{"a":null}}]}`, `{"inputs":null}`, `[]`, `{"inputs":[[]]}`, "\xff", `{"after":{}}`,
 		`{"filterGroups":[{"filters":[{"propertyName":"email","operator":"IN"}]}],"limit":-1}`, `{"inputs":[{"to":[{"id":"1"}]}]}`,
 	} {
-		f.Add(seed)
+		for n := range paths {
+			f.Add(uint8(n), seed)
+		}
 	}
-	f.Fuzz(func(t *testing.T, body string) {
-		s := portal(Options{})
-		for _, path := range []string{
-			"crm/v3/objects/contacts/batch/upsert", "crm/v3/objects/deals/batch/create", "crm/v3/objects/deals/batch/update",
-			"crm/v3/objects/contacts/batch/read", "crm/v3/objects/contacts/search", "crm/v3/objects/contacts",
-			"crm/v4/associations/deals/contacts/batch/create", "crm/v4/associations/deals/contacts/batch/archive",
-			"crm/v3/properties/deals",
-		} {
-			if a := send(t, s, "POST", "/hubspot/"+path, body); a.status >= 500 {
-				t.Errorf("%s: status %d", path, a.status)
-			}
+	// One request each: under load, Go takes a slow one at the end of its time for a failure.
+	f.Fuzz(func(t *testing.T, n uint8, body string) {
+		path := paths[int(n)%len(paths)]
+		if a := send(t, portal(Options{}), "POST", "/hubspot/"+path, body); a.status >= 500 {
+			t.Errorf("%s: status %d", path, a.status)
 		}
 		countRows([]byte(body))
 	})

@@ -36,11 +36,20 @@ type Link struct {
 	Label      string `json:"label,omitzero"`
 }
 
+// Change is what has just been done to a record, or to a link.
+type Change struct {
+	Record   Record // as it is now; empty where it is a link that has changed
+	Created  bool
+	Archived bool
+	Link     Link
+	Linked   bool // the link was made; else it was taken away
+}
+
 // Property defines one field of an object.
 type Property struct {
 	Name      string
 	Label     string   // empty: the name
-	Type      string   // string (also when empty), number, integer, date, datetime, bool, enumeration, lookup
+	Type      string   // string (also when empty), number, integer, date, datetime, bool, enumeration, lookup; any takes every value
 	FieldType string   // the CRM's form field; "checkbox" lets an enumeration hold several values, as Multiple does
 	Group     string   // the CRM's property group
 	Unique    bool     // two records cannot hold one value; usable as an upsert key. Pipedrive has no such thing
@@ -79,6 +88,8 @@ type store struct {
 	linked map[Link]bool
 
 	refusals []*activeRefusal
+
+	watch func(Change) // nil: nobody watches
 }
 
 // table holds the records of one object of one dialect.
@@ -92,6 +103,7 @@ type table struct {
 	rows       []*record // archived ones too, oldest first
 	byID       map[string]*record
 	keys       []*Property                   // the unique ones of properties
+	held       map[string]int                // properties whose value stays what it is, see Hold
 	unique     map[string]map[string]*record // property, folded value
 }
 
@@ -167,11 +179,14 @@ func (s *store) update(t *table, r *record, changes map[string]any, now time.Tim
 	for name, value := range changes {
 		s.set(t, r, name, value)
 	}
-	s.written(r, now)
+	s.written(t, r, now)
 }
 
 // set changes one property without counting a write.
 func (s *store) set(t *table, r *record, name string, value any) {
+	if t.held[name] > 0 && r.writes > 0 {
+		return
+	}
 	t.index(r, name, false)
 	if value == nil || value == "" {
 		delete(r.properties, name)
@@ -182,10 +197,13 @@ func (s *store) set(t *table, r *record, name string, value any) {
 }
 
 // written ends a change: it counts one write and keeps the state for searches.
-func (s *store) written(r *record, now time.Time) {
+func (s *store) written(t *table, r *record, now time.Time) {
 	r.writes++
 	r.updated = now
 	s.remember(r, now)
+	if s.watch != nil {
+		s.watch(Change{Record: t.export(r), Created: r.writes == 1})
+	}
 }
 
 func (s *store) archive(t *table, r *record, now time.Time) {
@@ -195,6 +213,9 @@ func (s *store) archive(t *table, r *record, now time.Time) {
 	r.archived = true
 	r.updated = now
 	s.remember(r, now)
+	if s.watch != nil {
+		s.watch(Change{Record: t.export(r), Archived: true})
+	}
 	s.links = slices.DeleteFunc(s.links, func(l Link) bool {
 		gone := l.Dialect == t.dialect &&
 			(l.FromObject == t.object && l.FromID == r.id || l.ToObject == t.object && l.ToID == r.id)
@@ -245,6 +266,9 @@ func (s *store) link(l Link) bool {
 	}
 	s.linked[l] = true
 	s.links = append(s.links, l)
+	if s.watch != nil {
+		s.watch(Change{Link: l, Linked: true})
+	}
 	return true
 }
 
@@ -254,6 +278,9 @@ func (s *store) unlink(remove func(Link) bool) {
 			return false
 		}
 		delete(s.linked, l)
+		if s.watch != nil {
+			s.watch(Change{Link: l})
+		}
 		return true
 	})
 }
@@ -266,6 +293,7 @@ func (s *store) clear() {
 	for _, t := range s.tables {
 		t.rows = nil
 		clear(t.byID)
+		clear(t.held)
 		for _, values := range t.unique {
 			clear(values)
 		}

@@ -51,6 +51,9 @@ func whole(v any) (int64, bool) {
 	return int64(f), true
 }
 
+// anyType is that of a property of which nobody knows what it takes.
+const anyType = "any"
+
 // blank tells whether a value clears a field.
 func blank(v any) bool { return v == nil || v == "" }
 

@@ -226,6 +226,9 @@ func (z *zoho) serveToken(c *call) reply {
 
 // serveOrg is what tells one organisation from another.
 func (z *zoho) serveOrg() reply {
+	if slices.Contains(z.server.options.MissingScopes, "ZohoCRM.org.READ") {
+		return z.fail(http.StatusUnauthorized, zError{"OAUTH_SCOPE_MISMATCH", "invalid oauth scope to access this URL", nil})
+	}
 	number := strconv.FormatInt(z.server.account.Load(), 10)
 	return jsonReply(http.StatusOK, map[string]any{"org": []any{map[string]any{
 		"id": "5843104" + number, "zgid": number, "company_name": "Sandbox", "domain_name": "org" + number, "type": "sandbox",

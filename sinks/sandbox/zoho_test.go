@@ -144,6 +144,30 @@ func TestZohoExternalFields(t *testing.T) {
 	}
 }
 
+func TestZohoParents(t *testing.T) {
+	s := furnished(Options{})
+	account := s.Put("zoho", "Accounts", map[string]any{"Account_Name": "Acme"})
+	contact := s.Put("zoho", "Contacts", map[string]any{"Last_Name": "Doe"})
+	lacks := func(name string) map[string]any {
+		return map[string]any{"data.0.code": "MANDATORY_NOT_FOUND", "data.0.details.api_name": name}
+	}
+	wrong := map[string]any{"data.0.code": "INVALID_DATA"}
+	note := func(parent string) string { return zoRows(`{"Note_Content":"x"` + parent + `}`) }
+	task := func(more string) string { return zoRows(`{"Subject":"x"` + more + `}`) }
+	converse(t, s, []exchange{
+		{name: "note", path: zoV8 + "Notes", body: note(`,"Parent_Id":{"id":"` + account + `","module":{"api_name":"Accounts"}}`), want: 201},
+		{name: "note of nothing", path: zoV8 + "Notes", body: note(""), want: 200, says: lacks("Parent_Id")},
+		{name: "note without module", path: zoV8 + "Notes", body: note(`,"Parent_Id":{"id":"` + account + `"}`), want: 200, says: lacks("module")},
+		{name: "note of another module", path: zoV8 + "Notes", body: note(`,"Parent_Id":{"id":"` + account + `","module":{"api_name":"Deals"}}`), want: 200, says: wrong},
+		{name: "note of no module", path: zoV8 + "Notes", body: note(`,"Parent_Id":{"id":"` + account + `","module":{"api_name":"x"}}`), want: 200, says: wrong},
+		{name: "task", path: zoV8 + "Tasks", body: task(`,"What_Id":{"id":"` + account + `"},"$se_module":"Accounts"`), want: 201},
+		{name: "task without module", path: zoV8 + "Tasks", body: task(`,"What_Id":{"id":"` + account + `"}`), want: 200, says: lacks("$se_module")},
+		{name: "task of another module", path: zoV8 + "Tasks", body: task(`,"What_Id":{"id":"` + account + `"},"$se_module":"Deals"`), want: 200, says: wrong},
+		{name: "task of a person", path: zoV8 + "Tasks", body: task(`,"Who_Id":{"id":"` + contact + `"}`), want: 201},
+		{name: "task of nothing", path: zoV8 + "Tasks", body: task(""), want: 201},
+	}...)
+}
+
 func TestZohoLimits(t *testing.T) {
 	t.Parallel()
 	clock := newClock()

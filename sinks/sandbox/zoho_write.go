@@ -194,7 +194,7 @@ func (z *zoho) check(t *table, target *record, sent fieldMap, external zExternal
 		changes[name] = value
 	}
 	if len(wrong) == 0 {
-		wrong = z.checkRecord(t, target, changes, row)
+		wrong = append(z.checkParent(sent, external, row), z.checkRecord(t, target, changes, row)...)
 	}
 	switch len(wrong) {
 	case 0:
@@ -232,10 +232,32 @@ func (z *zoho) checkRecord(t *table, target *record, changes fieldMap, row int) 
 	return wrong
 }
 
+// checkParent looks whether a note, or a task, names the module of the record that it is about, which is there. That other
+// versions have it elsewhere does not matter to us; the codes are assumed.
+func (z *zoho) checkParent(sent fieldMap, external zExternals, row int) []zError {
+	module, name, field := "", "", ""
+	var parent fieldMap
+	if p, ok := sent["Parent_Id"].(map[string]any); ok {
+		inner, _ := p["module"].(map[string]any)
+		parent, module, name, field = p, text(inner["api_name"]), "Parent_Id", "module"
+	} else if p, ok := sent["What_Id"].(map[string]any); ok {
+		parent, module, name, field = p, text(sent["$se_module"]), "What_Id", "$se_module"
+	}
+	switch t := z.store.table(zohoName, module); {
+	case parent == nil:
+	case module == "":
+		return []zError{{"MANDATORY_NOT_FOUND", "required field not found", fieldMap{"api_name": field, "json_path": fmt.Sprintf("$.data[%d].%s", row, field)}}}
+	case external.lookups[name] != "": // it is named by another value than its id
+	case t == nil || t.live(text(parent["id"])) == nil:
+		return []zError{{"INVALID_DATA", "the id given seems to be invalid", fieldMap{"api_name": name, "json_path": fmt.Sprintf("$.data[%d].%s", row, name)}}}
+	}
+	return nil
+}
+
 // value checks one value by the type of its field; details are what an error tells, nil when there is none.
 func (z *zoho) value(p *Property, v any, external zExternals) (value any, details fieldMap, message string) {
-	if v == nil {
-		return nil, nil, ""
+	if v == nil || p.Type == anyType {
+		return v, nil, ""
 	}
 	wrong := func(expected string) (any, fieldMap, string) {
 		return nil, fieldMap{"expected_data_type": expected}, "invalid data"

@@ -13,7 +13,7 @@ import (
 )
 
 // A record that another cycle works on is not merged into, though an item of ours had named it.
-func TestCornerMeetsWhatAnotherCycleWorksOn(t *testing.T) {
+func TestMeetsWhatAnotherCycleWorksOn(t *testing.T) {
 	t.Parallel()
 	s := newSolo(t, peopleSetup(), "crm")
 	s.do(person("p1", 1, "name", "Ann"))
@@ -36,7 +36,7 @@ func TestCornerMeetsWhatAnotherCycleWorksOn(t *testing.T) {
 }
 
 // In one round: the answer that tells of a record in the way comes before that of the row which made it.
-func TestCornerConflictBeforeCreate(t *testing.T) {
+func TestConflictBeforeCreate(t *testing.T) {
 	t.Parallel()
 	s := newSolo(t, peopleSetup(), "crm")
 	ids := s.accept(person("p1", 1, "name", "Ann"), person("p2", 2, "name", "Anna"))
@@ -68,7 +68,7 @@ func TestCornerConflictBeforeCreate(t *testing.T) {
 }
 
 // Two cycles side by side learn of one record of the CRM.
-func TestCornerTwoCyclesMeet(t *testing.T) {
+func TestTwoCyclesMeet(t *testing.T) {
 	t.Parallel()
 	s := newSolo(t, peopleSetup(), "crm")
 	one := s.accept(person("p1", 1, "name", "Ann"))[0]
@@ -132,7 +132,7 @@ func newTwofold(t *testing.T) *solo {
 }
 
 // Two keys of one record that is made again, in one cycle.
-func TestCornerTwoKeysMadeAgain(t *testing.T) {
+func TestTwoKeysMadeAgain(t *testing.T) {
 	t.Parallel()
 	s := newTwofold(t)
 	s.do(shopEvent("company.deleted", "o1", 10))
@@ -143,7 +143,7 @@ func TestCornerTwoKeysMadeAgain(t *testing.T) {
 }
 
 // The same, where it is found gone.
-func TestCornerTwoKeysFoundGone(t *testing.T) {
+func TestTwoKeysFoundGone(t *testing.T) {
 	t.Parallel()
 	s := newTwofold(t)
 	s.box.Archive("hubspot", "contacts", s.box.Records("hubspot", "contacts")[0].ID)
@@ -164,7 +164,7 @@ func (s *solo) wantOne(fates []*ledger.Fate) {
 }
 
 // An archival under one key, and an older event under the other, in one cycle.
-func TestCornerTwoKeysArchived(t *testing.T) {
+func TestTwoKeysArchived(t *testing.T) {
 	t.Parallel()
 	s := newTwofold(t)
 	s.box.Fault(sandbox.Fault{Path: "batch/update", Effect: sandbox.EffectNone, Latency: 300 * time.Millisecond})
@@ -175,7 +175,7 @@ func TestCornerTwoKeysArchived(t *testing.T) {
 }
 
 // Two rows of one round reach one record of the CRM, the older value last.
-func TestCornerMeetsInOneRound(t *testing.T) {
+func TestMeetsInOneRound(t *testing.T) {
 	t.Parallel()
 	setup := peopleSetup()
 	setup.mappings = twofold
@@ -225,7 +225,7 @@ func (s *solo) meetThird(c carrier, ids map[string]string) {
 }
 
 // The ledger cannot tell whom a row met: that its links were made stays known.
-func TestCornerLinksOfWhatMeets(t *testing.T) {
+func TestLinksOfWhatMeets(t *testing.T) {
 	t.Parallel()
 	s := newSolo(t, peopleSetup(), "crm")
 	id := s.accept(person("p1", 1, "name", "Ann"))[0]
@@ -273,7 +273,7 @@ func newMerged(t *testing.T, c carrier) (*solo, string) {
 }
 
 // Two keys, of one property, of a record that is made again in one cycle.
-func TestCornerTwoKeysOfOneProperty(t *testing.T) {
+func TestTwoKeysOfOneProperty(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name string
@@ -304,7 +304,7 @@ func TestCornerTwoKeysOfOneProperty(t *testing.T) {
 }
 
 // What is looked up to be archived turns out to be known by another key: an older event under that does not make it again.
-func TestCornerFindArchivedMeets(t *testing.T) {
+func TestFindArchivedMeets(t *testing.T) {
 	t.Parallel()
 	setup := peopleSetup()
 	setup.mappings = twofold
@@ -325,7 +325,7 @@ func TestCornerFindArchivedMeets(t *testing.T) {
 }
 
 // What an owner remembers of the CRM's ids has a bound.
-func TestCornerIDsInMemory(t *testing.T) {
+func TestIDsInMemory(t *testing.T) {
 	t.Parallel()
 	s := newSolo(t, setup{}, "crm")
 	for i := range 3 * cached {
@@ -339,7 +339,7 @@ func TestCornerIDsInMemory(t *testing.T) {
 }
 
 // What was merged in the CRM is being written under another key at that moment: the record is found again afterwards.
-func TestCornerFollowsWhatIsBusy(t *testing.T) {
+func TestFollowsWhatIsBusy(t *testing.T) {
 	t.Parallel()
 	c := carriers()[1]
 	s := newSolo(t, c.setup(""), "far")
@@ -372,7 +372,7 @@ func TestCornerFollowsWhatIsBusy(t *testing.T) {
 }
 
 // An e-mail that belongs to another known contact: neither contact loses its own.
-func TestCornerConflictOfTwoKnown(t *testing.T) {
+func TestConflictOfTwoKnown(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, peopleSetup())
 	r.deliver(person("p1", 1, "name", "Ann"), deal("p2", 1, "note", "bob@acme.test", "name", "Bob"))
@@ -388,7 +388,7 @@ func TestCornerConflictOfTwoKnown(t *testing.T) {
 }
 
 // Postgres refuses a record that another was merged into: the key of the other is not left without a record.
-func TestCornerRefusedMerge(t *testing.T) {
+func TestRefusedMerge(t *testing.T) {
 	t.Parallel()
 	s := newSolo(t, peopleSetup(), "crm")
 	if _, err := s.pool.Exec(s.context(), `ALTER TABLE records ADD CONSTRAINT poison CHECK (fields::text NOT LIKE '%poison%')`); err != nil {

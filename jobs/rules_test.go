@@ -18,7 +18,7 @@ import (
 )
 
 // A short throttle, and then the record turns out to be gone: it is to be made again.
-func TestCornerThrottledThenGone(t *testing.T) {
+func TestThrottledThenGone(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{mappings: recreated()})
 	r.deliver(shopEvent("company.created", "c1", 1, "name", "Acme"))
@@ -31,7 +31,7 @@ func TestCornerThrottledThenGone(t *testing.T) {
 }
 
 // The search for the survivor of a merge fails for a moment: that does not make the record gone for ever.
-func TestCornerFollowFails(t *testing.T) {
+func TestFollowFails(t *testing.T) {
 	t.Parallel()
 	c := carriers()[1]
 	r := newRig(t, c.setup(""))
@@ -51,7 +51,7 @@ func TestCornerFollowFails(t *testing.T) {
 }
 
 // A row that serves a create_only and an upsert meets a contact that sales has made.
-func TestCornerCreateOnlyBesideUpsert(t *testing.T) {
+func TestCreateOnlyBesideUpsert(t *testing.T) {
 	t.Parallel()
 	s := peopleSetup()
 	s.mappings = `
@@ -80,7 +80,7 @@ mappings:
 }
 
 // The search for what is to be archived is throttled: the job waits.
-func TestCornerFindArchivedThrottled(t *testing.T) {
+func TestFindArchivedThrottled(t *testing.T) {
 	t.Parallel()
 	s := newSolo(t, setup{mappings: archiving}, "crm")
 	s.box.Fault(sandbox.Fault{Method: http.MethodPost, Effect: sandbox.EffectThrottle, RetryAfter: "1"})
@@ -93,7 +93,7 @@ func TestCornerFindArchivedThrottled(t *testing.T) {
 }
 
 // A late event makes a record again whose fields newer events have decided.
-func TestCornerMadeAgainByLateEvent(t *testing.T) {
+func TestMadeAgainByLateEvent(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, setup{mappings: `
 mappings:
@@ -121,7 +121,7 @@ mappings:
 }
 
 // A row, and after it the archival of its record, in one cycle whose process dies.
-func TestCornerArchivedInTheSameCycle(t *testing.T) {
+func TestArchivedInTheSameCycle(t *testing.T) {
 	t.Parallel()
 	c := newCourt(t, kind{"hubspot", true})
 	err := c.play([]event{
@@ -141,7 +141,7 @@ func TestCornerArchivedInTheSameCycle(t *testing.T) {
 }
 
 // A target that gets whole records refuses what the newer of two events wants.
-func TestCornerWholeIsSplit(t *testing.T) {
+func TestWholeIsSplit(t *testing.T) {
 	t.Parallel()
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if body, _ := io.ReadAll(r.Body); strings.Contains(string(body), "bad") {
@@ -160,7 +160,7 @@ func TestCornerWholeIsSplit(t *testing.T) {
 }
 
 // The CRM has never told the id of the record, so that nothing can be linked to it: the job does not spin.
-func TestCornerLinkWithoutAnID(t *testing.T) {
+func TestLinkWithoutAnID(t *testing.T) {
 	t.Parallel()
 	s := newSolo(t, setup{mappings: strings.NewReplacer(", missing: create, AS", "", "GONE", "skip").Replace(lawful)}, "crm")
 	s.do(deal("d1", 1, "name", "n"))
@@ -176,7 +176,7 @@ func TestCornerLinkWithoutAnID(t *testing.T) {
 }
 
 // Postgres refuses the record of one event: what comes for it later is stored whole.
-func TestCornerRefusedByPostgres(t *testing.T) {
+func TestRefusedByPostgres(t *testing.T) {
 	t.Parallel()
 	s := newSolo(t, setup{}, "crm")
 	if _, err := s.pool.Exec(s.context(), `ALTER TABLE records ADD CONSTRAINT poison CHECK (fields::text NOT LIKE '%poison%')`); err != nil {
@@ -198,7 +198,7 @@ func TestCornerRefusedByPostgres(t *testing.T) {
 }
 
 // Two new records that link to each other are announced with their links in doubt.
-func TestCornerDoubtfulEnds(t *testing.T) {
+func TestDoubtfulEnds(t *testing.T) {
 	t.Parallel()
 	s := newSolo(t, peopleSetup(), "crm")
 	b := s.begin(s.accept(person("p1", 1, "name", "Ann"), person("p2", 2, "name", "Bob"))...)
@@ -218,7 +218,7 @@ func TestCornerDoubtfulEnds(t *testing.T) {
 }
 
 // A row, after it the archival of its record, and then the process dies: what is newer makes the record again.
-func TestCornerArchivedAfterARow(t *testing.T) {
+func TestArchivedAfterARow(t *testing.T) {
 	t.Parallel()
 	s := newSolo(t, setup{mappings: `
 mappings:
@@ -259,7 +259,7 @@ mappings:
 }
 
 // The sink is stopped before anything is sent: an old archival that waits for a row of its record waits on.
-func TestCornerStoppedBeforeAnArchival(t *testing.T) {
+func TestStoppedBeforeAnArchival(t *testing.T) {
 	t.Parallel()
 	s := newSolo(t, setup{mappings: archiving}, "crm")
 	s.do(shopEvent("company.created", "c1", 1, "name", "Acme"))
@@ -280,7 +280,7 @@ func TestCornerStoppedBeforeAnArchival(t *testing.T) {
 }
 
 // A record of two keys is merged into a third while memory knows it by the other of its keys only.
-func TestCornerMergedTwice(t *testing.T) {
+func TestMergedTwice(t *testing.T) {
 	t.Parallel()
 	s, c, ids := threefold(t)
 	s.do(deal("d2", 4, "name", "both again")) // in memory by d2
@@ -294,7 +294,7 @@ func TestCornerMergedTwice(t *testing.T) {
 }
 
 // A record was merged into another between reading and claiming it.
-func TestCornerClaimAfterMerge(t *testing.T) {
+func TestClaimAfterMerge(t *testing.T) {
 	t.Parallel()
 	s, c, ids := threefold(t)
 	b := s.batch(s.accept(deal("d2", 7, "name", "last"))[0])
@@ -318,7 +318,7 @@ func TestCornerClaimAfterMerge(t *testing.T) {
 }
 
 // Postgres refuses what an event wants of a record that it has: what comes later is not refused with it.
-func TestCornerRefusedChange(t *testing.T) {
+func TestRefusedChange(t *testing.T) {
 	t.Parallel()
 	s := newSolo(t, setup{}, "crm")
 	if _, err := s.pool.Exec(s.context(), `ALTER TABLE records ADD CONSTRAINT poison CHECK (fields::text NOT LIKE '%poison%')`); err != nil {

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// The chronicle is what partnersync's own tables forget: triggers keep each event as it was
+// stored, each write intent with its end, and each change of an owner.
+const chronicle = `
+CREATE SCHEMA chaos;
+CREATE TABLE chaos.events (
+	at timestamptz NOT NULL DEFAULT clock_timestamp(), id uuid PRIMARY KEY, type text, entity text, occurred_at timestamptz,
+	version_at timestamptz, received_at timestamptz, rank smallint, status text, body bytea
+);
+CREATE INDEX ON chaos.events (md5(body));
+CREATE FUNCTION chaos.note_event() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO chaos.events (id, type, entity, occurred_at, version_at, received_at, rank, status, body)
+	VALUES (NEW.id, NEW.type, NEW.entity, NEW.occurred_at, NEW.version_at, NEW.received_at, NEW.rank, NEW.status, NEW.body);
+	RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_note AFTER INSERT ON events FOR EACH ROW EXECUTE FUNCTION chaos.note_event();
+
+CREATE TABLE chaos.intents (
+	id uuid, sink text, epoch bigint, records text[], made timestamptz, until timestamptz,
+	ended timestamptz, told boolean NOT NULL DEFAULT false -- what came of it was stored with the end
+);
+CREATE INDEX ON chaos.intents (id) WHERE ended IS NULL;
+CREATE FUNCTION chaos.note_intent() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE moment timestamptz := clock_timestamp();
+BEGIN
+	IF TG_OP <> 'INSERT' THEN
+		UPDATE chaos.intents SET ended = moment, told = CASE TG_OP WHEN 'DELETE' THEN OLD.until > now() ELSE NEW.records <> OLD.records END
+		WHERE id = OLD.id AND ended IS NULL;
+	END IF;
+	IF TG_OP <> 'DELETE' THEN
+		INSERT INTO chaos.intents (id, sink, epoch, records, made, until) VALUES (NEW.id, NEW.sink, NEW.epoch, NEW.records, moment, NEW.until);
+	END IF;
+	RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_note AFTER INSERT OR UPDATE OR DELETE ON announcements FOR EACH ROW EXECUTE FUNCTION chaos.note_intent();
+
+CREATE TABLE chaos.gone (outcome text); -- of routes that are too old
+CREATE FUNCTION chaos.note_gone() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO chaos.gone VALUES (coalesce(OLD.outcome, 'open'));
+	RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_note AFTER DELETE ON routes FOR EACH ROW EXECUTE FUNCTION chaos.note_gone();
+
+CREATE TABLE chaos.takes (at timestamptz NOT NULL DEFAULT clock_timestamp(), sink text, epoch bigint);
+CREATE FUNCTION chaos.note_take() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO chaos.takes (sink, epoch) VALUES (NEW.name, NEW.epoch);
+	RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_note AFTER UPDATE ON sinks FOR EACH ROW WHEN (OLD.epoch <> NEW.epoch) EXECUTE FUNCTION chaos.note_take();`
+
+// intent is a span of time in which a process has said that it writes records of a sink.
+type intent struct {
+	sink  string // as it was called first
+	owner string // who says so: another with each epoch
+	keys  []string
+	made  time.Time
+	until time.Time // it holds no longer than that, whatever has become of its owner
+	ended time.Time // zero: it has not been taken back
+	told  bool      // it ended with what came of it
+}
+
+// live reports whether the intent holds at a time.
+func (i *intent) live(at time.Time) bool {
+	return !at.Before(i.made) && !at.After(i.until) && (i.ended.IsZero() || !at.After(i.ended))
+}
+
+// intents are those of a run, in the order in which they were made.
+type intents struct {
+	all   []*intent
+	byKey map[string][]*intent // by sink and key
+	takes map[string][]time.Time
+}
+
+// keyOf names a record in write intents; objects of a sink have one property of ours each.
+func keyOf(object, key string) string { return object + "\x1f" + key }
+
+// longest is longer than any intent lasts, also one that was made longer time and again.
+const longest = time.Minute
+
+// during are the intents to write one of the records at a time.
+func (t *intents) during(sink string, keys []string, at time.Time) []*intent {
+	var list []*intent
+	for _, k := range keys {
+		all := t.byKey[sink+"\x1f"+k]
+		to, _ := slices.BinarySearchFunc(all, at, func(i *intent, at time.Time) int { return i.made.Compare(at) })
+		for _, i := range slices.Backward(all[:to]) {
+			if at.Sub(i.made) > longest {
+				break
+			}
+			if i.live(at) {
+				list = append(list, i)
+			}
+		}
+	}
+	return list
+}
+
+// told reports whether somebody has stored what came of a write of one of the records, between two times.
+func (t *intents) told(sink string, keys []string, from, to time.Time) bool {
+	for _, k := range keys {
+		for _, i := range t.byKey[sink+"\x1f"+k] {
+			if i.told && !i.ended.Before(from) && !i.ended.After(to) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// records is how many were in the write intents of a sink at a time; "" is of all sinks.
+func (t *intents) records(sink string, at time.Time) int {
+	n := 0
+	to, _ := slices.BinarySearchFunc(t.all, at, func(i *intent, at time.Time) int { return i.made.Compare(at) })
+	for _, i := range slices.Backward(t.all[:to]) {
+		if at.Sub(i.made) > longest {
+			break
+		}
+		if (sink == "" || i.sink == sink) && i.live(at) {
+			n += len(i.keys)
+		}
+	}
+	return n
+}
+
+// crossed are the intents to write what another owner had said that it still writes.
+func (t *intents) crossed(tell func(later, earlier *intent, key string)) {
+	for key, all := range t.byKey {
+		for n, i := range all {
+			for _, before := range slices.Backward(all[:n]) {
+				if i.made.Sub(before.made) > longest {
+					break
+				}
+				if before.owner != i.owner && before.live(i.made) && i.made.After(before.made) {
+					tell(i, before, key)
+					break
+				}
+			}
+		}
+	}
+}
+
+// baseOf is the name that a sink had before it was renamed: names differ by a number at their end.
+func baseOf(sink string) string { return strings.TrimRight(sink, "0123456789") }
+
+// readIntents reads what the chronicle has of them.
+func (w *world) readIntents(ctx context.Context) (*intents, error) {
+	t := &intents{byKey: map[string][]*intent{}, takes: map[string][]time.Time{}}
+	rows, err := w.pool.Query(ctx, `SELECT sink, epoch, records, made, until, ended, told FROM chaos.intents ORDER BY made`)
+	if err != nil {
+		return nil, err
+	}
+	var sink string
+	var epoch int64
+	var records []string
+	var made, until time.Time
+	var ended *time.Time
+	var told bool
+	if _, err := pgx.ForEachRow(rows, []any{&sink, &epoch, &records, &made, &until, &ended, &told}, func() error {
+		i := &intent{sink: baseOf(sink), owner: fmt.Sprintf("%s in epoch %d", sink, epoch), made: made, until: until, told: told}
+		if ended != nil {
+			i.ended = *ended
+		}
+		for _, text := range records {
+			parts := strings.SplitN(text, "\x1f", 3)
+			if len(parts) != 3 {
+				return fmt.Errorf("a write intent names %q", text)
+			}
+			key := keyOf(parts[0], parts[2])
+			i.keys = append(i.keys, key)
+			t.byKey[i.sink+"\x1f"+key] = append(t.byKey[i.sink+"\x1f"+key], i)
+		}
+		t.all = append(t.all, i)
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("read the write intents: %w", err)
+	}
+	rows, err = w.pool.Query(ctx, `SELECT at, sink FROM chaos.takes ORDER BY at`)
+	if err != nil {
+		return nil, err
+	}
+	_, err = pgx.ForEachRow(rows, []any{&made, &sink}, func() error {
+		t.takes[baseOf(sink)] = append(t.takes[baseOf(sink)], made)
+		return nil
+	})
+	return t, err
+}
+
+// readEvents reads all that were ever stored.
+func (w *world) readEvents(ctx context.Context) ([]event, error) {
+	annexed := map[[16]byte]bool{}
+	rows, err := w.pool.Query(ctx, `SELECT DISTINCT event_id FROM routes WHERE sink LIKE 'annex%'`)
+	if err != nil {
+		return nil, err
+	}
+	var id [16]byte
+	if _, err := pgx.ForEachRow(rows, []any{&id}, func() error { annexed[id] = true; return nil }); err != nil {
+		return nil, err
+	}
+	rows, err = w.pool.Query(ctx, `SELECT at, id, type, entity, occurred_at, version_at, received_at, rank, status, body FROM chaos.events ORDER BY id`)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (e event, err error) {
+		err = row.Scan(&e.at, (*[16]byte)(&e.id), &e.typ, &e.entity, &e.occurredAt, &e.versionAt, &e.receivedAt, &e.rank, &e.status, &e.body)
+		e.annex = annexed[e.id]
+		return e, err
+	})
+}

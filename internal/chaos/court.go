@@ -1,0 +1,405 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"partnersync/sinks/sandbox"
+)
+
+// write is one change of a CRM, in the order in which the CRM made them.
+type write struct {
+	at     time.Time
+	change sandbox.Change
+}
+
+// said is a claim, with when its event was stored.
+type said struct {
+	claim
+	at time.Time
+}
+
+// book is all that the events of a run say, by place.
+type book map[place]*page
+
+// page is what they say of one place; each list is in the order of versions.
+type page struct {
+	fields map[string][]said
+	links  []said
+	ends   []said
+	notes  int
+	by     map[uuid.UUID][]said      // the newest values of each event
+	values map[string]map[string]int // by field: how many events want a value
+}
+
+func newBook(events []event) (book, error) {
+	b := book{}
+	for i := range events {
+		list, err := claims(&events[i])
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range list {
+			b.add(said{c, events[i].at})
+		}
+	}
+	for _, p := range b {
+		for _, list := range p.fields {
+			slices.SortFunc(list, compareSaid)
+		}
+		slices.SortFunc(p.links, compareSaid)
+		slices.SortFunc(p.ends, compareSaid)
+	}
+	return b, nil
+}
+
+func compareSaid(a, b said) int { return a.by.compare(b.by) }
+
+func (b book) add(s said) {
+	p := b[s.place]
+	if p == nil {
+		p = &page{fields: map[string][]said{}, by: map[uuid.UUID][]said{}, values: map[string]map[string]int{}}
+		b[s.place] = p
+	}
+	switch s.kind {
+	case newest, oldest:
+		p.fields[s.field] = append(p.fields[s.field], s)
+		if s.kind == newest {
+			p.by[s.by.id] = append(p.by[s.by.id], s)
+		}
+		if p.values[s.field] == nil {
+			p.values[s.field] = map[string]int{}
+		}
+		p.values[s.field][s.value]++
+	case tie, tieOnly, untie:
+		p.links = append(p.links, s)
+	case ends:
+		p.ends = append(p.ends, s)
+	case noted:
+		p.notes++
+	}
+}
+
+// earliest is the oldest of the statements that are not older than the floor, were stored by
+// then, and fit.
+func earliest(list []said, floor version, at time.Time, fits func(said) bool) (said, bool) {
+	from, _ := slices.BinarySearchFunc(list, floor, func(s said, v version) int { return s.by.compare(v) })
+	for _, s := range list[from:] {
+		if !s.at.After(at) && fits(s) {
+			return s, true
+		}
+	}
+	return said{}, false
+}
+
+// latest is the newest of the statements that are not newer than the roof, were stored by then,
+// and fit. A roof that is zero bounds nothing.
+func latest(list []said, roof version, at time.Time, fits func(said) bool) (said, bool) {
+	for _, s := range slices.Backward(list) {
+		if (roof == version{} || s.by.compare(roof) <= 0) && !s.at.After(at) && fits(s) {
+			return s, true
+		}
+	}
+	return said{}, false
+}
+
+// seen is what the court knows of one record of a CRM. It cannot tell which of the events that
+// want a value a write comes from, and takes the one that is best for the accused: so the CRM
+// has what it notes, or newer. Of what the oldest event decides it has that, or older.
+type seen struct {
+	place  place
+	born   time.Time // the first time, should it be made again
+	known  bool      // somebody has stored that the record is there
+	values map[string]string
+	bounds map[string]version
+	links  map[string]version // by firm: of the newest statement on it
+	only   version            // of the newest one after which no older link was left
+}
+
+// court judges each write of a CRM by itself: what was right in the end may have been wrong
+// before. It has its own idea of what events say and in which order, and knows no state of
+// partnersync but its write intents.
+type court struct {
+	sink    string
+	book    book
+	intents *intents
+	persons map[string][]string  // of contacts, by e-mail: the keys
+	gone    map[string]time.Time // of people who are forgotten, by e-mail: since when
+	verdict *verdict
+	begun   time.Time
+
+	records map[string]*seen    // by the CRM's id
+	first   map[place]time.Time // when a record was first made
+	ended   map[place]version
+	notes   map[string]int // how often each was made
+	writes  int
+	excused int
+}
+
+func (c *court) judge(journal []write) {
+	c.records, c.first, c.ended, c.notes = map[string]*seen{}, map[place]time.Time{}, map[place]version{}, map[string]int{}
+	for _, w := range journal {
+		c.writes++
+		if w.change.Record.ID == "" {
+			c.link(w)
+			continue
+		}
+		c.record(w)
+	}
+}
+
+// placeOf tells which record a row of the CRM is.
+func (c *court) placeOf(r sandbox.Record) place {
+	return place{c.sink, r.Object, textOf(r.Properties[keyProperty[r.Object]])}
+}
+
+// keyProperty is what tells the records of an object apart.
+var keyProperty = map[string]string{
+	"orders": "order_key", "firms": "firm_key", "seats": "seat_key", "contacts": "email", "deals": orderProperty, "notes": "hs_note_body",
+}
+
+// judged are the fields that the events decide.
+var judged = []string{
+	"title", "amount", "tier", "description", "first_partner", "paid", "note", "touched", "name", "last_order", "last_seat", "origin_id",
+	"firstname", "jobtitle",
+}
+
+// keys are the names that a record may have in write intents.
+func (c *court) keys(p place) []string {
+	if p.object != "contacts" {
+		return []string{keyOf(p.object, p.key)}
+	}
+	var keys []string
+	for _, k := range c.persons[p.key] {
+		keys = append(keys, keyOf(p.object, k))
+	}
+	return keys
+}
+
+// fault tells of a write that is wrong, unless nobody may know better: of a record that was
+// made by a request whose sender is gone before he could store anything, what is newer has to be
+// sent again, and what is older may come before it.
+func (c *court) fault(w write, r *seen, by version, format string, args ...any) {
+	if !r.known {
+		r.known = c.intents.told(c.sink, c.keys(r.place), r.born, w.at)
+	}
+	if !r.known {
+		c.excused++
+	} else {
+		c.tell(w, r.place, by, format, args...)
+	}
+	r.bounds, r.links, r.only = map[string]version{}, map[string]version{}, version{} // one fault is enough
+}
+
+// tell tells of a fault with the time at which the CRM made the write.
+func (c *court) tell(w write, p place, by version, format string, args ...any) {
+	c.verdict.differs(p, by, "at %.2fs: "+format, append([]any{w.at.Sub(c.begun).Seconds()}, args...)...)
+}
+
+func (c *court) record(w write) {
+	row := w.change.Record
+	p := c.placeOf(row)
+	r := c.records[row.ID]
+	if r == nil {
+		if p.key == "" {
+			c.tell(w, p, version{}, "%s is made without a key", row.ID)
+			return
+		}
+		r = c.born(w, p)
+	}
+	c.announced(w, r)
+	if w.change.Archived {
+		c.archived(w, r)
+		delete(c.records, row.ID)
+		return
+	}
+	page := c.book[r.place]
+	if page == nil {
+		c.fault(w, r, version{}, "is written, and nothing wants it")
+		return
+	}
+	var anchors []uuid.UUID // events that the row is certain to come from
+	for _, field := range judged {
+		value := textOf(row.Properties[field])
+		if value == r.values[field] {
+			continue
+		}
+		r.values[field] = value
+		if by, ok := c.field(w, r, page, field, value); ok && page.values[field][value] == 1 && by.kind == newest {
+			anchors = append(anchors, by.by.id)
+		}
+	}
+	for _, id := range anchors {
+		// A row brings all that the CRM lacks: what else the event says is there, or newer.
+		for _, s := range page.by[id] {
+			if slices.Contains(judged, s.field) && s.by.compare(r.bounds[s.field]) > 0 {
+				r.bounds[s.field] = s.by
+				c.field(w, r, page, s.field, r.values[s.field])
+			}
+		}
+	}
+	if id := textOf(row.Properties[firmField]); id != r.values[firmField] {
+		former := r.values[firmField]
+		r.values[firmField] = id
+		if id != "" {
+			c.tied(w, r, page, c.firmOf(id))
+		} else {
+			c.untied(w, r, page, c.firmOf(former))
+		}
+	}
+}
+
+// born notes a new record.
+func (c *court) born(w write, p place) *seen {
+	if c.first[p].IsZero() {
+		c.first[p] = w.at
+	}
+	r := &seen{place: p, born: c.first[p], values: map[string]string{}, bounds: map[string]version{}, links: map[string]version{}}
+	c.records[w.change.Record.ID] = r
+	if p.object == "notes" {
+		c.notes[p.key]++
+	}
+	if end, ok := c.ended[p]; ok {
+		r.bounds["title"] = end // each event that wants the seat brings it
+		if p.sink == "mirror" {
+			c.fault(w, r, end, "is made again, though it was archived by %s", end)
+		}
+	}
+	return r
+}
+
+// field judges the value that a field has now.
+func (c *court) field(w write, r *seen, page *page, field, value string) (said, bool) {
+	list, bound := page.fields[field], r.bounds[field]
+	is := func(s said) bool { return s.value == value }
+	if len(list) == 0 {
+		if value != "" {
+			c.fault(w, r, version{}, "%s is %q, and nothing wants it", field, value)
+		}
+		return said{}, false
+	}
+	var by, other said
+	var ok bool
+	if list[0].kind == oldest {
+		if by, ok = latest(list, bound, w.at, is); !ok {
+			other, _ = latest(list, version{}, w.at, is)
+		}
+	} else if by, ok = earliest(list, bound, w.at, is); !ok {
+		other, _ = latest(list, version{}, w.at, is)
+	}
+	if !ok {
+		c.fault(w, r, other.by, "%s is written as %q, which %s wants, over what %s wants", field, value, other.by, bound)
+		return said{}, false
+	}
+	r.bounds[field] = by.by
+	return by, true
+}
+
+// archived judges the end of a record.
+func (c *court) archived(w write, r *seen) {
+	page, bound := c.book[r.place], version{}
+	if r.place.sink != "mirror" {
+		bound = r.bounds["title"]
+	}
+	var list []said
+	if page != nil {
+		list = page.ends
+	}
+	any := func(said) bool { return true }
+	by, ok := earliest(list, bound, w.at, any)
+	if !ok {
+		other, _ := latest(list, version{}, w.at, any)
+		c.fault(w, r, other.by, "is archived, as %s wants, though %s wants it", other.by, bound)
+		return
+	}
+	c.ended[r.place] = by.by
+}
+
+func (c *court) firmOf(id string) string {
+	if r := c.records[id]; r != nil && r.place.object == "firms" {
+		return r.place.key
+	}
+	return "(none of ours) " + id
+}
+
+// link judges a link that is no field.
+func (c *court) link(w write) {
+	l := w.change.Link
+	id, firm := l.FromID, l.ToID
+	if l.FromObject == "firms" {
+		id, firm = firm, id
+	}
+	r := c.records[id]
+	if r == nil {
+		c.tell(w, place{c.sink, l.FromObject, l.FromID}, version{}, "a link of a record that is not there")
+		return
+	}
+	c.announced(w, r)
+	page := c.book[r.place]
+	switch {
+	case page == nil:
+		c.fault(w, r, version{}, "is linked, and nothing wants it")
+	case w.change.Linked:
+		c.tied(w, r, page, c.firmOf(firm))
+	default:
+		c.untied(w, r, page, c.firmOf(firm))
+	}
+}
+
+func (c *court) tied(w write, r *seen, page *page, firm string) {
+	wants := func(s said) bool { return s.kind != untie && s.value == firm }
+	bound := r.links[firm]
+	if bound.compare(r.only) < 0 {
+		bound = r.only
+	}
+	by, ok := earliest(page.links, bound, w.at, wants)
+	if !ok {
+		other, _ := latest(page.links, version{}, w.at, wants)
+		c.fault(w, r, other.by, "is linked to %s, as %s wants, after what %s wants", firm, other.by, bound)
+		return
+	}
+	r.links[firm] = by.by
+	plain, _ := earliest(page.links, bound, w.at, func(s said) bool { return s.kind == tie && s.value == firm })
+	if by.kind == tieOnly && plain.by == (version{}) {
+		r.only = by.by
+	}
+}
+
+func (c *court) untied(w write, r *seen, page *page, firm string) {
+	wants := func(s said) bool { return s.kind == untie && s.value == firm || s.kind == tieOnly && s.value != firm }
+	by, ok := earliest(page.links, r.links[firm], w.at, wants)
+	if !ok {
+		other, _ := latest(page.links, version{}, w.at, wants)
+		c.fault(w, r, other.by, "is linked to %s no more, as %s wants, after what %s wants", firm, other.by, r.links[firm])
+		return
+	}
+	r.links[firm] = by.by
+}
+
+// announced: nothing takes effect that nobody has said he writes. And nobody writes a person who
+// is forgotten, but for what was on its way.
+func (c *court) announced(w write, r *seen) {
+	list := c.intents.during(c.sink, c.keys(r.place), w.at)
+	if len(list) == 0 {
+		c.tell(w, r.place, version{}, "a write takes effect, and no write intent names the record any more")
+		return
+	}
+	since, ok := c.gone[r.place.key]
+	if r.place.object != "contacts" || !ok {
+		return
+	}
+	if first := slices.MinFunc(list, func(a, b *intent) int { return cmp.Compare(a.made.UnixNano(), b.made.UnixNano()) }); first.made.After(since) {
+		c.tell(w, r.place, version{}, "the person was forgotten %s before somebody set out to write this", first.made.Sub(since).Round(time.Millisecond))
+	}
+}
+
+func (v version) String() string {
+	if v == (version{}) {
+		return "nobody"
+	}
+	return fmt.Sprintf("%s of %s", v.id, v.at.UTC().Format("2006-01-02T15:04:05.999999Z"))
+}
