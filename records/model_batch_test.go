@@ -21,6 +21,7 @@ type history struct {
 	keys    map[Key]uuid.UUID
 	shut    map[Key]time.Duration // until when nobody may touch what a key names
 	joined  map[uuid.UUID]uuid.UUID
+	blended map[uuid.UUID]bool // records that hold what is wanted under another key, though the ledger does not know that yet
 	serial  int
 	lost    error    // the first fault
 	log     []string // of what happened, where it is wanted
@@ -144,7 +145,7 @@ func (b *batch) dies(where string) bool {
 
 // end leaves everything to the next owner, who keeps off what was announced.
 func (b *batch) end() {
-	b.dead = true
+	b.die()
 	if b.over > 0 {
 		for _, k := range b.asked {
 			b.h.block(k, b.over+modelSettle+modelLag)
@@ -157,7 +158,14 @@ func (b *batch) end() {
 	}
 }
 
-// play works some of the open events.
+func (b *batch) die() {
+	b.dead = true
+	for _, m := range b.merges {
+		b.h.blended[m.into] = true
+	}
+}
+
+// work works some of the open events.
 func (h *history) work(a *act) {
 	b := &batch{h: h, act: a, moods: a.Moods, records: map[Key]*Record{}, ends: map[Key]*Record{}, workOf: map[*Record]*Work{}, began: h.now}
 	b.env = Env{Can: h.crm.manners, GiveUp: modelGiveUp, Neighbour: b.neighbour, Stub: b.stub}
@@ -570,7 +578,7 @@ func (b *batch) commit() {
 	}
 	if b.act.Unrecorded {
 		h.note("the ledger does not take it")
-		b.dead = true
+		b.die()
 		for _, w := range b.works {
 			w.Hold = max(w.Hold, modelLag) // the CRM may show late what it has made
 		}

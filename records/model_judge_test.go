@@ -297,7 +297,7 @@ func (h *history) judge() {
 	for _, id := range sortedIDs(h) {
 		rec := h.records[id]
 		k := Key{rec.Object, rec.Property, rec.Key}
-		if h.disturbed(k) {
+		if h.disturbed(k) || h.blended[id] {
 			continue
 		}
 		all := h.sayings(k)
@@ -381,7 +381,7 @@ func (h *history) judgeField(row *row, name string, all []saying) {
 		case f.Value == named:
 			weak = weak || whole
 			continue
-		case !h.acceptable(f, s.version()):
+		case !h.acceptable(f, s.version()), h.crm.named[s.version()]:
 			weak = true
 			continue
 		case f.Optional, weak && rule == mappers.SetFirst: // what came first has decided, whatever became of it
@@ -399,8 +399,8 @@ func (h *history) judgeField(row *row, name string, all []saying) {
 	}
 }
 
-// target is where a link leads, and as what.
-type target struct{ key, as string }
+// other is where a link leads, and as what.
+type other struct{ key, as string }
 
 // judgeLinks: the newest statement about a link decides, and no link older than the newest
 // `only` of its kind stays. What was said by an event that did not get through may count, or not.
@@ -432,19 +432,19 @@ func (h *history) judgeLinks(from *row, all []saying) {
 	if len(list) == 0 {
 		return
 	}
-	always, ever := map[target]int{}, map[target]bool{}
+	always, ever := map[other]int{}, map[other]bool{}
 	for _, l := range list {
 		if l.none {
-			always[target{l.Key.Value, l.As}] = -1 << bits // not to be relied on
+			always[other{l.Key.Value, l.As}] = -1 << bits // not to be relied on
 		}
 	}
 	for chosen := range 1 << bits {
-		only, newest := map[string]Version{}, map[target]said{}
+		only, newest := map[string]Version{}, map[other]said{}
 		for _, l := range list {
 			if l.maybe > 0 && chosen>>(l.maybe-1)&1 == 0 {
 				continue
 			}
-			newest[target{l.Key.Value, l.As}] = l
+			newest[other{l.Key.Value, l.As}] = l
 			if l.Only && !l.Remove {
 				only[l.As] = l.at
 			}
@@ -463,7 +463,7 @@ func (h *history) judgeLinks(from *row, all []saying) {
 		k := Key{"firms", "k", key}
 		firm := h.rowOf(h.records[h.keys[k]])
 		for _, as := range []string{"", "x"} {
-			at := target{key, as}
+			at := other{key, as}
 			is := firm != nil && from.links[tieTo{firm.id, as}]
 			if is && !ever[at] && !(h.crm.Replace && h.vacant(from, ever)) && !h.crm.ByKey { // nor what was made by a key whose record we do not know by its id
 				h.fault("%s is linked to %s as %q, which nobody wants", from.id, key, as)
@@ -477,7 +477,7 @@ func (h *history) judgeLinks(from *row, all []saying) {
 
 // vacant reports whether a link that is wanted is not there: where a link takes the place of the
 // former one, that stays until it can be made.
-func (h *history) vacant(from *row, ever map[target]bool) bool {
+func (h *history) vacant(from *row, ever map[other]bool) bool {
 	for at := range ever {
 		firm := h.rowOf(h.records[h.keys[Key{"firms", "k", at.key}]])
 		if firm == nil || !from.links[tieTo{firm.id, at.as}] {

@@ -131,7 +131,7 @@ func (s *story) play(logging bool) error {
 func (s *story) begin(logging bool) *history {
 	h := &history{
 		story: s, records: map[uuid.UUID]*Record{}, keys: map[Key]uuid.UUID{}, shut: map[Key]time.Duration{},
-		joined: map[uuid.UUID]uuid.UUID{}, logging: logging, now: modelLag,
+		joined: map[uuid.UUID]uuid.UUID{}, blended: map[uuid.UUID]bool{}, logging: logging, now: modelLag,
 	}
 	h.crm = &crm{manners: s.Manners, h: h, made: map[Key]int{}, named: map[Version]bool{}}
 	for _, e := range s.Happens {

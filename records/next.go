@@ -447,6 +447,9 @@ func (w *Work) carry(s *Step, env *Env) bool {
 			return false
 		}
 	}
+	for i, t := range s.Carried { // who requires it may have ended for the sake of another
+		s.Carried[i].Required = w.requires(t.Link, s.Serves)
+	}
 	if slices.ContainsFunc(s.Carried, func(t Tie) bool { return t.Required }) {
 		// Such a row is refused as a whole for any link: one that is not required comes after it.
 		s.Carried = slices.DeleteFunc(s.Carried, func(t Tie) bool { return !t.Required })
