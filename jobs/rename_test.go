@@ -52,7 +52,7 @@ func (r *rig) carriedOut(effect sandbox.Effect) {
 // drawing are ids of two processes of which the second, or else the first, is to own the sink.
 func drawing(sink string, second bool) (string, string) {
 	for i := 0; ; i++ {
-		if a, b := "before", fmt.Sprint("after", i); (drawn(sink, []string{a, b}) == b) == second {
+		if a, b := "before", fmt.Sprint("after", i); (rendezvous(sink, []string{a, b}) == b) == second {
 			return a, b
 		}
 	}

@@ -107,19 +107,19 @@ func TestOwnerForgetsToo(t *testing.T) {
 	}
 	// A sink that was taken anew is let go of as any other.
 	r.reload(strings.ReplaceAll(r.text, "crm", "other"))
-	another, err := r.ledger.Owners(r.context(), "another")
+	another, err := r.ledger.Leaser(r.context(), "another")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer another.Close(r.context())
 	r.until("another process can take it", func() bool {
-		right, _, err := another.Take(r.context(), "crm")
+		lease, _, err := another.Acquire(r.context(), "crm")
 		if err != nil {
 			t.Fatal(err)
 		}
-		return right != nil
+		return lease != nil
 	})
-	if strings.Contains(r.log.String(), "ownership session") || strings.Contains(r.log.String(), "who owns the sinks") {
+	if strings.Contains(r.log.String(), "session of the leases") || strings.Contains(r.log.String(), "leases of the sinks") {
 		t.Error("the sink had to be wrested from its session")
 	}
 }

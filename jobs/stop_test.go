@@ -302,7 +302,7 @@ func TestEveryClassHasADecision(t *testing.T) {
 	t.Parallel()
 	for _, class := range sinks.Classes() {
 		g := &breaker{state: ledger.SinkState{State: ready}, changed: make(chan struct{}, 1), silence: time.Minute}
-		counts := g.heard(class, "")
+		counts := g.observe(class, "")
 		failing := class == sinks.Unavailable || class == sinks.Timeout || class == sinks.Network
 		if !counts {
 			t.Errorf("%s does not count at first", class)

@@ -93,7 +93,7 @@ func (o *owner) answerOf(res sinks.Result, cut bool) records.Answer {
 		Code: res.Code, Dropped: res.Dropped, Absent: res.Absent, Unlinked: res.Unlinked, Lost: res.Sent,
 		Fields: res.Fields, Kept: res.Kept,
 	}
-	counts := o.breaker.heard(res.Class, a.Reason)
+	counts := o.breaker.observe(res.Class, a.Reason)
 	switch res.Class {
 	case sinks.OK:
 		a.Kind = records.Taken

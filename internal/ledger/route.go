@@ -224,8 +224,8 @@ SELECT date_trunc('hour', opened_at, 'UTC'), source, $1, $4, count(*) FROM close
 // Write stores a report in one transaction and one round trip. It is refused with
 // ErrFenced once the sink has another owner, and with ErrSurpassed where a record has been
 // written since it was read. The revisions of the records then count what is stored.
-func (l *Ledger) Write(ctx context.Context, w Ownership, report *Report) error {
-	sink := w.Sink
+func (l *Ledger) Write(ctx context.Context, lease Lease, report *Report) error {
+	sink := lease.Sink
 	batch := &pgx.Batch{}
 	queueErasures(batch, report.Erasures)
 	queueRecords(batch, sink, report.Records)
@@ -248,7 +248,7 @@ func (l *Ledger) Write(ctx context.Context, w Ownership, report *Report) error {
 		return nil
 	}
 	// Last, so that the lock on the sink's row is held for the commit only.
-	batch.Queue(`SELECT partnersync_fence($1, $2)`, sink, w.Epoch)
+	batch.Queue(`SELECT partnersync_fence($1, $2)`, sink, lease.Epoch)
 	if err := l.run(func() error { return l.pool.SendBatch(ctx, batch).Close() }); err != nil {
 		if no := refusal(err); no != nil {
 			return no
