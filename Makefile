@@ -3,7 +3,10 @@ SHELL := /bin/sh
 GO ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help demo test race lint fmt bench chaos fuzz build postgres prometheus
+# Where goroutines meet: .ci/run tests these under the race detector, and the others without.
+CONCURRENT := ./records ./jobs ./receiver ./sinks ./internal/ledger
+
+.PHONY: help demo test race check lint fmt bench chaos fuzz build postgres prometheus
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -19,6 +22,10 @@ test: postgres prometheus ## all tests, with a real Postgres
 
 race: postgres prometheus ## all tests under the race detector
 	$(GO) test -race -timeout 20m ./...
+
+check: postgres prometheus ## all tests once, those of packages where goroutines meet under the race detector
+	$(GO) test -race -timeout 20m $(CONCURRENT)
+	$(GO) test -timeout 10m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(CONCURRENT))")
 
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }

@@ -2,7 +2,6 @@ package jobs
 
 import (
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -12,7 +11,6 @@ import (
 	"github.com/google/uuid"
 
 	"partnersync/internal/ledger"
-	"partnersync/sinks/sandbox"
 )
 
 const jane = ledger.Address("jane@example.com")
@@ -128,10 +126,11 @@ func TestOwnerForgetsToo(t *testing.T) {
 // will ever know its id.
 func TestForgetTellsWhatIsOnItsWay(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, setup{})
-	r.box.Fault(sandbox.Fault{Method: http.MethodPost, Effect: sandbox.EffectNone, Latency: 4 * time.Second, Count: 1})
+	r := newRig(t, setup{idle: true})
+	held, free := r.hold("jane@example.com")
+	r.start()
 	id := r.accept(deal("d1", 2, "name", "jane@example.com"))[0]
-	r.until("the request is under way", func() bool { return r.count(`announcements`) == 1 })
+	<-held
 	dry, err := r.ledger.Forget(r.context(), ledger.Person{Address: jane, By: "tester", DryRun: true})
 	if err != nil {
 		t.Fatal(err)
@@ -145,6 +144,7 @@ func TestForgetTellsWhatIsOnItsWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := r.forget()
+	free()
 	r.ended(id)
 	want := []ledger.UnderWay{{Sink: "crm", Object: "orders", Records: 1}}
 	for name, got := range map[string]*ledger.Forgotten{"a dry run": dry, "the run": done} {
