@@ -249,9 +249,9 @@ func (b *breaker) logChange(before, now ledger.SinkState) {
 	switch {
 	case now.State == before.State && now.Reason == before.Reason:
 	case now.State != ready:
-		b.log.Warn("sink "+now.State, "sink", b.sink, "reason", now.Reason, "until", now.Until)
+		b.log.Warn("sink stops sending", "sink", b.sink, "state", now.State, "reason", now.Reason, "until", now.Until)
 	case before.State != "":
-		b.log.Info("sink ready again", "sink", b.sink)
+		b.log.Info("sink sends again", "sink", b.sink)
 	}
 }
 

@@ -203,7 +203,7 @@ func (b *batch) tell() {
 		if d.Outcome == ledger.Dead {
 			level = slog.LevelWarn
 		}
-		log.LogAttrs(context.Background(), level, "delivery "+string(d.Outcome),
+		log.LogAttrs(context.Background(), level, "delivery ended", slog.String("outcome", string(d.Outcome)),
 			slog.String("event", r.Event.String()), slog.String("trace", r.place.TraceID()), slog.String("type", r.Source+"."+r.Type), slog.String("sink", b.owner.name),
 			slog.String("mapping", d.Change.Mapping), slog.String("class", d.Class), slog.Int("attempt", int(d.Attempts)+1),
 			slog.String("crm_id", d.CRMID), slog.String("reason", loggable(d)), slog.Duration("dur", latency))

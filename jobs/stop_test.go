@@ -104,7 +104,7 @@ func TestThrottleEnds(t *testing.T) {
 	r := newRig(t, setup{})
 	r.box.Fault(sandbox.Fault{Effect: sandbox.EffectThrottle, RetryAfter: "3", Count: 1})
 	ids := r.many(5, 1)
-	r.until("the sink is throttled", func() bool { return strings.Contains(r.log.String(), "sink "+throttled) })
+	r.until("the sink is throttled", func() bool { return strings.Contains(r.log.String(), "state="+throttled) })
 	r.arrived(ids...)
 	r.unburned(ids...)
 	r.until("the sink is ready", func() bool {
@@ -338,7 +338,7 @@ func TestComesBackThoughItMayNotAsk(t *testing.T) {
 			r.box.Fault(sandbox.Fault{Path: test.whoami, Effect: sandbox.EffectStatus, Status: 403, Body: `{"category":"MISSING_SCOPES"}`})
 			lift := r.box.Fault(test.stops)
 			id := r.accept(deal("d1", 1, "name", "n"))[0]
-			r.until("the sink has stopped", func() bool { return strings.Contains(r.log.String(), "sink "+test.state) })
+			r.until("the sink has stopped", func() bool { return strings.Contains(r.log.String(), "state="+test.state) })
 			lift()
 			if f := r.ended(id)[id]; f.Outcome != ledger.Delivered {
 				t.Errorf("%+v", f)

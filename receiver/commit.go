@@ -230,7 +230,7 @@ func (r *Receiver) fails(err error) {
 		if r.options.Spool != nil {
 			instead = "they go to the spool"
 		}
-		r.options.Logger.Warn("events cannot be stored in Postgres; "+instead, "error", err)
+		r.options.Logger.Warn("events cannot be stored in Postgres", "meanwhile", instead, "err", err)
 	}
 }
 

@@ -169,7 +169,7 @@ func (p *process) waiting(err error) {
 		}
 	}
 	p.away = err.Error()
-	p.log.Warn("Postgres does not answer; "+does, "err", err)
+	p.log.Warn("Postgres does not answer", "meanwhile", does, "err", err)
 }
 
 // refused puts an error of the connection into one line: what Postgres itself says,

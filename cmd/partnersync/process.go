@@ -276,7 +276,7 @@ func (p *process) tellOrphans(ctx context.Context) []string {
 	}
 	told := orphanLines(found)
 	for _, line := range told {
-		p.log.Warn(line)
+		p.log.Warn("the config lacks a sink that events wait for", "told", line)
 	}
 	return told
 }
