@@ -41,15 +41,12 @@ func TestLogTellsNoValues(t *testing.T) {
 			reasons.WriteString(d.Reason + "\n")
 		}
 	}
-	for _, want := range []string{`"private-\"firm\""`, `"private-label"`, "INVALID_OPTION", "VALIDATION_ERROR", "INVALID_EMAIL", "keeps another value"} {
+	for _, want := range []string{"INVALID_OPTION", "VALIDATION_ERROR", "INVALID_EMAIL", "keeps another value"} {
 		if !strings.Contains(reasons.String(), want) {
 			t.Errorf("the ledger does not tell of %s:\n%s", want, reasons.String())
 		}
 	}
 	log := r.log.String()
-	if !strings.Contains(log, "firm_key <key>") {
-		t.Error("the log does not tell what a link waits for")
-	}
 	for line := range strings.Lines(log) {
 		if strings.Contains(line, "private") || strings.Contains(line, "opportunity") && !strings.Contains(line, "allowed options") {
 			t.Errorf("it tells a value: %s", line)

@@ -27,7 +27,9 @@ func (t target) Carries(mode mappers.Mode, id string) (byID, byKey bool) {
 }
 
 func (t target) Repeats(mode mappers.Mode, key mappers.Key) bool {
-	return t.sink.Repeatable(t.operation(mode, "")) || !key.Local && t.sink.UniqueKeys()
+	// An upsert that looks first is no plain create: it finds what it has made.
+	op := t.operation(mode, "")
+	return op != sinks.Create || t.sink.Repeatable(op) || !key.Local && t.sink.UniqueKeys()
 }
 
 func (t target) Replaces(r *records.Record, l *records.Link) bool {
