@@ -37,7 +37,7 @@ func (b *batch) commit(ctx context.Context) error {
 	err := b.owner.ledger.Write(ctx, b.owner.lease, report)
 	var refused map[*records.Record]bool
 	if ledger.Refused(err) {
-		b.owner.log.Error("Postgres refuses what became of some events", "sink", b.owner.name, "err", err)
+		b.owner.log.Error("Postgres refuses to store the outcomes of a batch; each is stored by itself", "sink", b.owner.name, "err", err)
 		refused, err = b.commitEach(ctx)
 	}
 	if err != nil {
@@ -138,7 +138,7 @@ func (b *batch) commitEach(ctx context.Context) (refused map[*records.Record]boo
 				for _, rec := range report.Records {
 					refused[rec] = true
 				}
-				r.deliveries, r.ended, r.reason = nil, ledger.Dead, "Postgres refuses to store what became of it"
+				r.deliveries, r.ended, r.reason = nil, ledger.Dead, "Postgres refuses to store the outcome"
 				report = &ledger.Report{}
 				b.reportRoute(r, report)
 				err = b.owner.ledger.Write(ctx, b.owner.lease, report)

@@ -174,9 +174,9 @@ func (q *queue) divert(backlog func() int) {
 	}
 }
 
-// settle is called when the backlog may have shrunk. shrinks says that it does: the
-// last of it need not be waited for on disk, where new events would make it longer
-// and longer.
+// settle is called when the backlog may have shrunk. shrinks: the drainer makes progress. Then
+// new events are held in memory while the last batch is drained: on disk they would keep the
+// spool from ever becoming empty.
 func (q *queue) settle(backlog func() int, shrinks bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

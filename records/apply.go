@@ -411,9 +411,9 @@ func (w *Work) failed(s *Step, a Answer, env *Env) {
 		case a.Lost && s.unrepeatable(env.Can):
 			// Nothing in the CRM tells whether it was made; a second one would be worse.
 			d.Status = int32(a.Status)
-			what := "the connection broke before the CRM said whether it made the record"
+			what := "no answer to the create"
 			if a.Status != 0 {
-				what = "the CRM may have made the record all the same"
+				what = "the CRM may have made the record"
 			}
 			d.Finish(Dead, a.Class, a.Reason+": "+what+": "+lookReason)
 		case !a.Counts:
@@ -564,7 +564,7 @@ func (w *Work) Becomes(into *Record, s *Step, a Answer) {
 		into.Fields[key.Property] = f
 	}
 	w.seeking = nothing
-	w.PutOff("", "another key names the same record: what is wanted of both is sent as one", 50*time.Millisecond)
+	w.PutOff("", "waiting: another key names the same CRM record; both will be sent as one", 50*time.Millisecond)
 }
 
 // Unresolved puts off a step whose answer names a record that could not be looked up: as if it

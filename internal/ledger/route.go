@@ -71,10 +71,9 @@ type Closing struct {
 	Reason  string
 }
 
-// The tables grow and shrink faster than Postgres takes their statistics, and a plan
-// made while few routes are open reads all open routes of the sink for each batch
-// when there are many. The condition on the outcome is therefore written so that the
-// index of the open routes does not fit, which leaves the primary key.
+// coalesce keeps the planner off the index of open routes, so that it uses the primary key. The
+// statistics lag behind the tables: a plan made while few routes are open would read all open
+// routes of the sink for each batch when there are many.
 const openRoutes = `
 SELECT e.id, r.run, r.generation, e.source, e.type, e.entity, e.occurred_at, e.received_at, e.version_at, e.rank, e.trace, e.body, e.status = '` + string(Erased) + `', r.rewrite
 FROM routes r JOIN events e ON e.id = r.event_id
