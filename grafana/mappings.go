@@ -15,7 +15,7 @@ func mappings() Dashboard {
 				`sum by (sink, mapping, class) (increase(partnersync_dead_letters_total{sink}[range])) > 0`,
 				column{"sink", "Sink", nil}, column{"mapping", "Mapping", nil}, column{"class", "Why", whyDead}, column{"Value", "Deliveries", nil}),
 			table("Skipped by mapping", "Of this time: why they came to nothing. `partnersync dead --skipped` shows the reasons and an example.", "short", 24,
-				`sum by (sink, mapping, reason) (increase(partnersync_skipped_deliveries_total{sink}[range])) > 0`,
+				`topk(20, sum by (sink, mapping, reason) (increase(partnersync_skipped_deliveries_total{sink}[range])))`,
 				column{"sink", "Sink", nil}, column{"mapping", "Mapping", nil}, column{"reason", "Why", whySkipped}, column{"Value", "Deliveries", nil}),
 		}},
 		row{"Payloads", []Panel{

@@ -43,7 +43,7 @@ func receiver() Dashboard {
 				q{`partnersync_receive_connections{self}`, "{{instance}}"},
 				q{`min(partnersync_receive_connections_limit{self})`, "limit"}), "limit"),
 			lines("Given up for others", "Connections and bodies of those who had not proved who they are, cut because others came and there was no room.", "suffix: /s", 12,
-				q{`sum by (instance, what) (rate(partnersync_receive_cut_total{self}[rate])) > 0`, "{{instance}}: {{what}}"}),
+				q{`sum by (instance, what) (rate(partnersync_receive_cut_total{self}[rate]))`, "{{instance}}: {{what}}"}),
 		}},
 		row{"Spool: where events wait while Postgres is away", []Panel{
 			limited(lines("Spool", "Size of the spool. At the dashed line senders are told to come again; 0 where none is configured.", "bytes", 8,
