@@ -290,6 +290,10 @@ func (w *Work) conflict(s *Step, a Answer, env *Env) {
 		for _, d := range s.Serves { // it counts: what is in the way may stay there
 			if d.Ready() {
 				d.Status = int32(a.Status)
+				if a.Existing != "" { // the next batch adopts it
+					d.Wait(a.Class, a.Reason, time.Second)
+					continue
+				}
 				d.Fail(a.Class, a.Reason, env.Now, env.GiveUp)
 			}
 		}

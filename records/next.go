@@ -549,7 +549,7 @@ func (w *Work) links(env *Env) []*Step {
 			// It stays until that can be made, unless a newer event parts the two.
 			if next := r.successor(l); next != nil && (next.Need() == Nothing || env.Neighbour(next).id() != "" || l.Version.Compare(next.Version) <= 0) {
 				if next.Need() == Nothing {
-					l.Have = Absent // its successor has taken its place
+					w.over(l) // its successor has taken its place
 				} else {
 					formers[next] = append(formers[next], l)
 				}
@@ -574,7 +574,7 @@ func (w *Work) links(env *Env) []*Step {
 		case n.id() != "":
 		case l.Need() == TakeBack:
 			if !env.Can.Replaces(r, l) {
-				l.Have = Absent // its other end is not known any more
+				w.over(l) // its other end is not known any more
 				continue
 			}
 		default:
@@ -601,6 +601,14 @@ func (w *Work) links(env *Env) []*Step {
 		w.conclude(d, env)
 	}
 	return steps
+}
+
+// over notes that a link is not there any more, which is what its deliveries want.
+func (w *Work) over(l *Link) {
+	for _, d := range w.serving(l, nil) {
+		d.served = true
+	}
+	l.Have = Absent
 }
 
 // serves returns a delivery that tells the event of a link.

@@ -221,9 +221,6 @@ func (l *Ledger) Story(ctx context.Context, id uuid.UUID) (*Story, error) {
 			if err := rows.Scan(&k.sink, &k.run, &d.Mapping, &d.MappingHash, &d.Object, &d.Key, &d.Outcome, &d.Class, &d.Reason, &d.Attempts, &d.FirstFailedAt, &d.Status, &d.CRMID, &d.At); err != nil {
 				return err
 			}
-			if d.Outcome == string(Skipped) {
-				d.Class = "" // the answer's, which asked for nothing more: the outcome and the reason say it
-			}
 			if i, ok := index[k]; ok {
 				s.Routes[i].Deliveries = append(s.Routes[i].Deliveries, d)
 			}
