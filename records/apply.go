@@ -98,7 +98,7 @@ func (w *Work) taken(s *Step, a Answer) {
 	w.acknowledge(s, a)
 	if !a.Unlinked {
 		for _, t := range s.Carried {
-			t.Link.done()
+			w.made(t)
 		}
 	}
 	if a.ID != "" {
@@ -127,6 +127,21 @@ func (w *Work) taken(s *Step, a Answer) {
 	}
 	if w.archived {
 		r.Presence = Gone
+	}
+}
+
+// made notes that the CRM has made a link. Where the record turned out to be another meanwhile,
+// that may not be wanted any more, and may have taken the place of one that is.
+func (w *Work) made(t Tie) {
+	l := w.Record.Links[LinkName(t.Link.To, t.Link.As, t.Link.Property, t.Link.Key)]
+	if l == nil {
+		return
+	}
+	l.Have = Exists
+	for _, o := range w.Record.Links {
+		if l.Want == Unlinked && o != l && o.As == l.As && o.Have == Exists {
+			o.Have = InDoubt
+		}
 	}
 }
 
@@ -290,7 +305,7 @@ func (w *Work) conflict(s *Step, a Answer, env *Env) {
 		for _, d := range s.Serves { // it counts: what is in the way may stay there
 			if d.Ready() {
 				d.Status = int32(a.Status)
-				if a.Existing != "" { // the next batch adopts it
+				if a.Existing != "" && r.CRMID == "" { // the next batch adopts it
 					d.Wait(a.Class, a.Reason, time.Second)
 					continue
 				}
@@ -470,7 +485,11 @@ func (w *Work) applyLink(s *Step, a Answer, env *Env) Effect {
 	}
 	switch {
 	case a.Kind == Taken:
-		l.done()
+		if s.Do == Unlink {
+			l.Have = Absent
+		} else {
+			w.made(*s.Tie)
+		}
 		for _, f := range s.Tie.Former {
 			f.Have = Absent
 		}
@@ -553,7 +572,7 @@ func (w *Work) Becomes(into *Record, s *Step, a Answer) {
 		w.acknowledge(s, a)
 		if !a.Unlinked {
 			for _, t := range s.Carried {
-				t.Link.done()
+				w.made(t)
 			}
 		}
 	}

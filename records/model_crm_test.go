@@ -43,10 +43,12 @@ func (m *manners) Carries(mode mappers.Mode, id string) (byID, byKey bool) {
 	}
 	return m.ByID, m.ByKey
 }
-func (m *manners) Replaces(*Record, *Link) bool                 { return m.Replace }
-func (m *manners) Repeats(_ mappers.Mode, key mappers.Key) bool { return m.Repeat || !key.Local }
-func (m *manners) Settle() time.Duration                        { return modelSettle }
-func (m *manners) FindLag() time.Duration                       { return modelLag }
+func (m *manners) Replaces(*Record, *Link) bool { return m.Replace }
+func (m *manners) Repeats(mode mappers.Mode, key mappers.Key) bool {
+	return m.Repeat || !key.Local || mode == mappers.UpdateOnly
+}
+func (m *manners) Settle() time.Duration  { return modelSettle }
+func (m *manners) FindLag() time.Duration { return modelLag }
 
 // mood is what the CRM makes of one request.
 type mood int

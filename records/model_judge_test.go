@@ -149,7 +149,7 @@ func (h *history) refusable(s saying) (whole, part bool) {
 // rowOf is what the CRM has of a record, also what is gone.
 func (h *history) rowOf(r *Record) *row {
 	for _, o := range h.crm.rows {
-		if r != nil && r.CRMID == o.id {
+		if r != nil && (r.CRMID == o.id || r.CRMID == "" && r.Presence == Present && o.object == r.Object && o.keys[r.Property] == r.Key && r.Key != "") {
 			return o
 		}
 	}
@@ -435,7 +435,8 @@ func (h *history) judgeLinks(from *row, all []saying) {
 	always, ever := map[other]int{}, map[other]bool{}
 	for _, l := range list {
 		if l.none {
-			always[other{l.Key.Value, l.As}] = -1 << bits // not to be relied on
+			at := other{l.Key.Value, l.As} // not to be relied on
+			always[at], ever[at] = -1<<bits, true
 		}
 	}
 	for chosen := range 1 << bits {

@@ -3,6 +3,7 @@ package records
 import (
 	"flag"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -105,7 +106,15 @@ func TestModel(t *testing.T) {
 			times = 1
 		}
 	})
-	for range times {
+	var until time.Time
+	if text := os.Getenv("PARTNERSYNC_LAWS"); text != "" { // for so long, by `make laws`
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		until = time.Now().Add(d)
+	}
+	for ; times > 0 || time.Now().Before(until); times-- {
 		rapid.Check(t, func(t *rapid.T) {
 			s := drawStory(t)
 			if err := s.play(false); err != nil {
