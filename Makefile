@@ -3,7 +3,7 @@ SHELL := /bin/sh
 GO ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help demo test race lint fmt bench chaos fuzz build postgres prometheus
+.PHONY: help demo test race lint fmt bench chaos laws fuzz build postgres prometheus
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ bench: postgres ## measure, about 15 minutes; ARGS="--list" lists the parts, ARG
 
 chaos: postgres ## kill, freeze and fail everything under load, and see that nothing is lost; takes a few minutes
 	$(GO) run ./internal/chaos $(ARGS)
+
+laws: postgres ## play histories against a model CRM, and with every crash, for a minute each; ARGS=1h plays longer
+	PARTNERSYNC_LAWS=$(or $(ARGS),1m) $(GO) test -timeout 0 -run 'TestModel|TestLaws|TestEveryCrashPoint|TestCrashesAtRandom' ./records ./jobs
 
 fuzz: ## fuzz the parsers for a minute each
 	./scripts/fuzz.sh $(ARGS)

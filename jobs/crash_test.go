@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"os"
 	"slices"
 	"strings"
@@ -365,7 +366,11 @@ func (p *process) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	// The CRM may take that long for what it was sent.
 	const late = 5*time.Second + 2*time.Second - time.Millisecond
-	switch p.pass(beforeSend) {
+	m := p.pass(beforeSend)
+	if trace := httptrace.ContextClientTrace(r.Context()); trace != nil && trace.WroteHeaders != nil && m != fails {
+		trace.WroteHeaders() // else it surely had no effect
+	}
+	switch m {
 	case lingers:
 		time.AfterFunc(late, func() { effect() })
 		<-r.Context().Done()
@@ -501,8 +506,8 @@ func (w *world) wanted(which []int) map[string]*holding {
 	return want
 }
 
-// laws is how long the laws are to be played; 0 is as short as the suite wants it.
-func laws(t *testing.T) time.Duration {
+// lawsFor is how long the laws are to be played; 0 is as short as the suite wants it.
+func lawsFor(t *testing.T) time.Duration {
 	text := os.Getenv("PARTNERSYNC_LAWS")
 	if text == "" {
 		return 0
@@ -530,20 +535,21 @@ func selections(most, n int) [][]int {
 	return lists[1:]
 }
 
-// TestEveryCrashPoint plays all histories of up to two events, each that one place of mishap more:
-// a few of them in the suite, all for `make laws`.
+// TestEveryCrashPoint plays short histories, each once for every boundary and everything that may
+// go wrong there. The suite plays one in thirteen of those of up to two events, `make laws` all of
+// them, and then those of up to four for as long as it is told.
 func TestEveryCrashPoint(t *testing.T) {
 	t.Parallel()
 	c := newCourtroom(t)
-	until := time.Now().Add(laws(t))
-	longest, every := 2, 41 // a prime, so that all kinds of mishap and boundary have their turn
-	if laws(t) > 0 {
+	until := time.Now().Add(lawsFor(t))
+	longest, every := 2, 13 // a prime, so that all kinds of mishap and boundary have their turn
+	if lawsFor(t) > 0 {
 		longest, every = 4, 1
 	}
 	n := 0
 	for _, which := range selections(len(happens), longest) {
 		for _, together := range []bool{true, false} {
-			if laws(t) > 0 && len(which) > 2 && time.Now().After(until) {
+			if lawsFor(t) > 0 && len(which) > 2 && time.Now().After(until) {
 				t.Logf("%d histories, none of them longer than %v", n, which)
 				return
 			}
@@ -570,7 +576,7 @@ func TestEveryCrashPoint(t *testing.T) {
 func TestCrashesAtRandom(t *testing.T) {
 	t.Parallel()
 	c := newCourtroom(t)
-	until := time.Now().Add(laws(t))
+	until := time.Now().Add(lawsFor(t))
 	for more := true; more; more = time.Now().Before(until) {
 		rapid.Check(t, func(rt *rapid.T) {
 			which := rapid.SliceOfN(rapid.IntRange(0, len(happens)-1), 3, 6).Draw(rt, "events")
