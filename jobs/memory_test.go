@@ -22,14 +22,14 @@ type memory struct {
 	epoch      int64
 	routes     []*ledger.Route // open and closed, in the order of their versions
 	ends       map[uuid.UUID]ledger.Outcome
-	deliveries map[address2]*ledger.Delivery
+	deliveries map[progressKey]*ledger.Delivery
 	records    map[uuid.UUID]*records.Record
 	keys       map[records.Key]uuid.UUID
 	announced  map[uuid.UUID]*intent
 	twice      bool // some route was closed a second time
 }
 
-type address2 struct {
+type progressKey struct {
 	event                uuid.UUID
 	mapping, object, key string
 }
@@ -41,23 +41,25 @@ type intent struct {
 
 func newMemory() *memory {
 	return &memory{
-		ends: map[uuid.UUID]ledger.Outcome{}, deliveries: map[address2]*ledger.Delivery{},
+		ends: map[uuid.UUID]ledger.Outcome{}, deliveries: map[progressKey]*ledger.Delivery{},
 		records: map[uuid.UUID]*records.Record{}, keys: map[records.Key]uuid.UUID{}, announced: map[uuid.UUID]*intent{},
 	}
 }
 
 // acquire gives the sink to a new owner, with what the former may still be writing.
-func (m *memory) acquire() (ledger.Ownership, map[records.Key]time.Duration) {
+func (m *memory) acquire() (ledger.Ownership, []ledger.Announcement) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.epoch++
-	left := map[records.Key]time.Duration{}
+	var announced []ledger.Announcement
 	for _, a := range m.announced {
+		left := ledger.Announcement{Left: time.Until(a.until)}
 		for _, k := range a.keys {
-			left[k] = max(left[k], time.Until(a.until))
+			left.Records = append(left.Records, k.Object+"\x1f"+k.Property+"\x1f"+k.Key)
 		}
+		announced = append(announced, left)
 	}
-	return ledger.Ownership{Sink: "crm", Epoch: m.epoch}, left
+	return ledger.Ownership{Sink: "crm", Epoch: m.epoch}, announced
 }
 
 func (m *memory) open() []uuid.UUID {
@@ -178,7 +180,7 @@ func (m *memory) Write(_ context.Context, lease ledger.Ownership, report *ledger
 		}
 	}
 	for _, d := range report.Deliveries {
-		at := address2{d.Event, d.Mapping, d.Object, d.Key}
+		at := progressKey{d.Event, d.Mapping, d.Object, d.Key}
 		if have := m.deliveries[at]; have == nil || have.Outcome == ledger.Open {
 			m.deliveries[at] = &d
 		}
