@@ -220,7 +220,7 @@ func (h *history) arrived(s saying, r *run, all []saying) {
 		return
 	}
 	if row == nil || row.gone {
-		if rec.Presence != Gone && h.crm.Find && (row == nil || !row.archived) {
+		if rec.Presence != Gone && h.crm.Find && (row == nil || row.archived == nil) {
 			h.fault("%s has arrived: the record is not there", s.event)
 		}
 		return
@@ -297,7 +297,7 @@ func (h *history) judge() {
 	for _, id := range sortedIDs(h) {
 		rec := h.records[id]
 		k := Key{rec.Object, rec.Property, rec.Key}
-		if h.disturbed(k) || h.blended[id] {
+		if h.disturbed(k) || h.blended[id] || rec.Presence == Present && rec.CRMID == "" {
 			continue
 		}
 		all := h.sayings(k)
@@ -336,6 +336,7 @@ func (h *history) judgePresence(rec *Record, row *row, all []saying) bool {
 	is := row != nil && !row.gone
 	switch {
 	case unsettled && !gone.IsZero():
+	case row != nil && row.archived != nil && row.archived.ID != rec.ID: // by another key, before we knew that it is the same
 	case !gone.IsZero() && precedes(live, gone):
 		if is {
 			h.fault("%s of %s is there, and was archived", row.id, rec.Key)

@@ -274,8 +274,13 @@ func drawStory(t *rapid.T) *story {
 		s.Seeds = append(s.Seeds, rapid.SampledFrom([]seed{{"deals", "a", "", ""}, {"deals", "a", "a", ""}, {"deals", "", "", "1"}, {"firms", "1", "", ""}, {"deals", "a", "", "1"}}).Draw(t, "seed"))
 	}
 	n := 1 + pick("events", 4)
+	narrow := pick("narrow", 1) == 0 // one field of one record, so that events meet
 	for i := range n {
-		s.Happens = append(s.Happens, drawEvent(t, i, s.Manners))
+		if narrow {
+			s.Happens = append(s.Happens, drawNarrow(t, i))
+		} else {
+			s.Happens = append(s.Happens, drawEvent(t, i, s.Manners))
+		}
 	}
 	for i := range n {
 		s.Acts = append(s.Acts, act{Do: arrives, Events: []int{i}})
@@ -297,17 +302,42 @@ var (
 	drawValue = rapid.SampledFrom([]string{"", "", "1", "1", "2", "2", "3", named, unnamed, "clear"})
 	drawKey   = rapid.SampledFrom([]string{"a", "a", "a", "a", "b", "a of j"})
 	drawLinks = rapid.SampledFrom([]int{0, 0, 0, 1, 1, 2})
+	drawWhat  = rapid.SampledFrom([]string{"1", "2", "1", "2", "1", "2", named, unnamed, "first", "recreate", "archive"})
 	drawMood  = rapid.SampledFrom([]mood{fine, fine, fine, cutOff, unheard, late, late, twice, broken, unsent, shortly, throttled})
 	drawDeed  = rapid.SampledFrom([]deed{work, work, work, work, work, passes, settles, again, deletes, joins})
 	drawSmall = rapid.IntRange(0, 3)
 	drawDie   = rapid.SampledFrom([]int{0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16})
 )
 
-func drawEvent(t *rapid.T, i int, m *manners) *happened {
+// drawCause draws which event it is, and when it happened.
+func drawCause(t *rapid.T, i int) *happened {
 	e := &happened{Name: fmt.Sprint("e", i)}
 	e.cause = &Cause{Event: uuid.UUID{15: byte(rapid.IntRange(0, 3).Draw(t, "id")*16 + i + 1)}, Source: "shop", Type: "t"}
 	when := rapid.IntRange(0, 9).Draw(t, "when")
 	e.cause.Version = Version{At: int64(1 + when/2), Rank: int16(when % 2), Event: e.cause.Event}
+	return e
+}
+
+func drawNarrow(t *rapid.T, i int) *happened {
+	e := drawCause(t, i)
+	c := &mappers.Change{Mapping: "m", Object: "deals", Mode: mappers.Upsert, Key: mappers.Key{Property: "k", Value: "a"}}
+	e.Changes = append(e.Changes, c)
+	switch what := drawWhat.Draw(t, "what"); what {
+	case "archive":
+		c.Mode = mappers.Archive
+	case "first":
+		c.Fields = []mappers.Field{{Name: "p", Rule: mappers.SetFirst, Value: e.Name}}
+	case "recreate":
+		c.Recreate = true
+		fallthrough
+	default:
+		c.Fields = []mappers.Field{{Name: "f", Rule: mappers.Set, Value: what}}
+	}
+	return e
+}
+
+func drawEvent(t *rapid.T, i int, m *manners) *happened {
+	e := drawCause(t, i)
 	c := &mappers.Change{Mapping: "m", Object: "deals", Mode: mappers.Upsert}
 	switch key := drawKey.Draw(t, "key"); key {
 	case "a of j":

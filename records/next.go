@@ -229,11 +229,11 @@ func (w *Work) awaits(d *Delivery) bool {
 }
 
 // awaitsLink reports whether a link is to be made or taken back that may have nobody else who sees
-// to it, since it has come into doubt or two records turned out to be one.
+// to it, since it has come into doubt, its record is made again, or two turned out to be one.
 func (w *Work) awaitsLink(env *Env) bool {
 	r := w.Record
 	for _, l := range r.Links {
-		owed := l.Need() == Make && l.Have == InDoubt || l.Need() == TakeBack && !env.Can.Replaces(r, l)
+		owed := l.Need() == Make && (l.Have == InDoubt || !l.Owed.IsZero()) || l.Need() == TakeBack && !env.Can.Replaces(r, l)
 		if owed && r.Presence == Present && r.CRMID != "" && env.Neighbour(l).id() != "" {
 			return true
 		}
