@@ -324,7 +324,7 @@ func (w *Work) conflict(s *Step, a Answer, env *Env) {
 	if a.Existing != "" {
 		r.CRMID = a.Existing
 	}
-	if len(w.ready()) == 0 {
+	if len(w.ready()) == 0 && r.CRMID != "" { // else who wants it next has to find out its id
 		r.Presence = Present
 	}
 }

@@ -80,6 +80,9 @@ func (h *history) created(q request, r *row) {
 		}
 		return
 	}
+	if h.crm.Lags && slices.ContainsFunc(h.crm.rows, func(o *row) bool { return o.touched }) {
+		return // a search, because a link was refused, misses what was made just now
+	}
 	for _, o := range h.crm.rows {
 		if o != r && !o.gone && o.object == r.object && o.keys[q.key.Property] == q.key.Value {
 			h.fault("%s=%s is made as %s, and is there as %s", q.key.Property, q.key.Value, r.id, o.id)
@@ -306,7 +309,7 @@ func (h *history) judge() {
 			continue
 		}
 		for _, name := range []string{"f", "g", "p", "o", unique, "n"} {
-			h.judgeField(row, name, all)
+			h.judgeField(rec, row, name, all)
 		}
 		if rec.Object == "deals" {
 			h.judgeLinks(row, all)
@@ -349,7 +352,13 @@ func (h *history) judgePresence(rec *Record, row *row, all []saying) bool {
 
 // judgeField: a field holds the value of the newest event, of those that the CRM takes, and
 // where an event was refused as a whole, nothing older than what had arrived.
-func (h *history) judgeField(row *row, name string, all []saying) {
+func (h *history) judgeField(rec *Record, row *row, name string, all []saying) {
+	if by := row.cells[name].by; by != nil && h.root(by.ID) != rec.ID {
+		return // by another key, which has turned out to be that of a third record since
+	}
+	if name == unique && len(h.crm.named) > 0 {
+		return // who had the value first depends on who came first
+	}
 	var list []saying
 	for _, s := range all {
 		if _, has := field(s.Change, name); has {
