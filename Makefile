@@ -3,7 +3,7 @@ SHELL := /bin/sh
 GO ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help demo test race lint fmt bench chaos laws fuzz build postgres prometheus
+.PHONY: help demo test race race-short lint fmt bench chaos laws fuzz build postgres prometheus
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -20,6 +20,10 @@ test: postgres prometheus ## all tests, with a real Postgres
 race: postgres prometheus ## all tests under the race detector
 	$(GO) test -race -timeout 20m ./...
 
+race-short: postgres ## the rules, and some tests of jobs, under the race detector
+	$(GO) test -race -timeout 10m ./records
+	$(GO) test -race -timeout 10m -run 'TestRecordStaysShut|TestOneBadRow|TestKeysThatMeet|TestStoppedByHand|TestPanicWhileSending|TestEventsPerJob' ./jobs
+
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
 	$(GO) vet ./...
@@ -31,7 +35,7 @@ fmt: ## format the code
 bench: postgres ## measure, about 15 minutes; ARGS="--list" lists the parts, ARGS="--rows 10000000" adds big tables (40 GB)
 	$(GO) run ./internal/bench $(ARGS)
 
-chaos: postgres ## kill, freeze and fail everything under load, and see that nothing is lost; takes a few minutes
+chaos: postgres ## kill, freeze, cut off and fail everything under load, and judge every write; 5 to 8 minutes, ARGS="--seconds 3600" goes on
 	$(GO) run ./internal/chaos $(ARGS)
 
 laws: postgres ## play histories against a model CRM, and with every crash, for a minute each; ARGS=1h plays longer

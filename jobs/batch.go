@@ -113,7 +113,7 @@ func (b *batch) run(ctx context.Context) {
 // another owner by now, which is nobody's failure.
 func (b *batch) putBack(ctx context.Context, err error) {
 	if ctx.Err() == nil {
-		b.owner.log.Warn("work has to wait", "sink", b.owner.name, "err", err)
+		b.owner.log.Warn("a batch is put back", "sink", b.owner.name, "err", err)
 	}
 	b.keepOff(b.sink.FindLag())
 	b.forget()

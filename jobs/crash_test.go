@@ -214,7 +214,7 @@ func (w *world) begin() {
 	b.silence = 24 * time.Hour
 	p.owner = newOwner(lease, gated{p}, own, b, w.shared.metrics, w.shared.log, 1000*time.Hour)
 	p.owner.probed.Store(p.sink)
-	p.owner.keepOff(announced)
+	p.owner.blockAnnounced(announced)
 	w.mu.Lock()
 	w.owner = p
 	w.processes = append(w.processes, p)
@@ -330,12 +330,12 @@ func (g gated) Met(ctx context.Context, sink, object string, ids []string) (foun
 	return found, err
 }
 
-func (g gated) Announce(ctx context.Context, lease ledger.Ownership, id uuid.UUID, keys []records.Key, hold time.Duration, intended ...*records.Record) error {
+func (g gated) Announce(ctx context.Context, lease ledger.Lease, id uuid.UUID, keys []records.Key, hold time.Duration, intended ...*records.Record) error {
 	keys = slices.Clone(keys)
 	return g.call(beforeWrite, afterWrite, func() error { return g.world.ledger.Announce(ctx, lease, id, keys, hold, intended...) })
 }
 
-func (g gated) Write(ctx context.Context, lease ledger.Ownership, report *ledger.Report) error {
+func (g gated) Write(ctx context.Context, lease ledger.Lease, report *ledger.Report) error {
 	return g.call(beforeWrite, afterWrite, func() error { return g.world.ledger.Write(ctx, lease, report) })
 }
 

@@ -218,7 +218,7 @@ func (b *batch) sift(ctx context.Context, steps []*records.Step) {
 		if _, err := b.announce(ctx, []*records.Step{s}); !ledger.Refused(err) {
 			continue
 		}
-		s.Work.End(ledger.Dead, "Postgres refuses to store what is wanted")
+		s.Work.End(ledger.Dead, "Postgres refuses to store the record")
 		b.discard(s.Work)
 	}
 }
@@ -289,7 +289,7 @@ func (b *batch) send(ctx context.Context, steps []*records.Step) []sinks.Result 
 		case slots <- struct{}{}:
 		case <-ctx.Done():
 			for _, i := range c.steps {
-				results[i] = sinks.Result{Class: sinks.Network, Message: "not sent: the sink had no time for it"}
+				results[i] = sinks.Result{Class: sinks.Network, Message: "not sent: no request of the sink came free in time"}
 			}
 			continue
 		}

@@ -47,7 +47,7 @@ func newMemory() *memory {
 }
 
 // acquire gives the sink to a new owner, with what the former may still be writing.
-func (m *memory) acquire() (ledger.Ownership, []ledger.Announcement) {
+func (m *memory) acquire() (ledger.Lease, []ledger.Announcement) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.epoch++
@@ -59,7 +59,7 @@ func (m *memory) acquire() (ledger.Ownership, []ledger.Announcement) {
 		}
 		announced = append(announced, left)
 	}
-	return ledger.Ownership{Sink: "crm", Epoch: m.epoch}, announced
+	return ledger.Lease{Sink: "crm", Epoch: m.epoch}, announced
 }
 
 func (m *memory) open() []uuid.UUID {
@@ -123,7 +123,7 @@ func (m *memory) Met(_ context.Context, _, object string, crmIDs []string) (map[
 	return found, nil
 }
 
-func (m *memory) Announce(_ context.Context, lease ledger.Ownership, id uuid.UUID, keys []records.Key, hold time.Duration, intended ...*records.Record) error {
+func (m *memory) Announce(_ context.Context, lease ledger.Lease, id uuid.UUID, keys []records.Key, hold time.Duration, intended ...*records.Record) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if lease.Epoch != m.epoch {
@@ -159,7 +159,7 @@ func (m *memory) store(list []*records.Record) error {
 	return nil
 }
 
-func (m *memory) Write(_ context.Context, lease ledger.Ownership, report *ledger.Report) error {
+func (m *memory) Write(_ context.Context, lease ledger.Lease, report *ledger.Report) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if lease.Epoch != m.epoch && (len(report.Records) > 0 || len(report.Closings) > 0 || len(report.Deliveries) > 0 || report.Announced != uuid.Nil) {

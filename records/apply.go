@@ -305,10 +305,6 @@ func (w *Work) conflict(s *Step, a Answer, env *Env) {
 		for _, d := range s.Serves { // it counts: what is in the way may stay there
 			if d.Ready() {
 				d.Status = int32(a.Status)
-				if a.Existing != "" && r.CRMID == "" { // the next batch adopts it
-					d.Wait(a.Class, a.Reason, time.Second)
-					continue
-				}
 				d.Fail(a.Class, a.Reason, env.Now, env.GiveUp)
 			}
 		}
@@ -430,9 +426,9 @@ func (w *Work) failed(s *Step, a Answer, env *Env) {
 		case a.Lost && s.unrepeatable(env.Can):
 			// Nothing in the CRM tells whether it was made; a second one would be worse.
 			d.Status = int32(a.Status)
-			what := "the connection broke before the CRM said whether it made the record"
+			what := "no answer to the create"
 			if a.Status != 0 {
-				what = "the CRM may have made the record all the same"
+				what = "the CRM may have made the record"
 			}
 			d.Finish(Dead, a.Class, a.Reason+": "+what+": "+lookReason)
 		case !a.Counts:
@@ -587,7 +583,7 @@ func (w *Work) Becomes(into *Record, s *Step, a Answer) {
 		into.Fields[key.Property] = f
 	}
 	w.seeking = nothing
-	w.PutOff("", "another key names the same record: what is wanted of both is sent as one", 50*time.Millisecond)
+	w.PutOff("", "waiting: another key names the same CRM record; both will be sent as one", 50*time.Millisecond)
 }
 
 // Unresolved puts off a step whose answer names a record that could not be looked up: as if it

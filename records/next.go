@@ -185,7 +185,7 @@ func (w *Work) conclude(d *Delivery, env *Env) {
 	case d.tally.Acked > 0 && r.Presence != Unknown:
 		d.arrive()
 	case d.tally.Pending > 0:
-		d.Finish(Stale, "", "a newer event came before it was sent")
+		d.Finish(Stale, "", "a newer event arrived before this one was sent")
 	case len(left) > 0 && d.tally.Refused > 0:
 		d.Finish(Skipped, class, strings.Join(left, "; "))
 	case d.tally.Stale > 0:
@@ -304,7 +304,7 @@ func (w *Work) concludeGone(d *Delivery, env *Env) {
 	case !d.Change.Recreate:
 		d.Finish(Skipped, SkipArchived, "the record is archived")
 	case w.unmade(d, env):
-		d.Block("what the record is to be linked to could not be made yet")
+		d.Block("waiting: the record that it links to could not be made yet")
 	default:
 		d.Finish(Stale, "", "a newer event has archived the record")
 	}
@@ -534,7 +534,7 @@ func (w *Work) links(env *Env) []*Step {
 	}
 	if r.CRMID == "" {
 		for _, d := range w.writers() {
-			d.Wait("link", "the CRM has not told the id of the record, which a link of it needs", min(max(env.Now.Sub(d.Cause.ReceivedAt)/4, 2*time.Second), 5*time.Minute))
+			d.Wait("link", "waiting: a link needs the id of the record, which the CRM has not given yet", min(max(env.Now.Sub(d.Cause.ReceivedAt)/4, 2*time.Second), 5*time.Minute))
 		}
 		return nil
 	}

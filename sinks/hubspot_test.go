@@ -492,7 +492,8 @@ func TestBrokenAnswers(t *testing.T) {
 			}
 			box, s := portal(t, sandbox.Options{}, extra)
 			box.Fault(test.fault)
-			for _, got := range s.Write(within(t), Upsert, []Row{contact("1"), contact("2")}) {
+			write := func() []Result { return s.Write(within(t), Upsert, []Row{contact("1"), contact("2")}) }
+			for _, got := range untilAsked(write, func() bool { return box.calls.Load() > 0 }) {
 				if got.Class != test.class || got.Sent != test.sent || !strings.Contains(got.Message, test.message) {
 					t.Errorf("%+v", got)
 				}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -64,8 +65,9 @@ CREATE TRIGGER chaos_note AFTER UPDATE ON sinks FOR EACH ROW WHEN (OLD.epoch <> 
 
 // intent is a span of time in which a process has said that it writes records of a sink.
 type intent struct {
-	sink  string // as it was called first
-	owner string // who says so: another with each epoch
+	id    uuid.UUID // that of the next span of the same intent, too: it is made longer, cut down to what is in doubt, or moved to another name
+	sink  string    // as it was called first
+	owner string    // who says so: another with each epoch
 	keys  []string
 	made  time.Time
 	until time.Time // it holds no longer than that, whatever has become of its owner
@@ -136,16 +138,22 @@ func (t *intents) records(sink string, at time.Time) int {
 	return n
 }
 
-// crossed are the intents to write what another owner had said that it still writes.
+// crossed are the intents to write what another owner had said that it still writes: one of
+// an owner for each that it crosses.
 func (t *intents) crossed(tell func(later, earlier *intent, key string)) {
-	for key, all := range t.byKey {
+	told := map[string]bool{}
+	for _, key := range sortedKeys(t.byKey) {
+		all := t.byKey[key]
 		for n, i := range all {
 			for _, before := range slices.Backward(all[:n]) {
 				if i.made.Sub(before.made) > longest {
 					break
 				}
-				if before.owner != i.owner && before.live(i.made) && i.made.After(before.made) {
-					tell(i, before, key)
+				if before.owner != i.owner && before.id != i.id && before.live(i.made) && i.made.After(before.made) {
+					if pair := fmt.Sprint(i.owner, before.id); !told[pair] {
+						told[pair] = true
+						tell(i, before, key)
+					}
 					break
 				}
 			}
@@ -159,18 +167,19 @@ func baseOf(sink string) string { return strings.TrimRight(sink, "0123456789") }
 // readIntents reads what the chronicle has of them.
 func (w *world) readIntents(ctx context.Context) (*intents, error) {
 	t := &intents{byKey: map[string][]*intent{}, takes: map[string][]time.Time{}}
-	rows, err := w.pool.Query(ctx, `SELECT sink, epoch, records, made, until, ended, told FROM chaos.intents ORDER BY made`)
+	rows, err := w.pool.Query(ctx, `SELECT id, sink, epoch, records, made, until, ended, told FROM chaos.intents ORDER BY made`)
 	if err != nil {
 		return nil, err
 	}
+	var id uuid.UUID
 	var sink string
 	var epoch int64
 	var records []string
 	var made, until time.Time
 	var ended *time.Time
 	var told bool
-	if _, err := pgx.ForEachRow(rows, []any{&sink, &epoch, &records, &made, &until, &ended, &told}, func() error {
-		i := &intent{sink: baseOf(sink), owner: fmt.Sprintf("%s in epoch %d", sink, epoch), made: made, until: until, told: told}
+	if _, err := pgx.ForEachRow(rows, []any{(*[16]byte)(&id), &sink, &epoch, &records, &made, &until, &ended, &told}, func() error {
+		i := &intent{id: id, sink: baseOf(sink), owner: fmt.Sprintf("%s in epoch %d", sink, epoch), made: made, until: until, told: told}
 		if ended != nil {
 			i.ended = *ended
 		}

@@ -270,10 +270,11 @@ func TestCrossedIntents(t *testing.T) {
 		give [2]intent
 		want bool
 	}{
-		{"of one owner", [2]intent{{owner: "a", made: at(0), until: at(9)}, {owner: "a", made: at(1), until: at(9)}}, false},
-		{"of two", [2]intent{{owner: "a", made: at(0), until: at(9)}, {owner: "b", made: at(1), until: at(9)}}, true},
-		{"when it is over", [2]intent{{owner: "a", made: at(0), until: at(1)}, {owner: "b", made: at(2), until: at(9)}}, false},
-		{"when it has ended", [2]intent{{owner: "a", made: at(0), until: at(9), ended: at(1)}, {owner: "b", made: at(2), until: at(9)}}, false},
+		{"of one owner", [2]intent{{id: id(1), owner: "a", made: at(0), until: at(9)}, {owner: "a", made: at(1), until: at(9)}}, false},
+		{"of two", [2]intent{{id: id(1), owner: "a", made: at(0), until: at(9)}, {owner: "b", made: at(1), until: at(9)}}, true},
+		{"of one that is renamed", [2]intent{{owner: "a", made: at(0), until: at(9), ended: at(1)}, {owner: "b", made: at(1), until: at(9)}}, false},
+		{"when it is over", [2]intent{{id: id(1), owner: "a", made: at(0), until: at(1)}, {owner: "b", made: at(2), until: at(9)}}, false},
+		{"when it has ended", [2]intent{{id: id(1), owner: "a", made: at(0), until: at(9), ended: at(1)}, {owner: "b", made: at(2), until: at(9)}}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

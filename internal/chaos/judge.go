@@ -62,7 +62,7 @@ func (w *world) judge(ctx context.Context, l *load) (*report, error) {
 		return nil, err
 	}
 	for _, p := range lacking {
-		v.fault("accepted and not stored: %s %s, answered as %s", p.typ, p.body, p.id)
+		v.fault("%s", p)
 	}
 	// What was old when it came had ended before; nobody sent it.
 	events = slices.DeleteFunc(events, func(e event) bool { return w.relics[e.id] })
@@ -421,6 +421,10 @@ func (w *world) explain(ctx context.Context, v *verdict) string {
 		}
 	}
 	return b.String()
+}
+
+func (p post) String() string {
+	return fmt.Sprintf("accepted and not stored: %s %s, answered as %s", p.typ, p.body, p.id)
 }
 
 // lacking are the posts that were accepted and were never stored. No two that were drawn have

@@ -73,7 +73,7 @@ func (w *world) suffer(ctx context.Context, plan []step, length time.Duration, l
 	}
 	err = w.wait(ctx, quietLimit, "all is quiet", func(ctx context.Context) (bool, error) { return w.quiet(ctx, l) })
 	if err != nil {
-		return fmt.Errorf("%w\n%s", err, w.unrest(ctx))
+		return fmt.Errorf("%w\n%s", err, w.unrest(ctx, l))
 	}
 	w.say("all is quiet")
 	return nil
@@ -474,13 +474,24 @@ func (w *world) quiet(ctx context.Context, l *load) (bool, error) {
 }
 
 // unrest tells what keeps it from being quiet.
-func (w *world) unrest(ctx context.Context) string {
+func (w *world) unrest(ctx context.Context, l *load) string {
 	var b strings.Builder
+	lacking, err := w.lacking(ctx, l)
+	if err != nil {
+		fmt.Fprintln(&b, err)
+	}
+	for i, p := range lacking {
+		if i == shown {
+			fmt.Fprintf(&b, "and %d more\n", len(lacking)-shown)
+			break
+		}
+		fmt.Fprintln(&b, p)
+	}
 	for _, query := range []string{
 		`SELECT 'open routes to ' || sink || ': ' || count(*) FROM routes WHERE outcome IS NULL GROUP BY sink`,
 		`SELECT 'jobs of ' || queue || ': ' || count(*) || ' ' || state FROM river_job WHERE state <> 'completed' GROUP BY queue, state`,
 		`SELECT 'sink ' || name || ': ' || state || ', owned by ' || owner FROM sinks`,
-		`SELECT 'job ' || to_jsonb(j) FROM river_job j WHERE state NOT IN ('completed', 'cancelled') LIMIT 3`,
+		`SELECT 'job ' || to_jsonb(j)::text FROM river_job j WHERE state NOT IN ('completed', 'cancelled') LIMIT 3`,
 	} {
 		rows, err := w.pool.Query(ctx, query)
 		if err == nil {

@@ -224,9 +224,9 @@ const lockKeys = `SELECT pg_advisory_xact_lock(k) FROM (SELECT unnest($1::bigint
 
 // acceptEvents writes rows in the order of their digests, so that two receivers
 // which store the same events wait for each other instead of deadlocking. Events
-// without a time are versioned in the order in which they are given all the same, and so are
-// those with a time beyond belief: where it is our clock that is wrong, they come in order still.
-// None of them lies ahead of our clock for that, so that the events after it are not older.
+// without a time get versions in the order in which they are given. So do events dated too far
+// ahead: if our clock is the wrong one, they still keep their order. No such version lies ahead
+// of our clock, so that the events after it are not older.
 //
 // An event without a time that is given again has waited in a spool, while other receivers
 // may have stored what came later. It is versioned by its receipt, after what of its

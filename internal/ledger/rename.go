@@ -103,10 +103,10 @@ func (l *Ledger) Bar(ctx context.Context, b *Barred) error {
 // transaction: records, routes, counts, waiting jobs, announcements, its state and its tokens. What
 // stays is a row that nobody can take any more. It returns how many rows have moved.
 //
-// It needs the right to both, which it ends, and is refused with ErrFenced once either has another owner. The
+// It needs the leases of both, which it ends, and is refused with ErrFenced once either has another owner. The
 // epoch of the new name is 0 where that is a name which was renamed itself: nobody can own it then.
 // Whoever takes the new name finds the announcements of the former one.
-func (l *Ledger) Rename(ctx context.Context, former, name Ownership, generation int64) (int64, error) {
+func (l *Ledger) Rename(ctx context.Context, former, name Lease, generation int64) (int64, error) {
 	var moved int64
 	err := l.run(func() error {
 		moved = 0
@@ -181,7 +181,7 @@ func pushRuns(ctx context.Context, tx pgx.Tx, later, earlier string, events uuid
 }
 
 // renameSink gives the row of the new name what that of the former one holds, and leaves that one as a mark.
-func renameSink(ctx context.Context, tx pgx.Tx, former, name Ownership, generation int64) error {
+func renameSink(ctx context.Context, tx pgx.Tx, former, name Lease, generation int64) error {
 	if _, err := tx.Exec(ctx, `SELECT partnersync_fence($1, $2)`, former.Sink, former.Epoch); err != nil {
 		return err
 	}
