@@ -402,7 +402,7 @@ func (w *world) look(after string) {
 	}
 	for _, r := range w.ledger.records {
 		f := r.Fields["title"]
-		if r.Object != "orders" || f == nil || r.Presence != records.Present || f.AckedAt != f.Version {
+		if r.Object != "orders" || f == nil || r.Presence != records.Present || f.AckedAt.IsZero() {
 			continue
 		}
 		if got := byID[r.CRMID]["title"]; got != f.Acked.Go {
