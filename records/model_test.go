@@ -274,11 +274,17 @@ func drawStory(t *rapid.T) *story {
 		s.Seeds = append(s.Seeds, rapid.SampledFrom([]seed{{"deals", "a", "", ""}, {"deals", "a", "a", ""}, {"deals", "", "", "1"}, {"firms", "1", "", ""}, {"deals", "a", "", "1"}}).Draw(t, "seed"))
 	}
 	n := 1 + pick("events", 4)
-	narrow := pick("narrow", 1) == 0 // one field of one record, so that events meet
+	theme := pick("theme", 3)
+	if theme == 1 {
+		s.Seeds = []seed{{"deals", "a", "a", ""}}
+	}
 	for i := range n {
-		if narrow {
+		switch theme {
+		case 0:
 			s.Happens = append(s.Happens, drawNarrow(t, i))
-		} else {
+		case 1:
+			s.Happens = append(s.Happens, drawTwin(t, i, s.Manners))
+		default:
 			s.Happens = append(s.Happens, drawEvent(t, i, s.Manners))
 		}
 	}
@@ -318,6 +324,7 @@ func drawCause(t *rapid.T, i int) *happened {
 	return e
 }
 
+// drawNarrow draws an event of one field of one record, so that events meet.
 func drawNarrow(t *rapid.T, i int) *happened {
 	e := drawCause(t, i)
 	c := &mappers.Change{Mapping: "m", Object: "deals", Mode: mappers.Upsert, Key: mappers.Key{Property: "k", Value: "a"}}
@@ -332,6 +339,27 @@ func drawNarrow(t *rapid.T, i int) *happened {
 		fallthrough
 	default:
 		c.Fields = []mappers.Field{{Name: "f", Rule: mappers.Set, Value: what}}
+	}
+	return e
+}
+
+// drawTwin draws an event of a record that two keys name, with a field or a link.
+func drawTwin(t *rapid.T, i int, m *manners) *happened {
+	e := drawCause(t, i)
+	c := &mappers.Change{Mapping: "m", Object: "deals", Mode: mappers.Upsert, Key: mappers.Key{Property: rapid.SampledFrom([]string{"k", "j"}).Draw(t, "property"), Value: "a"}}
+	e.Changes = append(e.Changes, c)
+	if v := rapid.SampledFrom([]string{"", "1", "2"}).Draw(t, "f"); v != "" {
+		c.Fields = []mappers.Field{{Name: "f", Rule: mappers.Set, Value: v}}
+	}
+	if to := rapid.SampledFrom([]string{"", "1", "2"}).Draw(t, "firm"); to != "" {
+		l := mappers.Link{To: "firms", Key: mappers.Key{Property: "k", Value: to}, Missing: "create", Only: m.Replace}
+		switch rapid.IntRange(0, 2).Draw(t, "statement") {
+		case 1:
+			l.Only = true
+		case 2:
+			l.Only, l.Remove = false, true
+		}
+		c.Links = []mappers.Link{l}
 	}
 	return e
 }

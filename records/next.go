@@ -184,6 +184,8 @@ func (w *Work) conclude(d *Delivery, env *Env) {
 		d.Finish(Unchanged, "", "the CRM had it before the replay")
 	case d.tally.Acked > 0 && r.Presence != Unknown:
 		d.arrive()
+	case d.tally.Pending > 0 && r.arrived(v): // by a request for another key of the record
+		d.arrive()
 	case d.tally.Pending > 0:
 		d.Finish(Stale, "", "a newer event arrived before this one was sent")
 	case len(left) > 0 && d.tally.Refused > 0:
@@ -233,7 +235,7 @@ func (w *Work) awaits(d *Delivery) bool {
 func (w *Work) awaitsLink(env *Env) bool {
 	r := w.Record
 	for _, l := range r.Links {
-		owed := l.Need() == Make && (l.Have == InDoubt || !l.Owed.IsZero()) || l.Need() == TakeBack && !env.Can.Replaces(r, l)
+		owed := l.Need() == Make && (l.Have == InDoubt || !l.Owed.IsZero()) || l.Need() == TakeBack && (!env.Can.Replaces(r, l) || r.successor(l) == nil)
 		if owed && r.Presence == Present && r.CRMID != "" && env.Neighbour(l).id() != "" {
 			return true
 		}
