@@ -32,12 +32,19 @@ var errNoQueue = errors.New("there is no such queue yet")
 // lastProbe is the longest pause between probes.
 const lastProbe = 5 * time.Minute
 
+// stateStore is what a breaker asks of the ledger.
+type stateStore interface {
+	SinkState(ctx context.Context, sink string) (ledger.SinkState, error)
+	SetSinkState(ctx context.Context, sink string, state ledger.SinkState) error
+	Wake(ctx context.Context, sink string) (int64, error)
+}
+
 // breaker is the circuit breaker of one sink. Its state is stored, so that it outlives the
 // process; while the sink is stopped its queue is paused. Batches, jobs and keep use it at once,
 // besides the goroutine of run.
 type breaker struct {
 	sink    string
-	ledger  *ledger.Ledger
+	ledger  stateStore
 	probe   func(context.Context) sinks.Result
 	pause   func(context.Context) error
 	resume  func(context.Context) error
@@ -57,7 +64,7 @@ type breaker struct {
 	changed chan struct{}    // wakes run
 }
 
-func newBreaker(sink string, l *ledger.Ledger, m *metrics, log *slog.Logger) *breaker {
+func newBreaker(sink string, l stateStore, m *metrics, log *slog.Logger) *breaker {
 	return &breaker{
 		sink: sink, ledger: l, log: log, metrics: m,
 		state: ledger.SinkState{State: ready}, changed: make(chan struct{}, 1),

@@ -86,23 +86,25 @@ func TestLaws(t *testing.T) {
 
 func holdCourt(t *testing.T, c *court) {
 	var failed atomic.Bool // then it takes as long as shrinking takes
-	enough := time.Now().Add(8 * time.Second)
-	rapid.Check(t, func(t *rapid.T) {
-		events := rapid.SliceOfN(rapid.Custom(drawEvent), 2, 5).Draw(t, "events")
-		var acts []act
-		// As a rule each arrives, and something is made of it.
-		for i := range events {
-			acts = append(acts, act{Do: accept, Events: []int{i}})
-			acts = append(acts, rapid.SliceOfN(rapid.Custom(func(t *rapid.T) act { return drawAct(t, len(events)) }), 0, 3).Draw(t, "acts")...)
-		}
-		if time.Now().After(enough) && !failed.Load() {
-			return
-		}
-		if err := c.play(events, acts); err != nil {
-			failed.Store(true)
-			t.Fatal(err)
-		}
-	})
+	enough := time.Now().Add(max(8*time.Second, lawsFor(t)))
+	for more := true; more; more = lawsFor(t) > 0 && time.Now().Before(enough) {
+		rapid.Check(t, func(t *rapid.T) {
+			events := rapid.SliceOfN(rapid.Custom(drawEvent), 2, 5).Draw(t, "events")
+			var acts []act
+			// As a rule each arrives, and something is made of it.
+			for i := range events {
+				acts = append(acts, act{Do: accept, Events: []int{i}})
+				acts = append(acts, rapid.SliceOfN(rapid.Custom(func(t *rapid.T) act { return drawAct(t, len(events)) }), 0, 3).Draw(t, "acts")...)
+			}
+			if time.Now().After(enough) && !failed.Load() {
+				return
+			}
+			if err := c.play(events, acts); err != nil {
+				failed.Store(true)
+				t.Fatal(err)
+			}
+		})
+	}
 }
 
 func drawEvent(t *rapid.T) event {

@@ -349,7 +349,7 @@ func (w *Workers) ownerOf(sink string) *tenure {
 // accountOf asks whose account a sink writes to, or whether it is there at all. Credentials of
 // another account than the sink has been writing to are refused: what is known of its records
 // is not true there.
-func accountOf(ctx context.Context, l *ledger.Ledger, s *sinks.Sink, ask func(context.Context) sinks.Result) sinks.Result {
+func accountOf(ctx context.Context, l store, s *sinks.Sink, ask func(context.Context) sinks.Result) sinks.Result {
 	res := ask(ctx)
 	if res.Class != sinks.OK || res.ID == "" {
 		return res

@@ -372,7 +372,7 @@ func (b *batch) applyAll(steps []*records.Step, a records.Answer) {
 func (b *batch) suspect(ctx context.Context, s *records.Step, l *records.Link) {
 	k := b.targetKey(l)
 	r := b.neighbour(l).Record
-	if r == nil {
+	if r == nil || r.Presence == records.Gone { // another link has shown that
 		return
 	}
 	if b.workOf[r] == nil {

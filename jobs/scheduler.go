@@ -17,13 +17,23 @@ import (
 	"partnersync/sinks"
 )
 
+// store is what an owner asks of the ledger.
+type store interface {
+	Routes(ctx context.Context, sink string, events []uuid.UUID) ([]*ledger.Route, error)
+	Records(ctx context.Context, sink string, keys []records.Key) (map[records.Key]*records.Record, error)
+	Met(ctx context.Context, sink, object string, crmIDs []string) (map[string]ledger.Met, error)
+	Announce(ctx context.Context, lease ledger.Lease, id uuid.UUID, keys []records.Key, hold time.Duration, intended ...*records.Record) error
+	Write(ctx context.Context, lease ledger.Lease, report *ledger.Report) error
+	Account(ctx context.Context, sink, account string) (string, error)
+}
+
 // owner is the one component that works a sink: whatever must happen once per sink happens
 // here. Its scheduler gathers the jobs at hand into batches, which run side by side.
 type owner struct {
 	// Set before run begins, and only read from then on.
 	name    string
 	lease   ledger.Lease
-	ledger  *ledger.Ledger
+	ledger  store
 	plan    *atomic.Pointer[Plan]
 	log     *slog.Logger
 	metrics *metrics
@@ -63,7 +73,7 @@ type job struct {
 // together is how long the jobs of one fetch take to come in, at most.
 const together = 500 * time.Microsecond
 
-func newOwner(lease ledger.Lease, l *ledger.Ledger, plan *atomic.Pointer[Plan], b *breaker, m *metrics, log *slog.Logger, giveUp time.Duration) *owner {
+func newOwner(lease ledger.Lease, l store, plan *atomic.Pointer[Plan], b *breaker, m *metrics, log *slog.Logger, giveUp time.Duration) *owner {
 	return &owner{
 		name: lease.Sink, lease: lease, ledger: l, plan: plan, breaker: b, metrics: m, log: log, giveUp: giveUp,
 		locks: newLocks(), cache: newCache(),

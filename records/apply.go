@@ -98,7 +98,7 @@ func (w *Work) taken(s *Step, a Answer) {
 	w.acknowledge(s, a)
 	if !a.Unlinked {
 		for _, t := range s.Carried {
-			t.Link.done()
+			w.made(t)
 		}
 	}
 	if a.ID != "" {
@@ -127,6 +127,21 @@ func (w *Work) taken(s *Step, a Answer) {
 	}
 	if w.archived {
 		r.Presence = Gone
+	}
+}
+
+// made notes that the CRM has made a link. Where the record turned out to be another meanwhile,
+// that may not be wanted any more, and may have taken the place of one that is.
+func (w *Work) made(t Tie) {
+	l := w.Record.Links[LinkName(t.Link.To, t.Link.As, t.Link.Property, t.Link.Key)]
+	if l == nil {
+		return
+	}
+	l.Have = Exists
+	for _, o := range w.Record.Links {
+		if l.Want == Unlinked && o != l && o.As == l.As && o.Have == Exists {
+			o.Have = InDoubt
+		}
 	}
 }
 
@@ -305,7 +320,7 @@ func (w *Work) conflict(s *Step, a Answer, env *Env) {
 	if a.Existing != "" {
 		r.CRMID = a.Existing
 	}
-	if len(w.ready()) == 0 {
+	if len(w.ready()) == 0 && r.CRMID != "" { // else who wants it next has to find out its id
 		r.Presence = Present
 	}
 }
@@ -466,7 +481,11 @@ func (w *Work) applyLink(s *Step, a Answer, env *Env) Effect {
 	}
 	switch {
 	case a.Kind == Taken:
-		l.done()
+		if s.Do == Unlink {
+			l.Have = Absent
+		} else {
+			w.made(*s.Tie)
+		}
 		for _, f := range s.Tie.Former {
 			f.Have = Absent
 		}
@@ -549,7 +568,7 @@ func (w *Work) Becomes(into *Record, s *Step, a Answer) {
 		w.acknowledge(s, a)
 		if !a.Unlinked {
 			for _, t := range s.Carried {
-				t.Link.done()
+				w.made(t)
 			}
 		}
 	}

@@ -61,6 +61,11 @@ func TestApply(t *testing.T) {
 			asked: "upsert 7 f=1; find 7; upsert 8 f=1", ends: "delivered", state: "present f=1"},
 		{name: "not there: made again", give: play(known(set("f", "0")), plain, recreate(set("g", "1"))), answers: []Answer{missing, {Kind: Taken, ID: "8"}},
 			asked: "upsert 7 g=1; upsert f=0 g=1", ends: "delivered", state: "present f=0 g=1"},
+		{name: "made again, with its links", give: play(gone(with(known(), toFirm("1", "retry")), Version{}), find, recreate()).firm("1"), answers: []Answer{{Kind: Taken, ID: "8"}, {Kind: Taken}},
+			asked: "upsert; link 1", ends: "delivered", state: "present ->1"},
+		{name: "made again, and refused: what others have wanted is sent, too", give: play(gone(known(set("f", "0")), Version{}), find, recreate(set("g", "1")), change()),
+			answers: []Answer{refused(), refused(), {Kind: Taken, ID: "8"}, {Kind: Taken, ID: "8"}},
+			asked:   "upsert f=0 g=1; upsert g=1; upsert; upsert 8 f=0", ends: "dead delivered", state: "present f=0 g:pending"},
 		{name: "update_only, and it is not there: hold", give: play(unknown(), find, held("")), answers: []Answer{missing},
 			asked: "update_only f=1", ends: "skipped", state: "unknown f:pending"},
 		{name: "update_only, and it is not there: skip", give: play(unknown(), find, held("skip")), answers: []Answer{missing},
@@ -123,6 +128,23 @@ func TestApply(t *testing.T) {
 				t.Errorf("hold: %s, want %s", tt.give.Hold, tt.hold)
 			}
 		})
+	}
+}
+
+// A link that is refused since one of its ends is not there has the other end looked up, each such
+// link once.
+func TestRefusedLinkSuspectsItsEnd(t *testing.T) {
+	t.Parallel()
+	s := play(known(), &manners{Find: true}, linked(toFirm("1", "retry"), toFirm("2", "retry"))).firm("1").firm("2")
+	s.env.Links = true
+	missing := Answer{Kind: Denied, Class: "rejected", Status: 404, Absent: true}
+	for _, step := range s.Next(s.env) {
+		if got := s.Apply(step, missing, s.env).Suspect; got != step.Tie.Link {
+			t.Errorf("link to %s: %v is suspected", step.Tie.Link.Key, got)
+		}
+		if got := s.Apply(step, missing, s.env).Suspect; got != nil {
+			t.Errorf("link to %s: suspected again", step.Tie.Link.Key)
+		}
 	}
 }
 

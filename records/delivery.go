@@ -174,10 +174,11 @@ func (d *Delivery) arrive() {
 	d.Finish(Delivered, "ok", strings.Join(d.notes, "; "))
 }
 
-// wish is what the change says of a link. One that an `only` takes back has none.
+// wish is what the change says of a link that it has the say about. One that an `only` takes back
+// has none.
 func (d *Delivery) wish(l *Link) (mappers.Link, bool) {
 	for _, w := range d.Change.Links {
-		if w.To == l.To && w.As == l.As && w.Key.Property == l.Property && w.Key.Value == l.Key {
+		if l.Version == d.Cause.Version && w.To == l.To && w.As == l.As && w.Key.Property == l.Property && w.Key.Value == l.Key {
 			return w, true
 		}
 	}
@@ -212,7 +213,7 @@ func (d *Delivery) wants(name string) bool {
 // a newer event has the say about the link, that decides whether it is required.
 func (d *Delivery) requires(l *Link) bool {
 	wish, _ := d.wish(l)
-	return wish.Required && l.Of(d.Cause.Version)
+	return wish.Required
 }
 
 // recreates reports whether the delivery makes its record again should it be gone.

@@ -391,6 +391,14 @@ func pushLinks(rec *Record, crm map[string]bool) {
 	}
 }
 
+// done notes that the CRM has what is wanted of the link.
+func (l *Link) done() {
+	l.Have = Exists
+	if l.Want == Unlinked {
+		l.Have = Absent
+	}
+}
+
 // Merging two wanted states gives what folding all events into one gives.
 func TestMergeLaw(t *testing.T) {
 	t.Parallel()

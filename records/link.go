@@ -76,14 +76,6 @@ func (l *Link) Need() Action {
 	return Nothing
 }
 
-// done notes that the CRM has what is wanted of the link.
-func (l *Link) done() {
-	l.Have = Exists
-	if l.Want == Unlinked {
-		l.Have = Absent
-	}
-}
-
 // Of reports whether the event of a version sees to it that the link is made.
 func (l *Link) Of(v Version) bool { return l.Version == v || l.Owed == v }
 

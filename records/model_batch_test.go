@@ -461,7 +461,7 @@ func (b *batch) apply(s *Step, a Answer) {
 func (b *batch) suspect(s *Step, l *Link) {
 	k := targetKey(l)
 	r := b.neighbour(l).Record
-	if r == nil {
+	if r == nil || r.Presence == Gone {
 		return
 	}
 	if b.workOf[r] == nil {

@@ -44,8 +44,8 @@ func (m *manners) Carries(mode mappers.Mode, id string) (byID, byKey bool) {
 	return m.ByID, m.ByKey
 }
 func (m *manners) Replaces(*Record, *Link) bool { return m.Replace }
-func (m *manners) Repeats(mode mappers.Mode, _ mappers.Key) bool {
-	return m.Repeat || mode != mappers.Append
+func (m *manners) Repeats(mode mappers.Mode, key mappers.Key) bool {
+	return m.Repeat || !key.Local || mode == mappers.UpdateOnly
 }
 func (m *manners) Settle() time.Duration  { return modelSettle }
 func (m *manners) FindLag() time.Duration { return modelLag }
@@ -87,8 +87,8 @@ type row struct {
 	gone       bool
 	into       string // it was merged into another
 	since      time.Duration
-	touched    bool // people had their hands on it
-	archived   bool // by us
+	touched    bool    // people had their hands on it
+	archived   *Record // for which it was archived
 }
 
 // request is one step on its way.
@@ -219,7 +219,7 @@ func (c *crm) carryOut(q request) Answer {
 		if r == nil {
 			return absent()
 		}
-		r.gone, r.archived = true, true
+		r.gone, r.archived = true, q.by
 		for _, o := range c.rows {
 			delete(o.links, tieTo{r.id, ""})
 			delete(o.links, tieTo{r.id, "x"})

@@ -80,6 +80,9 @@ func (h *history) created(q request, r *row) {
 		}
 		return
 	}
+	if h.crm.Lags && slices.ContainsFunc(h.crm.rows, func(o *row) bool { return o.touched }) {
+		return // a search, because a link was refused, misses what was made just now
+	}
 	for _, o := range h.crm.rows {
 		if o != r && !o.gone && o.object == r.object && o.keys[q.key.Property] == q.key.Value {
 			h.fault("%s=%s is made as %s, and is there as %s", q.key.Property, q.key.Value, r.id, o.id)
@@ -149,7 +152,7 @@ func (h *history) refusable(s saying) (whole, part bool) {
 // rowOf is what the CRM has of a record, also what is gone.
 func (h *history) rowOf(r *Record) *row {
 	for _, o := range h.crm.rows {
-		if r != nil && r.CRMID == o.id {
+		if r != nil && (r.CRMID == o.id || r.CRMID == "" && r.Presence == Present && o.object == r.Object && o.keys[r.Property] == r.Key && r.Key != "") {
 			return o
 		}
 	}
@@ -220,7 +223,7 @@ func (h *history) arrived(s saying, r *run, all []saying) {
 		return
 	}
 	if row == nil || row.gone {
-		if rec.Presence != Gone && h.crm.Find && (row == nil || !row.archived) {
+		if rec.Presence != Gone && h.crm.Find && (row == nil || row.archived == nil) {
 			h.fault("%s has arrived: the record is not there", s.event)
 		}
 		return
@@ -297,7 +300,7 @@ func (h *history) judge() {
 	for _, id := range sortedIDs(h) {
 		rec := h.records[id]
 		k := Key{rec.Object, rec.Property, rec.Key}
-		if h.disturbed(k) || h.blended[id] {
+		if h.disturbed(k) || h.blended[id] || rec.Presence == Present && rec.CRMID == "" {
 			continue
 		}
 		all := h.sayings(k)
@@ -306,7 +309,7 @@ func (h *history) judge() {
 			continue
 		}
 		for _, name := range []string{"f", "g", "p", "o", unique, "n"} {
-			h.judgeField(row, name, all)
+			h.judgeField(rec, row, name, all)
 		}
 		if rec.Object == "deals" {
 			h.judgeLinks(row, all)
@@ -336,6 +339,7 @@ func (h *history) judgePresence(rec *Record, row *row, all []saying) bool {
 	is := row != nil && !row.gone
 	switch {
 	case unsettled && !gone.IsZero():
+	case row != nil && row.archived != nil && row.archived.ID != rec.ID: // by another key, before we knew that it is the same
 	case !gone.IsZero() && precedes(live, gone):
 		if is {
 			h.fault("%s of %s is there, and was archived", row.id, rec.Key)
@@ -348,7 +352,13 @@ func (h *history) judgePresence(rec *Record, row *row, all []saying) bool {
 
 // judgeField: a field holds the value of the newest event, of those that the CRM takes, and
 // where an event was refused as a whole, nothing older than what had arrived.
-func (h *history) judgeField(row *row, name string, all []saying) {
+func (h *history) judgeField(rec *Record, row *row, name string, all []saying) {
+	if by := row.cells[name].by; by != nil && h.root(by.ID) != rec.ID {
+		return // by another key, which has turned out to be that of a third record since
+	}
+	if name == unique && len(h.crm.named) > 0 {
+		return // who had the value first depends on who came first
+	}
 	var list []saying
 	for _, s := range all {
 		if _, has := field(s.Change, name); has {
@@ -435,7 +445,8 @@ func (h *history) judgeLinks(from *row, all []saying) {
 	always, ever := map[other]int{}, map[other]bool{}
 	for _, l := range list {
 		if l.none {
-			always[other{l.Key.Value, l.As}] = -1 << bits // not to be relied on
+			at := other{l.Key.Value, l.As} // not to be relied on
+			always[at], ever[at] = -1<<bits, true
 		}
 	}
 	for chosen := range 1 << bits {

@@ -3,6 +3,7 @@ package records
 import (
 	"flag"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -105,7 +106,15 @@ func TestModel(t *testing.T) {
 			times = 1
 		}
 	})
-	for range times {
+	var until time.Time
+	if text := os.Getenv("PARTNERSYNC_LAWS"); text != "" { // for so long, by `make laws`
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		until = time.Now().Add(d)
+	}
+	for ; times > 0 || time.Now().Before(until); times-- {
 		rapid.Check(t, func(t *rapid.T) {
 			s := drawStory(t)
 			if err := s.play(false); err != nil {
@@ -265,8 +274,19 @@ func drawStory(t *rapid.T) *story {
 		s.Seeds = append(s.Seeds, rapid.SampledFrom([]seed{{"deals", "a", "", ""}, {"deals", "a", "a", ""}, {"deals", "", "", "1"}, {"firms", "1", "", ""}, {"deals", "a", "", "1"}}).Draw(t, "seed"))
 	}
 	n := 1 + pick("events", 4)
+	theme := pick("theme", 3)
+	if theme == 1 {
+		s.Seeds = []seed{{"deals", "a", "a", ""}}
+	}
 	for i := range n {
-		s.Happens = append(s.Happens, drawEvent(t, i, s.Manners))
+		switch theme {
+		case 0:
+			s.Happens = append(s.Happens, drawNarrow(t, i))
+		case 1:
+			s.Happens = append(s.Happens, drawTwin(t, i, s.Manners))
+		default:
+			s.Happens = append(s.Happens, drawEvent(t, i, s.Manners))
+		}
 	}
 	for i := range n {
 		s.Acts = append(s.Acts, act{Do: arrives, Events: []int{i}})
@@ -288,17 +308,64 @@ var (
 	drawValue = rapid.SampledFrom([]string{"", "", "1", "1", "2", "2", "3", named, unnamed, "clear"})
 	drawKey   = rapid.SampledFrom([]string{"a", "a", "a", "a", "b", "a of j"})
 	drawLinks = rapid.SampledFrom([]int{0, 0, 0, 1, 1, 2})
+	drawWhat  = rapid.SampledFrom([]string{"1", "2", "1", "2", "1", "2", named, unnamed, "first", "recreate", "archive"})
 	drawMood  = rapid.SampledFrom([]mood{fine, fine, fine, cutOff, unheard, late, late, twice, broken, unsent, shortly, throttled})
 	drawDeed  = rapid.SampledFrom([]deed{work, work, work, work, work, passes, settles, again, deletes, joins})
 	drawSmall = rapid.IntRange(0, 3)
 	drawDie   = rapid.SampledFrom([]int{0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16})
 )
 
-func drawEvent(t *rapid.T, i int, m *manners) *happened {
+// drawCause draws which event it is, and when it happened.
+func drawCause(t *rapid.T, i int) *happened {
 	e := &happened{Name: fmt.Sprint("e", i)}
 	e.cause = &Cause{Event: uuid.UUID{15: byte(rapid.IntRange(0, 3).Draw(t, "id")*16 + i + 1)}, Source: "shop", Type: "t"}
 	when := rapid.IntRange(0, 9).Draw(t, "when")
 	e.cause.Version = Version{At: int64(1 + when/2), Rank: int16(when % 2), Event: e.cause.Event}
+	return e
+}
+
+// drawNarrow draws an event of one field of one record, so that events meet.
+func drawNarrow(t *rapid.T, i int) *happened {
+	e := drawCause(t, i)
+	c := &mappers.Change{Mapping: "m", Object: "deals", Mode: mappers.Upsert, Key: mappers.Key{Property: "k", Value: "a"}}
+	e.Changes = append(e.Changes, c)
+	switch what := drawWhat.Draw(t, "what"); what {
+	case "archive":
+		c.Mode = mappers.Archive
+	case "first":
+		c.Fields = []mappers.Field{{Name: "p", Rule: mappers.SetFirst, Value: e.Name}}
+	case "recreate":
+		c.Recreate = true
+		fallthrough
+	default:
+		c.Fields = []mappers.Field{{Name: "f", Rule: mappers.Set, Value: what}}
+	}
+	return e
+}
+
+// drawTwin draws an event of a record that two keys name, with a field or a link.
+func drawTwin(t *rapid.T, i int, m *manners) *happened {
+	e := drawCause(t, i)
+	c := &mappers.Change{Mapping: "m", Object: "deals", Mode: mappers.Upsert, Key: mappers.Key{Property: rapid.SampledFrom([]string{"k", "j"}).Draw(t, "property"), Value: "a"}}
+	e.Changes = append(e.Changes, c)
+	if v := rapid.SampledFrom([]string{"", "1", "2"}).Draw(t, "f"); v != "" {
+		c.Fields = []mappers.Field{{Name: "f", Rule: mappers.Set, Value: v}}
+	}
+	if to := rapid.SampledFrom([]string{"", "1", "2"}).Draw(t, "firm"); to != "" {
+		l := mappers.Link{To: "firms", Key: mappers.Key{Property: "k", Value: to}, Missing: "create", Only: m.Replace}
+		switch rapid.IntRange(0, 2).Draw(t, "statement") {
+		case 1:
+			l.Only = true
+		case 2:
+			l.Only, l.Remove = false, true
+		}
+		c.Links = []mappers.Link{l}
+	}
+	return e
+}
+
+func drawEvent(t *rapid.T, i int, m *manners) *happened {
+	e := drawCause(t, i)
 	c := &mappers.Change{Mapping: "m", Object: "deals", Mode: mappers.Upsert}
 	switch key := drawKey.Draw(t, "key"); key {
 	case "a of j":

@@ -184,6 +184,8 @@ func (w *Work) conclude(d *Delivery, env *Env) {
 		d.Finish(Unchanged, "", "the CRM had it before the replay")
 	case d.tally.Acked > 0 && r.Presence != Unknown:
 		d.arrive()
+	case d.tally.Pending > 0 && r.arrived(v): // by a request for another key of the record
+		d.arrive()
 	case d.tally.Pending > 0:
 		d.Finish(Stale, "", "a newer event arrived before this one was sent")
 	case len(left) > 0 && d.tally.Refused > 0:
@@ -229,11 +231,11 @@ func (w *Work) awaits(d *Delivery) bool {
 }
 
 // awaitsLink reports whether a link is to be made or taken back that may have nobody else who sees
-// to it, since it has come into doubt or two records turned out to be one.
+// to it, since it has come into doubt, its record is made again, or two turned out to be one.
 func (w *Work) awaitsLink(env *Env) bool {
 	r := w.Record
 	for _, l := range r.Links {
-		owed := l.Need() == Make && l.Have == InDoubt || l.Need() == TakeBack && !env.Can.Replaces(r, l)
+		owed := l.Need() == Make && (l.Have == InDoubt || !l.Owed.IsZero()) || l.Need() == TakeBack && (!env.Can.Replaces(r, l) || r.successor(l) == nil)
 		if owed && r.Presence == Present && r.CRMID != "" && env.Neighbour(l).id() != "" {
 			return true
 		}
@@ -549,7 +551,7 @@ func (w *Work) links(env *Env) []*Step {
 			// It stays until that can be made, unless a newer event parts the two.
 			if next := r.successor(l); next != nil && (next.Need() == Nothing || env.Neighbour(next).id() != "" || l.Version.Compare(next.Version) <= 0) {
 				if next.Need() == Nothing {
-					l.Have = Absent // its successor has taken its place
+					w.over(l) // its successor has taken its place
 				} else {
 					formers[next] = append(formers[next], l)
 				}
@@ -574,7 +576,7 @@ func (w *Work) links(env *Env) []*Step {
 		case n.id() != "":
 		case l.Need() == TakeBack:
 			if !env.Can.Replaces(r, l) {
-				l.Have = Absent // its other end is not known any more
+				w.over(l) // its other end is not known any more
 				continue
 			}
 		default:
@@ -601,6 +603,14 @@ func (w *Work) links(env *Env) []*Step {
 		w.conclude(d, env)
 	}
 	return steps
+}
+
+// over notes that a link is not there any more, which is what its deliveries want.
+func (w *Work) over(l *Link) {
+	for _, d := range w.serving(l, nil) {
+		d.served = true
+	}
+	l.Have = Absent
 }
 
 // serves returns a delivery that tells the event of a link.

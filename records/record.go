@@ -238,6 +238,21 @@ func (r *Record) doubtAll() {
 	}
 }
 
+// arrived reports whether the CRM has anything that the event of a version wants, of what is still wanted.
+func (r *Record) arrived(v Version) bool {
+	for _, f := range r.Fields {
+		if f.Version == v && f.AckedAt == v {
+			return true
+		}
+	}
+	for _, l := range r.Links {
+		if l.Version == v && l.Verdict == Open && l.Need() == Nothing {
+			return true
+		}
+	}
+	return false
+}
+
 // contributes reports whether anything that the event of a version wants is still wanted and
 // not yet with the CRM.
 func (r *Record) contributes(v Version) bool {
