@@ -134,6 +134,10 @@ func selections() [][]string {
 	}
 }
 
+// hangs is how long a CRM hangs at most. That is so long that requests which wait for others begin
+// to hang, too, when the write intent that they belong to is half over.
+const hangs = 2*crmTimeout + 500*time.Millisecond
+
 // draw makes the plan of a run: each deed at least once, and others as long as there is time.
 func draw(seed uint64, length time.Duration) []step {
 	random := rand.New(rand.NewPCG(seed, 1))
@@ -159,7 +163,7 @@ func draw(seed uint64, length time.Duration) []step {
 		case freezeKill:
 			s.lasts = span(500*time.Millisecond, 4*time.Second)
 		case killHanging:
-			s.on, s.lasts = random.IntN(crms), span(100*time.Millisecond, 2500*time.Millisecond)
+			s.on, s.lasts = random.IntN(crms), span(100*time.Millisecond, hangs)
 		case stallOne:
 			s.on, s.lasts = random.IntN(receivers+workers), span(500*time.Millisecond, 4*time.Second)
 		case cutReceiver:
@@ -228,7 +232,7 @@ func drawFaults(random *rand.Rand, span func(least, most time.Duration) time.Dur
 		case slow:
 			s.latency = span(50*time.Millisecond, 700*time.Millisecond)
 		case hang: // beyond the timeout, and within what may settle
-			s.latency = crmTimeout + span(50*time.Millisecond, crmSettle/2)
+			s.latency, s.lasts = crmTimeout+span(50*time.Millisecond, crmSettle/2), span(500*time.Millisecond, hangs)
 		case late:
 			s.latency = span(50*time.Millisecond, crmSettle*2/3)
 		}
