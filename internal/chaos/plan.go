@@ -164,6 +164,9 @@ func draw(seed uint64, length time.Duration) []step {
 			s.lasts = span(500*time.Millisecond, 4*time.Second)
 		case killHanging:
 			s.on, s.lasts = random.IntN(crms), span(100*time.Millisecond, hangs)
+			if random.IntN(2) == 0 { // many requests of one intent, of which some have had to wait
+				s.on, s.lasts = 0, span(crmTimeout+200*time.Millisecond, 2*crmTimeout-200*time.Millisecond)
+			}
 		case stallOne:
 			s.on, s.lasts = random.IntN(receivers+workers), span(500*time.Millisecond, 4*time.Second)
 		case cutReceiver:
@@ -199,7 +202,8 @@ func draw(seed uint64, length time.Duration) []step {
 				case cutWorker:
 					s.on, s.lasts = random.IntN(workers), span(500*time.Millisecond, 15*time.Second)
 				case lateWorker:
-					s.on, s.lasts, s.latency = random.IntN(workers), span(50*time.Millisecond, 2*time.Second), span(500*time.Millisecond, 8*time.Second)
+					// So long that River asks for jobs meanwhile, though it hears of none.
+					s.on, s.lasts, s.latency = random.IntN(workers), span(1200*time.Millisecond, 3*time.Second), span(500*time.Millisecond, 8*time.Second)
 				}
 				plan = append(plan, s)
 			}
