@@ -37,7 +37,8 @@ CREATE FUNCTION chaos.note_intent() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE moment timestamptz := clock_timestamp();
 BEGIN
 	IF TG_OP <> 'INSERT' THEN
-		UPDATE chaos.intents SET ended = moment, told = CASE TG_OP WHEN 'DELETE' THEN OLD.until > now() ELSE NEW.records <> OLD.records END
+		UPDATE chaos.intents SET ended = moment, told = CASE TG_OP WHEN 'DELETE' THEN OLD.until > now() 
+			ELSE NEW.until < OLD.until OR NOT NEW.records @> OLD.records END -- else it is made longer, or larger
 		WHERE id = OLD.id AND ended IS NULL;
 	END IF;
 	IF TG_OP <> 'DELETE' THEN

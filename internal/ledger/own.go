@@ -269,7 +269,8 @@ const recordSeparator = "\x1f"
 
 // Announce tells that the records of keys are about to be written. It is refused
 // with ErrFenced once the sink has another owner; after it has returned no new
-// owner touches the records for hold. The same id again makes that longer.
+// owner touches the records for hold. The same id again makes that longer, and adds the keys to
+// those before.
 //
 // It also stores records as they are to be known if nobody ever tells what came of
 // the request: with all that it may change in doubt.
@@ -278,7 +279,8 @@ func (l *Ledger) Announce(ctx context.Context, w Ownership, id uuid.UUID, keys [
 	batch.Queue(`SELECT partnersync_fence($1, $2)`, w.Sink, w.Epoch)
 	queueRecords(batch, w.Sink, intended)
 	batch.Queue(`INSERT INTO announcements (id, sink, epoch, records, until) VALUES ($1, $2, $3, $4, now() + $5::interval)
-		ON CONFLICT (id) DO UPDATE SET until = excluded.until`, id, w.Sink, w.Epoch, keyTexts(keys), hold)
+		ON CONFLICT (id) DO UPDATE SET until = excluded.until,
+			records = ARRAY(SELECT DISTINCT r FROM unnest(announcements.records || excluded.records) AS r ORDER BY 1)`, id, w.Sink, w.Epoch, keyTexts(keys), hold)
 	if err := l.pool.SendBatch(ctx, batch).Close(); err != nil {
 		if no := refusal(err); no != nil {
 			return no

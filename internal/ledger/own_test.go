@@ -51,8 +51,12 @@ func TestOneOwnerAtATime(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := ledger.RecordKey{Object: "deals", Property: "deal_key", Key: "d1"}
-	if err := l.Announce(t.Context(), *first, newID(t), []ledger.RecordKey{key}, time.Minute); err != nil {
-		t.Fatal(err)
+	stub := ledger.RecordKey{Object: "firms", Property: "firm_key", Key: "f1"} // turns out to be missing under way
+	intent := newID(t)
+	for _, keys := range [][]ledger.RecordKey{{key}, {stub}} {
+		if err := l.Announce(t.Context(), *first, intent, keys, time.Minute); err != nil {
+			t.Fatal(err)
+		}
 	}
 	// a is silent for too long: its session is ended, and the sink taken.
 	if _, err := pool.Exec(t.Context(), `UPDATE sinks SET renewed_at = now() - interval '1 hour'`); err != nil {
@@ -69,7 +73,7 @@ func TestOneOwnerAtATime(t *testing.T) {
 	if second.Epoch <= first.Epoch {
 		t.Errorf("the epoch did not grow: %d, %d", first.Epoch, second.Epoch)
 	}
-	if len(announced) != 1 || cmp.Diff([]ledger.RecordKey{key}, announced[0].Keys()) != "" {
+	if len(announced) != 1 || cmp.Diff([]ledger.RecordKey{key, stub}, announced[0].Keys()) != "" {
 		t.Errorf("the new owner is told of %+v", announced)
 	}
 	// a wakes up.
