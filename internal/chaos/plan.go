@@ -204,6 +204,9 @@ func draw(seed uint64, length time.Duration) []step {
 				case lateWorker:
 					// So long that River asks for jobs meanwhile, though it hears of none.
 					s.on, s.lasts, s.latency = random.IntN(workers), span(1200*time.Millisecond, 3*time.Second), span(500*time.Millisecond, 8*time.Second)
+					if random.IntN(2) == 0 {
+						s.latency = span(100*time.Millisecond, 500*time.Millisecond)
+					}
 				}
 				plan = append(plan, s)
 			}

@@ -167,12 +167,10 @@ func (w *world) do(ctx context.Context, s step) (undo func(context.Context) erro
 		return w.without(w.receivers[s.on].wire, (*wire).cut, (*wire).mend), nil
 	case cutWorker:
 		return w.without(w.workers[s.on].wire, (*wire).cut, (*wire).mend), nil
-	case lateOne, lateWorker:
-		slot := w.receivers[s.on%receivers]
-		if s.do == lateWorker {
-			slot = w.workers[s.on]
-		}
-		return w.without(slot.wire, (*wire).stall, func(wire *wire) { wire.part(s.latency) }), nil
+	case lateOne:
+		return w.without(w.receivers[s.on].wire, (*wire).stall, func(wire *wire) { wire.part(s.latency) }), nil
+	case lateWorker:
+		return w.without(w.workers[s.on].wire, (*wire).stall, func(wire *wire) { w.posthumous(w.workers[s.on], s.latency) }), nil
 	case freezeKill:
 		w.lose()
 		return func(ctx context.Context) error {
@@ -208,6 +206,17 @@ func (w *world) without(way *wire, take, give func(*wire)) func(context.Context)
 		w.lose()
 		give(way)
 		return nil
+	}
+}
+
+// posthumous ends the connections of a worker, and has what it had sent arrive later. Where that is
+// soon, it stands still meanwhile: what its question for jobs finds would be taken by the next one.
+func (w *world) posthumous(s *slot, late time.Duration) {
+	still := late < time.Second && !s.isFrozen() && s.freeze()
+	s.wire.part(late)
+	if still {
+		time.Sleep(2 * late)
+		s.thaw()
 	}
 }
 
