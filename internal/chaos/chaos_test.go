@@ -84,7 +84,7 @@ func TestPlanIsRepeatable(t *testing.T) {
 			if s.at >= length {
 				t.Errorf("%s comes after the end", s)
 			}
-			if slow := s.do == dropJobs || s.do == cutWorker || s.do == lateWorker; slow && s.at > max(length-heals, length/6)+time.Second {
+			if slow := s.do == dropJobs || s.do == cutWorker || s.do == lateWorker; slow && s.at > max(length-heals, length/3)+time.Second {
 				t.Errorf("%s comes so late that the end has to wait for it", s)
 			}
 			if (s.do == late && s.latency >= crmSettle) || (s.do == hang && (s.latency <= crmTimeout || s.latency >= crmTimeout+crmSettle)) {

@@ -194,7 +194,7 @@ func draw(seed uint64, length time.Duration) []step {
 		}
 		plan = append(plan, s)
 	}
-	if early := max(length-heals, length/6); length >= time.Minute {
+	if early := max(length-heals, length/3); length >= time.Minute {
 		for i, at := 0, span(0, early); i == 0 || at < early; i, at = i+1, at+span(5*time.Second, 20*time.Second) {
 			for _, d := range []deed{dropJobs, cutWorker, lateWorker} {
 				s := step{at: at + span(0, time.Second), do: d}
