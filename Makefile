@@ -3,7 +3,7 @@ SHELL := /bin/sh
 GO ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help demo test race lint fmt bench chaos fuzz build postgres prometheus
+.PHONY: help demo test race race-short lint fmt bench chaos fuzz build postgres prometheus
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -19,6 +19,10 @@ test: postgres prometheus ## all tests, with a real Postgres
 
 race: postgres prometheus ## all tests under the race detector
 	$(GO) test -race -timeout 20m ./...
+
+race-short: postgres ## the rules, and some tests of jobs, under the race detector
+	$(GO) test -race -timeout 10m ./records
+	$(GO) test -race -timeout 10m -run 'TestRecordStaysShut|TestOneBadRow|TestKeysThatMeet|TestStoppedByHand|TestPanicWhileSending|TestEventsPerJob' ./jobs
 
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }

@@ -14,6 +14,9 @@ func mappings() Dashboard {
 			table("Dead by mapping", "Of this time: what refused them. `partnersync dead` shows the reasons and an example.", "short", 12,
 				`sum by (sink, mapping, class) (increase(partnersync_dead_letters_total{sink}[range])) > 0`,
 				column{"sink", "Sink", nil}, column{"mapping", "Mapping", nil}, column{"class", "Why", whyDead}, column{"Value", "Deliveries", nil}),
+			table("Skipped by mapping", "Of this time: why they came to nothing. `partnersync dead --skipped` shows the reasons and an example.", "short", 24,
+				`sum by (sink, mapping, reason) (increase(partnersync_skipped_deliveries_total{sink}[range])) > 0`,
+				column{"sink", "Sink", nil}, column{"mapping", "Mapping", nil}, column{"reason", "Why", whySkipped}, column{"Value", "Deliveries", nil}),
 		}},
 		row{"Payloads", []Panel{
 			lines("Payload drift", "Values in payloads that the schema of their event does not know, or that do not fit it. They are kept, and mappings can reach them.", "suffix: /s", 12,

@@ -8,6 +8,11 @@ var (
 		"timeout": "the CRM did not answer for days", "network": "the CRM could not be reached for days",
 		"route": "the event could not be worked at all", "": "the event could not be worked at all",
 	}
+	whySkipped = map[string]string{
+		"gone": "somebody deleted the record in the CRM", "archived": "an event archived the record", "there_already": "the record is there, and only made",
+		"not_there": "the record is not there, and only changed", "refused_before": "the CRM refused the same value before",
+		"kept": "the CRM keeps a value of its own", "expected": "a refusal that on_reject expects",
+	}
 	whyRefused = map[string]string{
 		"unauthorized": "wrong or missing secret", "malformed": "not JSON", "refused": "the database cannot store it", "too_large": "too large",
 		"unavailable": "we could not store it just then", "invalid": "not a webhook", "failed": "an error of ours",

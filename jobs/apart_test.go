@@ -178,7 +178,7 @@ func TestOneAnswerLogic(t *testing.T) {
 		want  ledger.Outcome
 		class string
 	}{
-		{"expected refusal", sandbox.Fault{Effect: sandbox.EffectStatus, Status: 400, Body: refusal}, ledger.Skipped, "rejected"},
+		{"expected refusal", sandbox.Fault{Effect: sandbox.EffectStatus, Status: 400, Body: refusal}, ledger.Skipped, "expected"},
 		{"throttled", sandbox.Fault{Effect: sandbox.EffectThrottle, RetryAfter: "30"}, ledger.Open, "throttled"},
 		{"failure", sandbox.Fault{Effect: sandbox.EffectStatus, Status: 500}, ledger.Open, "unavailable"},
 	} {
@@ -199,7 +199,7 @@ func TestOneAnswerLogic(t *testing.T) {
 					t.Fatalf("%+v", f)
 				}
 				d := f.Deliveries[0]
-				status := map[string]int32{"rejected": 400, "throttled": 429, "unavailable": 500}[tt.class]
+				status := map[string]int32{"expected": 400, "throttled": 429, "unavailable": 500}[tt.class]
 				if d.Class != tt.class || d.Status != status || !strings.Contains(d.Reason, "HTTP") || tt.class == "unavailable" && d.Attempts != 1 {
 					t.Errorf("%+v", d)
 				}

@@ -33,9 +33,10 @@ type batch struct {
 	merges  []ledger.Merge                  // records that turned out to be one
 	env     records.Env
 
-	intent uuid.UUID // the write intent of what we send; zero while there is none
-	sifted bool      // for records that Postgres refuses
-	sent   bool      // some request has been sent
+	intent   uuid.UUID     // the write intent of what we send; zero while there is none
+	intended []records.Key // what it names
+	sifted   bool          // for records that Postgres refuses
+	sent     bool          // some request has been sent
 
 	claimedKeys    []records.Key
 	claimedRecords []uuid.UUID
@@ -82,6 +83,7 @@ func (b *batch) run(ctx context.Context) {
 		if r := recover(); r != nil {
 			// What a panic says may quote a payload.
 			b.owner.log.Error("a worker panicked", "sink", b.owner.name, "type", fmt.Sprintf("%T", r), "stack", string(debug.Stack()))
+			b.keepOff(b.sink.Settle() + b.sink.FindLag())
 			b.forget()
 			b.answer(fmt.Errorf("sink %q: internal error", b.owner.name))
 		}
@@ -111,10 +113,21 @@ func (b *batch) run(ctx context.Context) {
 // another owner by now, which is nobody's failure.
 func (b *batch) putBack(ctx context.Context, err error) {
 	if ctx.Err() == nil {
-		b.owner.log.Warn("work has to wait", "sink", b.owner.name, "err", err)
+		b.owner.log.Warn("a batch is put back", "sink", b.owner.name, "err", err)
 	}
+	b.keepOff(b.sink.FindLag())
 	b.forget()
 	b.answer(river.JobSnooze(2 * time.Second))
+}
+
+// keepOff keeps everybody off the records of a batch that could not be recorded, for a while:
+// nobody remembers what it has made, and the CRM may show that late.
+func (b *batch) keepOff(wait time.Duration) {
+	for _, w := range b.works {
+		if b.sent {
+			w.Hold = max(w.Hold, wait)
+		}
+	}
 }
 
 // forget drops from memory the records that this batch may have changed in the ledger.

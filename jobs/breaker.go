@@ -32,8 +32,9 @@ var errNoQueue = errors.New("there is no such queue yet")
 // lastProbe is the longest pause between probes.
 const lastProbe = 5 * time.Minute
 
-// breaker stops and resumes one sink. Its state is stored, so that it outlives the
-// process; while the sink is stopped its queue is paused.
+// breaker is the circuit breaker of one sink. Its state is stored, so that it outlives the
+// process; while the sink is stopped its queue is paused. Batches, jobs and keep use it at once,
+// besides the goroutine of run.
 type breaker struct {
 	sink    string
 	ledger  *ledger.Ledger
@@ -49,11 +50,11 @@ type breaker struct {
 	firstProbe time.Duration
 
 	mu      sync.Mutex
-	state   ledger.SinkState
-	probing bool // the state ends by a probe
-	every   time.Duration
-	since   time.Time // of the first of the failures since the last answer
-	changed chan struct{}
+	state   ledger.SinkState // guarded by mu, as are the next three
+	probing bool             // the state ends by a probe
+	every   time.Duration    // pause before the next probe
+	since   time.Time        // of the first of the failures since the last answer
+	changed chan struct{}    // wakes run
 }
 
 func newBreaker(sink string, l *ledger.Ledger, m *metrics, log *slog.Logger) *breaker {
@@ -81,9 +82,9 @@ func (b *breaker) waitLocked() time.Duration {
 	return wait + rand.N(wait/10+time.Millisecond)
 }
 
-// heard notes what the sink answered. It reports whether a failure of the given
+// observe notes what the sink answered. It reports whether a failure of the given
 // class counts against a delivery: not while the sink answers nobody.
-func (b *breaker) heard(class sinks.Class, reason string) (counts bool) {
+func (b *breaker) observe(class sinks.Class, reason string) (counts bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch class {
@@ -116,8 +117,19 @@ func (b *breaker) stop(res sinks.Result) {
 	case sinks.Parked:
 		b.stopLocked(parked, reasonOf(res), res.RetryAfter)
 	default:
-		b.stopLocked(held, reasonOf(res), 0)
+		b.stopLocked(held, heldFor(b.sink, res), 0)
 	}
+}
+
+// heldFor is the reason of a sink that is held, which begins with what is to be mended.
+func heldFor(sink string, res sinks.Result) string {
+	switch res.Refused {
+	case "token":
+		return "the token of sink " + sink + " was refused: " + reasonOf(res)
+	case "credentials":
+		return "the credentials of sink " + sink + " were refused: " + reasonOf(res)
+	}
+	return reasonOf(res)
 }
 
 func (b *breaker) stopLocked(state, reason string, wait time.Duration) {
@@ -139,20 +151,20 @@ func (b *breaker) stopLocked(state, reason string, wait time.Duration) {
 	b.notify()
 }
 
-// obey does what a person has asked for: "stop" or "resume".
-func (b *breaker) obey(asked string) {
+// command carries out what a person wants: "stop" or "resume".
+func (b *breaker) command(what string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.since, b.probing = time.Time{}, false
 	b.state = ledger.SinkState{State: ready}
-	if asked == "stop" {
+	if what == "stop" {
 		b.state = ledger.SinkState{State: stopped, Reason: "by command"}
 	}
 	b.notify()
 }
 
-// hurry lets a sink that waits for a probe be probed now: the credentials may be new.
-func (b *breaker) hurry() {
+// probeNow has a sink that waits for a probe probed at once: the credentials may be new.
+func (b *breaker) probeNow() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.probing && b.state.State != ready {
@@ -202,7 +214,7 @@ func (b *breaker) run(ctx context.Context) {
 		if s != stored {
 			switch err := b.apply(ctx, s, stored.State != ""); {
 			case err == nil:
-				b.tell(stored, s)
+				b.logChange(stored, s)
 				stored = s
 			case errors.Is(err, errNoQueue):
 				wait = min(wait, 50*time.Millisecond)
@@ -224,7 +236,7 @@ func (b *breaker) run(ctx context.Context) {
 		}
 		if probing {
 			if answer := b.probe(ctx); answer.Class != sinks.OK {
-				b.again(answer, s.Until)
+				b.postponeProbe(answer, s.Until)
 				continue
 			}
 		}
@@ -232,20 +244,20 @@ func (b *breaker) run(ctx context.Context) {
 	}
 }
 
-// tell logs a change of state.
-func (b *breaker) tell(before, now ledger.SinkState) {
+// logChange logs a change of state.
+func (b *breaker) logChange(before, now ledger.SinkState) {
 	switch {
 	case now.State == before.State && now.Reason == before.Reason:
 	case now.State != ready:
-		b.log.Warn("sink "+now.State, "sink", b.sink, "reason", now.Reason, "until", now.Until)
+		b.log.Warn("sink stops sending", "sink", b.sink, "state", now.State, "reason", now.Reason, "until", now.Until)
 	case before.State != "":
-		b.log.Info("sink ready again", "sink", b.sink)
+		b.log.Info("sink sends again", "sink", b.sink)
 	}
 }
 
-// again puts off the next probe, each time longer, unless somebody has asked for
-// another since the one that was due.
-func (b *breaker) again(answer sinks.Result, due time.Time) {
+// postponeProbe puts off the next probe, each time longer, unless another has become due
+// meanwhile.
+func (b *breaker) postponeProbe(answer sinks.Result, due time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.state.Until.Equal(due) {

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"partnersync/internal/ledger"
@@ -35,7 +37,7 @@ func (b *batch) commit(ctx context.Context) error {
 	err := b.owner.ledger.Write(ctx, b.owner.lease, report)
 	var refused map[*records.Record]bool
 	if ledger.Refused(err) {
-		b.owner.log.Error("Postgres refuses what became of some events", "sink", b.owner.name, "err", err)
+		b.owner.log.Error("Postgres refuses to store the outcomes of a batch; each is stored by itself", "sink", b.owner.name, "err", err)
 		refused, err = b.commitEach(ctx)
 	}
 	if err != nil {
@@ -136,7 +138,7 @@ func (b *batch) commitEach(ctx context.Context) (refused map[*records.Record]boo
 				for _, rec := range report.Records {
 					refused[rec] = true
 				}
-				r.deliveries, r.ended, r.reason = nil, ledger.Dead, "Postgres refuses to store what became of it"
+				r.deliveries, r.ended, r.reason = nil, ledger.Dead, "Postgres refuses to store the outcome"
 				report = &ledger.Report{}
 				b.reportRoute(r, report)
 				err = b.owner.ledger.Write(ctx, b.owner.lease, report)
@@ -191,6 +193,8 @@ func (b *batch) tell() {
 			m.last.WithLabelValues(b.owner.name).SetToCurrentTime()
 		case ledger.Dead:
 			m.deadLetters.WithLabelValues(b.owner.name, d.Change.Mapping, d.Class).Inc()
+		case ledger.Skipped:
+			m.skipped.WithLabelValues(b.owner.name, d.Change.Mapping, d.Class).Inc()
 		}
 		if quiet {
 			return
@@ -199,10 +203,10 @@ func (b *batch) tell() {
 		if d.Outcome == ledger.Dead {
 			level = slog.LevelWarn
 		}
-		log.LogAttrs(context.Background(), level, "delivery "+string(d.Outcome),
+		log.LogAttrs(context.Background(), level, "delivery ended", slog.String("outcome", string(d.Outcome)),
 			slog.String("event", r.Event.String()), slog.String("trace", r.place.TraceID()), slog.String("type", r.Source+"."+r.Type), slog.String("sink", b.owner.name),
 			slog.String("mapping", d.Change.Mapping), slog.String("class", d.Class), slog.Int("attempt", int(d.Attempts)+1),
-			slog.String("crm_id", d.CRMID), slog.String("reason", d.Reason), slog.Duration("dur", latency))
+			slog.String("crm_id", d.CRMID), slog.String("reason", loggable(d)), slog.Duration("dur", latency))
 	})
 	for _, j := range b.jobs {
 		for _, r := range j.routes {
@@ -211,4 +215,14 @@ func (b *batch) tell() {
 			}
 		}
 	}
+}
+
+// loggable is the reason of a delivery without the keys of what it links to, which come from the
+// payload: who reads the log is not who may read that.
+func loggable(d *records.Delivery) string {
+	reason := d.Reason
+	for _, l := range d.Change.Links {
+		reason = strings.ReplaceAll(reason, strconv.Quote(l.Key.Value), "<key>")
+	}
+	return reason
 }

@@ -156,7 +156,7 @@ type history struct {
 	prefix  string // of its keys, which no other history has
 	events  []event
 	ids     []uuid.UUID // that were accepted
-	session *ledger.Owners
+	session *ledger.Leaser
 	owner   *owner
 	plan    atomic.Pointer[Plan]
 	frozen  []*batch
@@ -313,23 +313,23 @@ func (h *history) take(ctx context.Context) error {
 			return err
 		}
 	}
-	session, err := h.court.ledger.Owners(ctx, uuid.NewString())
+	session, err := h.court.ledger.Leaser(ctx, uuid.NewString())
 	if err != nil {
 		return err
 	}
 	h.session = session
 	for {
-		right, announced, err := session.Take(ctx, "crm")
+		lease, announced, err := session.Acquire(ctx, "crm")
 		if err != nil {
 			return err
 		}
-		if right == nil {
+		if lease == nil {
 			continue // Postgres has not noticed yet that the former session is closed
 		}
 		metrics := newMetrics(prometheus.NewRegistry())
 		log := slog.New(slog.DiscardHandler)
-		h.owner = newOwner(*right, h.court.ledger, &h.plan, newBreaker("crm", h.court.ledger, metrics, log), metrics, log, time.Hour)
-		h.owner.keepOff(announced)
+		h.owner = newOwner(*lease, h.court.ledger, &h.plan, newBreaker("crm", h.court.ledger, metrics, log), metrics, log, time.Hour)
+		h.owner.blockAnnounced(announced)
 		return nil
 	}
 }

@@ -47,7 +47,7 @@ func TestKeptValue(t *testing.T) {
 		before := len(r.writes("/contacts/batch"))
 		f := r.deliver(deal("p1", int64(i+1), "stage", s.stage, "name", s.name))[0]
 		last = f.Event
-		if f.Outcome != s.outcome || f.Deliveries[0].Reason != s.reason {
+		if d := f.Deliveries[0]; f.Outcome != s.outcome || d.Reason != s.reason || (d.Class == "kept") != (s.outcome == ledger.Skipped) {
 			t.Errorf("event %d: %+v", i, f)
 		}
 		if n := len(r.writes("/contacts/batch")) - before; n != s.requests {
@@ -98,6 +98,23 @@ func TestKeptValueIsReplayed(t *testing.T) {
 	}
 	if got := r.records("contacts", "contact_key")["p1"]; got["firstname"] != "Anna" {
 		t.Errorf("the CRM holds %v", got)
+	}
+}
+
+// An older value that stands in for a refused one may be kept otherwise, too: it is not sent again.
+func TestKeptFormerValue(t *testing.T) {
+	t.Parallel()
+	s := newSolo(t, setup{mappings: staged}, "crm")
+	s.box.Put("hubspot", "contacts", map[string]any{"contact_key": "p1", "lifecyclestage": "opportunity"})
+	fates := s.do(deal("p1", 2, "stage", "lead", "name", "Anna"), deal("p1", 3, "stage", "nonsense", "name", "Anna"))
+	if fates[0].Outcome != ledger.Delivered || fates[1].Outcome != ledger.Dead {
+		t.Errorf("%+v\n%+v", fates[0], fates[1])
+	}
+	if n := len(s.writes("/contacts/batch")); n != 2 {
+		t.Errorf("%d requests", n)
+	}
+	if f := s.do(deal("p1", 4, "stage", "customer", "name", "Anna"))[0]; f.Outcome != ledger.Delivered || f.Reason != "" {
+		t.Errorf("%+v", f)
 	}
 }
 

@@ -17,43 +17,46 @@ import (
 	"partnersync/sinks"
 )
 
-// beat is how often a process shows that it lives, and looks for sinks to take.
-const beat = time.Second
+// heartbeat is how often a process shows that it lives, renews its leases, and looks for sinks to
+// acquire.
+const heartbeat = time.Second
 
-// tenancy is this process's hold on one sink, from taking it to its end.
-type tenancy struct {
+// tenure is the time in which this process owns one sink, from acquiring its lease to the end of
+// its batches. Only the goroutine of keep uses the fields below done.
+type tenure struct {
 	*owner
-	cut      context.CancelFunc // cuts its requests short
-	done     chan struct{}      // closed when the last cycle has ended and the queue is closed
-	fits     *Plan              // the last one whose former names of the sink are known to be moved
-	handOver bool               // is to be released when done
-	ending   bool
+	cut  context.CancelFunc // cuts its requests short
+	done chan struct{}      // closed when the last batch has ended and the queue is closed
+
+	fits    *Plan // the last one whose former names of the sink are known to be moved
+	release bool  // the lease is to be released when done
+	ending  bool
 }
 
-// keep takes, renews and hands over sinks until ctx ends; then it waits for the
-// cycles under way and hands over everything.
+// keep acquires, renews and releases leases until ctx ends. Then it waits for the batches under
+// way and releases all leases.
 func (w *Workers) keep(ctx context.Context) {
-	ticker := time.NewTicker(beat)
+	ticker := time.NewTicker(heartbeat)
 	defer ticker.Stop()
-	var session *ledger.Owners
+	var leaser *ledger.Leaser
 	for {
-		if session == nil {
-			session = w.open(ctx)
+		if leaser == nil {
+			leaser = w.connect(ctx)
 		}
-		if session != nil {
-			if err := w.look(ctx, session); err != nil && ctx.Err() == nil {
-				if session.Alive() {
-					w.options.Logger.Warn("a look at who owns the sinks failed; the next one follows", "err", err)
+		if leaser != nil {
+			if err := w.renew(ctx, leaser); err != nil && ctx.Err() == nil {
+				if leaser.Alive() {
+					w.options.Logger.Warn("the leases of the sinks were not all renewed or acquired; it is tried again", "err", err)
 				} else {
-					w.options.Logger.Warn("lost the ownership session; sinks may move to another worker", "err", err)
+					w.options.Logger.Warn("lost the session of the leases; sinks may move to another worker", "err", err)
 					w.stopRenaming()
-					session = nil
+					leaser = nil
 				}
 			}
 		}
 		select {
 		case <-ctx.Done():
-			w.leave(session)
+			w.releaseAll(leaser)
 			return
 		case <-w.changed:
 		case <-ticker.C:
@@ -61,70 +64,71 @@ func (w *Workers) keep(ctx context.Context) {
 	}
 }
 
-// open opens the session that holds the locks, and takes those again that a lost
-// session held. It returns nil where Postgres does not answer.
-func (w *Workers) open(ctx context.Context) *ledger.Owners {
-	ctx, cancel := context.WithTimeout(ctx, 3*beat)
+// connect opens the session that holds the locks of the leases, and reacquires those of a session
+// that was lost. It returns nil where Postgres does not answer.
+func (w *Workers) connect(ctx context.Context) *ledger.Leaser {
+	ctx, cancel := context.WithTimeout(ctx, 3*heartbeat)
 	defer cancel()
-	session, err := w.ledger.Owners(ctx, w.id)
+	leaser, err := w.ledger.Leaser(ctx, w.id)
 	if err != nil {
 		if ctx.Err() == nil {
 			w.options.Logger.Warn("Postgres cannot be reached", "err", err)
 		}
 		return nil
 	}
-	for _, t := range w.tenancies() {
+	for _, t := range w.tenures() {
 		if t.ending {
 			continue
 		}
-		if err := session.Relock(ctx, t.lease); err != nil {
-			w.drop(t, "its lock was lost")
+		if err := leaser.Reacquire(ctx, t.lease); err != nil {
+			w.lose(t, "its lock was lost")
 		}
 	}
-	return session
+	return leaser
 }
 
-// look is one round: renew, drop what is lost, take what is free, hand over what
-// is another's.
-func (w *Workers) look(ctx context.Context, session *ledger.Owners) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*beat)
+// renew is one round: it renews the leases, ends the tenures that have lost theirs, acquires the
+// sinks that are free, and releases those that another process is to own.
+func (w *Workers) renew(ctx context.Context, leaser *ledger.Leaser) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*heartbeat)
 	defer cancel()
-	held := w.tenancies()
-	var rights []ledger.Ownership
-	for _, t := range held {
-		rights = append(rights, t.lease)
+	tenures := w.tenures()
+	var leases []ledger.Lease
+	for _, t := range tenures {
+		leases = append(leases, t.lease)
 	}
 	for _, r := range w.renaming {
-		rights = append(rights, r.former, r.name)
+		leases = append(leases, r.former, r.name)
 	}
-	view, err := session.Beat(ctx, rights)
+	beat, err := leaser.Heartbeat(ctx, leases)
 	if err != nil {
 		return err
 	}
 	plan := w.plan.Load()
-	if err := w.endRenaming(ctx, session, view); err != nil {
+	if err := w.endRenaming(ctx, leaser, beat); err != nil {
 		return err
 	}
-	for _, t := range held {
-		if asked := view.Asked[t.name]; asked != "" {
-			t.breaker.obey(asked)
-			if err := session.Done(ctx, t.name, asked); err != nil {
+	for _, t := range tenures {
+		if command := beat.Commands[t.name]; command != "" {
+			t.breaker.command(command)
+			if err := leaser.Done(ctx, t.name, command); err != nil {
 				return err
 			}
 		}
 		switch {
-		case !view.Kept[t.lease]:
-			w.drop(t, "another process has taken it, or it is to be taken anew")
+		case !beat.Renewed[t.lease]:
+			w.lose(t, "another process has acquired it, or it is to be acquired anew")
 		case t.ending:
-		case plan.Sinks[t.name] == nil, drawn(t.name, view.Living) != w.id, !w.suits(ctx, t, plan):
+		case plan.Sinks[t.name] == nil, rendezvous(t.name, beat.Live) != w.id, !w.suits(ctx, t, plan):
 			w.options.Logger.Info("sink is handed over", "sink", t.name)
-			t.handOver = true
+			t.release = true
 			w.end(t)
 		}
 		select {
 		case <-t.done:
-			w.forget(t)
-			if err := session.Release(ctx, t.lease); err != nil { // of a sink that is lost, the lock at most
+			w.remove(t)
+			// Where the lease is lost, this frees its lock at the most.
+			if err := leaser.Release(ctx, t.lease); err != nil {
 				return err
 			}
 		default:
@@ -132,59 +136,60 @@ func (w *Workers) look(ctx context.Context, session *ledger.Owners) error {
 	}
 	var failed error
 	for name, sink := range plan.Sinks {
-		idle, known := view.Idle[name]
-		if w.ownerOf(name) != nil || (drawn(name, view.Living) != w.id && known && idle < 3*beat) {
+		idle, known := beat.Idle[name]
+		if w.ownerOf(name) != nil || (rendezvous(name, beat.Live) != w.id && known && idle < 3*heartbeat) {
 			continue
 		}
-		// One that cannot be taken keeps nobody from the others.
-		if err := w.take(ctx, session, plan, sink); err != nil {
+		// A sink that cannot be acquired does not keep this process from the others.
+		if err := w.acquire(ctx, leaser, plan, sink); err != nil {
 			failed = errors.Join(failed, err)
 		}
 	}
 	return failed
 }
 
-// drawn is the process that is to own a sink: each sink draws lots among the
-// living, so that a change in their number moves as few sinks as can be.
-func drawn(sink string, living []string) string {
-	best, most := "", uint64(0)
-	for _, id := range living {
+// rendezvous is the process that is to own a sink, by rendezvous hashing: the live one with the highest
+// score. So a change in their number moves as few sinks as can be.
+func rendezvous(sink string, live []string) string {
+	best, highest := "", uint64(0)
+	for _, id := range live {
 		h := fnv.New64a()
 		_, _ = h.Write([]byte(sink + "\x00" + id)) // never fails
-		if lot := mix(h.Sum64()); best == "" || lot > most {
-			best, most = id, lot
+		if score := avalanche(h.Sum64()); best == "" || score > highest {
+			best, highest = id, score
 		}
 	}
 	return best
 }
 
-// mix lets every bit of a hash depend on every byte that went into it.
-func mix(x uint64) uint64 {
+// avalanche makes every bit of a hash depend on every byte that went into it.
+func avalanche(x uint64) uint64 {
 	x = (x ^ x>>33) * 0xff51afd7ed558ccd
 	x = (x ^ x>>33) * 0xc4ceb9fe1a85ec53
 	return x ^ x>>33
 }
 
-// take tries to become the owner of a sink and begins to work it, once all that is known under its former names is its own.
-func (w *Workers) take(ctx context.Context, session *ledger.Owners, plan *Plan, sink *sinks.Sink) error {
-	whole, err := w.moveFormers(ctx, session, plan, sink)
-	var right *ledger.Ownership
+// acquire tries to become the owner of a sink, and begins to work it. Before that, all that is known
+// under its former names is moved.
+func (w *Workers) acquire(ctx context.Context, leaser *ledger.Leaser, plan *Plan, sink *sinks.Sink) error {
+	whole, err := w.moveFormers(ctx, leaser, plan, sink)
+	var lease *ledger.Lease
 	var announced []ledger.Announcement
 	if err == nil && whole {
-		right, announced, err = session.Take(ctx, sink.Name())
+		lease, announced, err = leaser.Acquire(ctx, sink.Name())
 	}
 	var bar *ledger.Barred
 	if errors.As(err, &bar) {
 		return w.bar(ctx, bar)
 	}
-	if err != nil || right == nil {
+	if err != nil || lease == nil {
 		return err
 	}
 	delete(w.barred, sink.Name())
-	if err := w.begin(ctx, *right, announced); err != nil {
-		return errors.Join(err, session.Release(ctx, *right))
+	if err := w.begin(ctx, *lease, announced); err != nil {
+		return errors.Join(err, leaser.Release(ctx, *lease))
 	}
-	w.options.Logger.Info("sink taken", "sink", right.Sink, "epoch", right.Epoch, "announced", len(announced))
+	w.options.Logger.Info("sink taken", "sink", lease.Sink, "epoch", lease.Epoch, "announced", len(announced))
 	return nil
 }
 
@@ -202,41 +207,42 @@ func (w *Workers) atHand(sink string) int {
 	return min(max((s.Concurrency()+1)*s.MaxRows(sinks.Upsert), least), most)
 }
 
-func (w *Workers) begin(ctx context.Context, right ledger.Ownership, announced []ledger.Announcement) error {
-	g := w.newBreaker(right.Sink)
-	if err := g.load(ctx); err != nil {
+// begin starts a tenure.
+func (w *Workers) begin(ctx context.Context, lease ledger.Lease, announced []ledger.Announcement) error {
+	b := w.newBreaker(lease.Sink)
+	if err := b.load(ctx); err != nil {
 		return err
 	}
-	o := newOwner(right, w.ledger, &w.plan, g, w.metrics, w.options.Logger, w.options.GiveUp)
+	o := newOwner(lease, w.ledger, &w.plan, b, w.metrics, w.options.Logger, w.options.GiveUp)
 	o.tracer = w.options.Tracer
 	var err error
 	if o.tombstones, err = w.ledger.Tombstones(ctx); err != nil {
 		return err
 	}
-	o.keepOff(announced)
+	o.blockAnnounced(announced)
 	working, cut := context.WithCancel(w.hard)
-	t := &tenancy{owner: o, cut: cut, done: make(chan struct{})}
+	t := &tenure{owner: o, cut: cut, done: make(chan struct{})}
 	// Before the queue is opened: its first jobs come at once, and look for their owner.
 	w.mu.Lock()
-	w.owned[right.Sink] = t
+	w.owned[lease.Sink] = t
 	w.mu.Unlock()
-	if err := w.client.Queues().Add(ledger.Queue(right.Sink), river.QueueConfig{MaxWorkers: w.atHand(right.Sink)}); err != nil {
+	if err := w.client.Queues().Add(ledger.Queue(lease.Sink), river.QueueConfig{MaxWorkers: w.atHand(lease.Sink)}); err != nil {
 		cut()
 		o.drain()
-		w.forget(t)
-		// River may have noted it all the same, and would not add it a second time.
-		_ = w.client.Queues().Remove(ctx, ledger.Queue(right.Sink))
-		return fmt.Errorf("open the queue of sink %q: %w", right.Sink, err)
+		w.remove(t)
+		// River may have added it all the same, and would not add it a second time.
+		_ = w.client.Queues().Remove(ctx, ledger.Queue(lease.Sink))
+		return fmt.Errorf("open the queue of sink %q: %w", lease.Sink, err)
 	}
 	w.tasks.Go(func() {
 		defer close(t.done)
 		defer cut()
-		gating, stopGate := context.WithCancel(w.hard)
-		var gate sync.WaitGroup
-		gate.Go(func() { g.run(gating) })
+		breaking, stopBreaker := context.WithCancel(w.hard)
+		var breaker sync.WaitGroup
+		breaker.Go(func() { b.run(breaking) })
 		o.run(working)
-		stopGate()
-		gate.Wait()
+		stopBreaker()
+		breaker.Wait()
 		if w.soft.Err() == nil { // else River is stopping as a whole
 			if err := w.client.Queues().Remove(w.soft, ledger.Queue(o.name)); err != nil && w.soft.Err() == nil {
 				w.options.Logger.Error("the queue could not be closed", "sink", o.name, "err", err)
@@ -248,93 +254,93 @@ func (w *Workers) begin(ctx context.Context, right ledger.Ownership, announced [
 
 func (w *Workers) newBreaker(name string) *breaker {
 	queue := ledger.Queue(name)
-	g := newBreaker(name, w.ledger, w.metrics, w.options.Logger)
-	g.silence, g.firstProbe = w.options.Silence, w.options.ProbeEvery
-	g.probe = func(ctx context.Context) sinks.Result {
+	b := newBreaker(name, w.ledger, w.metrics, w.options.Logger)
+	b.silence, b.firstProbe = w.options.Silence, w.options.ProbeEvery
+	b.probe = func(ctx context.Context) sinks.Result {
 		if s := w.plan.Load().Sinks[name]; s != nil {
 			return accountOf(ctx, w.ledger, s, s.Probe)
 		}
 		return sinks.Result{Class: sinks.Held}
 	}
-	g.pause = func(ctx context.Context) error {
+	b.pause = func(ctx context.Context) error {
 		err := w.client.QueuePause(ctx, queue, nil)
 		if errors.Is(err, rivertype.ErrNotFound) {
 			return errNoQueue
 		}
 		return err
 	}
-	g.resume = func(ctx context.Context) error {
+	b.resume = func(ctx context.Context) error {
 		err := w.client.QueueResume(ctx, queue, nil)
 		if errors.Is(err, rivertype.ErrNotFound) {
 			return nil // River begins with queues that are not paused
 		}
 		return err
 	}
-	return g
+	return b
 }
 
-// end lets a tenancy finish what it has begun.
-func (w *Workers) end(t *tenancy) {
+// end lets a tenure finish the batches that it has begun.
+func (w *Workers) end(t *tenure) {
 	t.ending = true
 	t.drain()
 }
 
-// drop ends a tenancy that is not ours any more, at once: whatever it has under
-// way, the new owner keeps its hands off until that has had its effect.
-func (w *Workers) drop(t *tenancy, why string) {
-	if !t.ending || t.handOver {
+// lose ends a tenure at once, since its lease is lost. The new owner does not touch what it has under
+// way until that has had its effect.
+func (w *Workers) lose(t *tenure, why string) {
+	if !t.ending || t.release {
 		w.options.Logger.Warn("sink lost", "sink", t.name, "reason", why)
 	}
-	t.handOver = false
+	t.release = false
 	w.end(t)
 	t.cut()
 }
 
-// leave hands over all sinks when their cycles have ended.
-func (w *Workers) leave(session *ledger.Owners) {
-	for _, t := range w.tenancies() {
+// releaseAll releases all leases when the batches have ended.
+func (w *Workers) releaseAll(leaser *ledger.Leaser) {
+	for _, t := range w.tenures() {
 		w.end(t)
 	}
-	for _, t := range w.tenancies() {
+	for _, t := range w.tenures() {
 		<-t.done // at the latest when w.hard ends
 	}
 	renaming := w.stopRenaming()
-	if session == nil {
+	if leaser == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.soft), 3*beat)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.soft), 3*heartbeat)
 	defer cancel()
 	var err error
 	for _, r := range renaming {
-		err = errors.Join(err, r.release(ctx, session))
+		err = errors.Join(err, r.release(ctx, leaser))
 	}
-	for _, t := range w.tenancies() {
-		err = errors.Join(err, session.Release(ctx, t.lease))
+	for _, t := range w.tenures() {
+		err = errors.Join(err, leaser.Release(ctx, t.lease))
 	}
-	if err = errors.Join(err, session.Leave(ctx), session.Close(ctx)); err != nil {
+	if err = errors.Join(err, leaser.Deregister(ctx), leaser.Close(ctx)); err != nil {
 		w.options.Logger.Warn("the sinks could not be handed over; others take them in a few seconds", "err", err)
 	}
 }
 
-// tenancies are those of the moment, by name.
-func (w *Workers) tenancies() []*tenancy {
+// tenures are those of this process, by name.
+func (w *Workers) tenures() []*tenure {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var list []*tenancy
+	var list []*tenure
 	for _, t := range w.owned {
 		list = append(list, t)
 	}
-	slices.SortFunc(list, func(a, b *tenancy) int { return strings.Compare(a.name, b.name) })
+	slices.SortFunc(list, func(a, b *tenure) int { return strings.Compare(a.name, b.name) })
 	return list
 }
 
-func (w *Workers) forget(t *tenancy) {
+func (w *Workers) remove(t *tenure) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.owned, t.name)
 }
 
-func (w *Workers) ownerOf(sink string) *tenancy {
+func (w *Workers) ownerOf(sink string) *tenure {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.owned[sink]

@@ -189,14 +189,12 @@ func (b *batch) announce(ctx context.Context, steps []*records.Step) (time.Time,
 	}
 }
 
-// intentKeys are the records of the write intent, by each key that leads to them.
+// intentKeys are the records of the write intent, by each key that leads to them: those of all
+// rounds, since what an earlier one has sent may still take effect.
 func (b *batch) intentKeys() []records.Key {
-	var keys []records.Key
-	seen := map[records.Key]bool{}
 	add := func(k records.Key) {
-		if !seen[k] {
-			seen[k] = true
-			keys = append(keys, k)
+		if !slices.Contains(b.intended, k) {
+			b.intended = append(b.intended, k)
 		}
 	}
 	for _, w := range b.works {
@@ -210,7 +208,7 @@ func (b *batch) intentKeys() []records.Key {
 			add(records.KeyOf(w.Record.ID))
 		}
 	}
-	return keys
+	return b.intended
 }
 
 // sift finds the steps whose records Postgres refuses to store, and ends their deliveries: they
@@ -220,7 +218,7 @@ func (b *batch) sift(ctx context.Context, steps []*records.Step) {
 		if _, err := b.announce(ctx, []*records.Step{s}); !ledger.Refused(err) {
 			continue
 		}
-		s.Work.End(ledger.Dead, "Postgres refuses to store what is wanted")
+		s.Work.End(ledger.Dead, "Postgres refuses to store the record")
 		b.discard(s.Work)
 	}
 }
@@ -291,7 +289,7 @@ func (b *batch) send(ctx context.Context, steps []*records.Step) []sinks.Result 
 		case slots <- struct{}{}:
 		case <-ctx.Done():
 			for _, i := range c.steps {
-				results[i] = sinks.Result{Class: sinks.Network, Message: "not sent: the sink had no time for it"}
+				results[i] = sinks.Result{Class: sinks.Network, Message: "not sent: no request of the sink came free in time"}
 			}
 			continue
 		}

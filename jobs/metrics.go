@@ -8,6 +8,7 @@ import (
 
 	"partnersync/internal/ledger"
 	"partnersync/mappers"
+	"partnersync/records"
 	"partnersync/sinks"
 )
 
@@ -23,6 +24,7 @@ type metrics struct {
 	lookupMisses  *prometheus.CounterVec
 	closed        *prometheus.CounterVec
 	deadLetters   *prometheus.CounterVec
+	skipped       *prometheus.CounterVec
 	last          *prometheus.GaugeVec
 	unaccounted   prometheus.Gauge
 	requeued      *prometheus.CounterVec
@@ -52,6 +54,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		requeued:      counter("swept_routes_total", "Open routes that had lost their job and got a new one.", "sink"),
 		closed:        counter("routes_closed_total", "Routes that have ended, by outcome.", "sink", "outcome"),
 		deadLetters:   counter("dead_letters_total", "Deliveries that ended dead, by what refused them.", "sink", "mapping", "class"),
+		skipped:       counter("skipped_deliveries_total", "Deliveries that were skipped, by why.", "sink", "mapping", "reason"),
 		last: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "partnersync", Name: "last_delivery_timestamp_seconds",
 			Help: "When a CRM last acknowledged a delivery; 0 before the first."}, []string{"sink"}),
 		unaccounted: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "partnersync", Name: "unaccounted_routes",
@@ -87,6 +90,9 @@ func (m *metrics) declare(plan *Plan) {
 		}
 		for _, class := range []string{"rejected", "conflict", "mapping", "link", "unavailable", "timeout", "network"} {
 			m.deadLetters.WithLabelValues(info.Sink, info.Name, class)
+		}
+		for _, reason := range records.Skips() {
+			m.skipped.WithLabelValues(info.Sink, info.Name, reason)
 		}
 		for _, reason := range []string{"null_key", "lookup_missed", "expression"} {
 			m.mappingErrors.WithLabelValues(info.Name, reason)

@@ -66,8 +66,8 @@ func TestAppendInDoubtIsDead(t *testing.T) {
 		made  int
 		says  string
 	}{
-		{"reset", sandbox.Fault{Effect: sandbox.EffectReset, Apply: true}, 1, "the connection broke"},
-		{"reset before", sandbox.Fault{Effect: sandbox.EffectReset}, 0, "the connection broke"},
+		{"reset", sandbox.Fault{Effect: sandbox.EffectReset, Apply: true}, 1, "no answer to the create"},
+		{"reset before", sandbox.Fault{Effect: sandbox.EffectReset}, 0, "no answer to the create"},
 		{"truncated", sandbox.Fault{Effect: sandbox.EffectTruncate}, 1, "HTTP 201"},
 		{"empty", sandbox.Fault{Effect: sandbox.EffectEmpty, Apply: true, Status: 201}, 1, "HTTP 201: unknown_answer: the answer is empty"},
 		{"other JSON", sandbox.Fault{Effect: sandbox.EffectStatus, Apply: true, Status: 200, Body: `{"hello":"world"}`}, 1, "HTTP 200"},

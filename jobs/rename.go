@@ -9,9 +9,9 @@ import (
 )
 
 // renaming is this process's hold on a sink and on one of its former names while all that is
-// known under that one is moved. It may take long, so it does not hold up the beats.
+// known under that one is moved. It may take long, so it does not hold up the heartbeats.
 type renaming struct {
-	former, name ledger.Ownership
+	former, name ledger.Lease
 	cancel       context.CancelFunc
 	done         chan struct{} // closed at its end
 	moved        int64         // rows; read it after done
@@ -21,7 +21,7 @@ type renaming struct {
 // moveFormers has what is known under the former names of a sink moved, one name after the other. It
 // reports whether nothing is left to be moved. Nobody works a sink while that is not so,
 // and a former name that somebody works is waited for: two owners would write to one CRM.
-func (w *Workers) moveFormers(ctx context.Context, session *ledger.Owners, plan *Plan, sink *sinks.Sink) (bool, error) {
+func (w *Workers) moveFormers(ctx context.Context, leaser *ledger.Leaser, plan *Plan, sink *sinks.Sink) (bool, error) {
 	name := sink.Name()
 	if len(sink.Formerly()) == 0 {
 		return true, nil
@@ -34,21 +34,21 @@ func (w *Workers) moveFormers(ctx context.Context, session *ledger.Owners, plan 
 		return err == nil, err
 	}
 	if w.ownerOf(formers[0]) != nil {
-		return false, nil // its cycles are about to end
+		return false, nil // its batches are about to end
 	}
-	r := &renaming{done: make(chan struct{}), name: ledger.Ownership{Sink: name}}
-	right, _, err := session.Take(ctx, formers[0])
-	if err != nil || right == nil {
+	r := &renaming{done: make(chan struct{}), name: ledger.Lease{Sink: name}}
+	lease, _, err := leaser.Acquire(ctx, formers[0])
+	if err != nil || lease == nil {
 		return false, err
 	}
-	r.former = *right
-	right, _, err = session.Take(ctx, name)
+	r.former = *lease
+	lease, _, err = leaser.Acquire(ctx, name)
 	switch {
 	case errors.As(err, new(*ledger.Barred)): // a name that was given up before: nobody owns it
-	case err != nil, right == nil:
-		return false, errors.Join(err, session.Release(ctx, r.former))
+	case err != nil, lease == nil:
+		return false, errors.Join(err, leaser.Release(ctx, r.former))
 	default:
-		r.name = *right
+		r.name = *lease
 	}
 	var moving context.Context
 	moving, r.cancel = context.WithCancel(w.soft)
@@ -62,9 +62,9 @@ func (w *Workers) moveFormers(ctx context.Context, session *ledger.Owners, plan 
 }
 
 // endRenaming gives up the names whose renaming has ended, and ends those that have lost their names.
-func (w *Workers) endRenaming(ctx context.Context, session *ledger.Owners, view *ledger.View) error {
+func (w *Workers) endRenaming(ctx context.Context, leaser *ledger.Leaser, beat *ledger.Heartbeat) error {
 	for name, r := range w.renaming {
-		if !view.Kept[r.former] || (r.name.Epoch != 0 && !view.Kept[r.name]) {
+		if !beat.Renewed[r.former] || (r.name.Epoch != 0 && !beat.Renewed[r.name]) {
 			r.cancel()
 		}
 		select {
@@ -80,7 +80,7 @@ func (w *Workers) endRenaming(ctx context.Context, session *ledger.Owners, view 
 		case w.soft.Err() == nil:
 			w.options.Logger.Warn("the sink has not taken over its former name's state; it is tried again", "sink", name, "formerly", r.former.Sink, "err", r.err)
 		}
-		if err := r.release(ctx, session); err != nil {
+		if err := r.release(ctx, leaser); err != nil {
 			return err
 		}
 	}
@@ -98,17 +98,17 @@ func (w *Workers) stopRenaming() map[string]*renaming {
 	return stopped
 }
 
-func (r *renaming) release(ctx context.Context, session *ledger.Owners) error {
-	err := session.Release(ctx, r.former)
+func (r *renaming) release(ctx context.Context, leaser *ledger.Leaser) error {
+	err := leaser.Release(ctx, r.former)
 	if r.name.Epoch != 0 {
-		err = errors.Join(err, session.Release(ctx, r.name))
+		err = errors.Join(err, leaser.Release(ctx, r.name))
 	}
 	return err
 }
 
 // suits reports whether a sink that is worked may go on: a config that gives it a former name whose state
 // is not its own yet has it taken anew.
-func (w *Workers) suits(ctx context.Context, t *tenancy, plan *Plan) bool {
+func (w *Workers) suits(ctx context.Context, t *tenure, plan *Plan) bool {
 	formerly := plan.Sinks[t.name].Formerly()
 	if t.fits == plan || len(formerly) == 0 {
 		return true
@@ -148,7 +148,7 @@ func (w *Workers) moveStrays(ctx context.Context, sink string) {
 	}
 }
 
-// wake lets keep look around now.
+// wake has keep renew the leases now.
 func (w *Workers) wake() {
 	select {
 	case w.changed <- struct{}{}:

@@ -52,7 +52,7 @@ func (r *rig) carriedOut(effect sandbox.Effect) {
 // drawing are ids of two processes of which the second, or else the first, is to own the sink.
 func drawing(sink string, second bool) (string, string) {
 	for i := 0; ; i++ {
-		if a, b := "before", fmt.Sprint("after", i); (drawn(sink, []string{a, b}) == b) == second {
+		if a, b := "before", fmt.Sprint("after", i); (rendezvous(sink, []string{a, b}) == b) == second {
 			return a, b
 		}
 	}
@@ -84,7 +84,7 @@ func TestRenameWhileARequestIsUnderWay(t *testing.T) {
 	r.deliver(deal("d1", 1, "name", "one"))
 	r.box.Fault(sandbox.Fault{Method: http.MethodPost, Effect: sandbox.EffectNone, Latency: 2 * time.Second, Count: 1}) // carried out late, in time
 	old := r.accept(deal("d1", 2, "name", "old"))[0]
-	r.until("the request is under way", func() bool { return r.count(`announcements`) == 1 })
+	r.until("the request is under way, or over", func() bool { return r.count(`announcements`) == 1 || r.fates(old)[old].Outcome != ledger.Open })
 	r.reload(renamed(r.text))
 	id := r.accept(deal("d1", 3, "name", "new"))[0]
 	r.ended(old, id)

@@ -2,7 +2,6 @@ package jobs
 
 import (
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -12,7 +11,6 @@ import (
 	"github.com/google/uuid"
 
 	"partnersync/internal/ledger"
-	"partnersync/sinks/sandbox"
 )
 
 const jane = ledger.Address("jane@example.com")
@@ -107,19 +105,19 @@ func TestOwnerForgetsToo(t *testing.T) {
 	}
 	// A sink that was taken anew is let go of as any other.
 	r.reload(strings.ReplaceAll(r.text, "crm", "other"))
-	another, err := r.ledger.Owners(r.context(), "another")
+	another, err := r.ledger.Leaser(r.context(), "another")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer another.Close(r.context())
 	r.until("another process can take it", func() bool {
-		right, _, err := another.Take(r.context(), "crm")
+		lease, _, err := another.Acquire(r.context(), "crm")
 		if err != nil {
 			t.Fatal(err)
 		}
-		return right != nil
+		return lease != nil
 	})
-	if strings.Contains(r.log.String(), "ownership session") || strings.Contains(r.log.String(), "who owns the sinks") {
+	if strings.Contains(r.log.String(), "session of the leases") || strings.Contains(r.log.String(), "leases of the sinks") {
 		t.Error("the sink had to be wrested from its session")
 	}
 }
@@ -128,10 +126,11 @@ func TestOwnerForgetsToo(t *testing.T) {
 // will ever know its id.
 func TestForgetTellsWhatIsOnItsWay(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, setup{})
-	r.box.Fault(sandbox.Fault{Method: http.MethodPost, Effect: sandbox.EffectNone, Latency: 4 * time.Second, Count: 1})
+	r := newRig(t, setup{idle: true})
+	held, free := r.hold("jane@example.com")
+	r.start()
 	id := r.accept(deal("d1", 2, "name", "jane@example.com"))[0]
-	r.until("the request is under way", func() bool { return r.count(`announcements`) == 1 })
+	<-held
 	dry, err := r.ledger.Forget(r.context(), ledger.Person{Address: jane, By: "tester", DryRun: true})
 	if err != nil {
 		t.Fatal(err)
@@ -145,6 +144,7 @@ func TestForgetTellsWhatIsOnItsWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := r.forget()
+	free()
 	r.ended(id)
 	want := []ledger.UnderWay{{Sink: "crm", Object: "orders", Records: 1}}
 	for name, got := range map[string]*ledger.Forgotten{"a dry run": dry, "the run": done} {

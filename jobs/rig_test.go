@@ -419,6 +419,16 @@ func (r *rig) metric(name string, labels ...string) float64 {
 	return 0
 }
 
+// counted waits until a counter has come to want, which may be after what it counts is stored, and
+// fails where it has gone beyond.
+func (r *rig) counted(want float64, name string, labels ...string) {
+	r.t.Helper()
+	r.until(fmt.Sprintf("%s%v is at least %v", name, labels, want), func() bool { return r.metric(name, labels...) >= want })
+	if got := r.metric(name, labels...); got != want {
+		r.t.Errorf("%s%v is %v, want %v", name, labels, got, want)
+	}
+}
+
 // lockedLog keeps what is logged for a test that fails.
 type lockedLog struct {
 	mu sync.Mutex

@@ -20,8 +20,9 @@ import (
 // owner is the one component that works a sink: whatever must happen once per sink happens
 // here. Its scheduler gathers the jobs at hand into batches, which run side by side.
 type owner struct {
+	// Set before run begins, and only read from then on.
 	name    string
-	lease   ledger.Ownership
+	lease   ledger.Lease
 	ledger  *ledger.Ledger
 	plan    *atomic.Pointer[Plan]
 	log     *slog.Logger
@@ -32,24 +33,26 @@ type owner struct {
 
 	tombstones *ledger.Tombstones // as of when the sink was taken; see ledger.Forget
 
+	// Of all batches and of run; each is safe for concurrent use.
 	probed atomic.Pointer[sinks.Sink] // the sink whose account has been looked at
 	pace   pace
 	slots  slots
 	locks  *locks
 	cache  *cache
 
-	inbox    chan *job
-	ended    chan *batch
+	inbox    chan *job     // from the goroutines of River to run
+	ended    chan *batch   // from the batches to run
 	draining chan struct{} // closed when no batch is to begin any more
 	drained  sync.Once
 }
 
-// job is one job of River in the hands of the owner.
+// job is one job of River in the hands of the owner. Whoever has taken it uses it: run, then one
+// batch, then perhaps another. The goroutine of River only tries to take it, and waits for done.
 type job struct {
 	events  []uuid.UUID
 	arrived time.Time
 	taken   atomic.Bool // by a batch, or by the job itself giving up
-	waiting bool        // taken already, and handed to another batch to wait for; whoever has the job uses it
+	waiting bool        // taken already, and handed to another batch to wait for
 	done    chan error  // takes one value, once the job is taken
 
 	routes  []*route // of the batch that has the job
@@ -60,7 +63,7 @@ type job struct {
 // together is how long the jobs of one fetch take to come in, at most.
 const together = 500 * time.Microsecond
 
-func newOwner(lease ledger.Ownership, l *ledger.Ledger, plan *atomic.Pointer[Plan], b *breaker, m *metrics, log *slog.Logger, giveUp time.Duration) *owner {
+func newOwner(lease ledger.Lease, l *ledger.Ledger, plan *atomic.Pointer[Plan], b *breaker, m *metrics, log *slog.Logger, giveUp time.Duration) *owner {
 	return &owner{
 		name: lease.Sink, lease: lease, ledger: l, plan: plan, breaker: b, metrics: m, log: log, giveUp: giveUp,
 		locks: newLocks(), cache: newCache(),
@@ -94,8 +97,8 @@ func (o *owner) do(ctx context.Context, events []uuid.UUID) error {
 	return <-j.done
 }
 
-// keepOff blocks records that a former owner may still be writing.
-func (o *owner) keepOff(announced []ledger.Announcement) {
+// blockAnnounced blocks records that a former owner may still be writing.
+func (o *owner) blockAnnounced(announced []ledger.Announcement) {
 	left := map[records.Key]time.Duration{}
 	for _, a := range announced {
 		for _, k := range a.Keys() {

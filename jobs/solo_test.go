@@ -30,19 +30,19 @@ func newSolo(t testing.TB, s setup, sink string) *solo {
 	}
 	r.plan.hashes = map[string]string{}
 	o.sink = r.plan.Sinks[sink]
-	session, err := r.ledger.Owners(r.context(), uuid.NewString())
+	session, err := r.ledger.Leaser(r.context(), uuid.NewString())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = session.Close(t.Context()) })
-	right, _, err := session.Take(r.context(), sink)
+	lease, _, err := session.Acquire(r.context(), sink)
 	if err != nil {
 		t.Fatal(err)
 	}
 	metrics := newMetrics(prometheus.NewRegistry())
 	var plan atomic.Pointer[Plan]
 	plan.Store(r.plan)
-	o.owner = newOwner(*right, r.ledger, &plan, newBreaker(sink, r.ledger, metrics, r.options.Logger), metrics, r.options.Logger, time.Hour)
+	o.owner = newOwner(*lease, r.ledger, &plan, newBreaker(sink, r.ledger, metrics, r.options.Logger), metrics, r.options.Logger, time.Hour)
 	return o
 }
 

@@ -27,7 +27,9 @@ func (t target) Carries(mode mappers.Mode, id string) (byID, byKey bool) {
 }
 
 func (t target) Repeats(mode mappers.Mode, key mappers.Key) bool {
-	return t.sink.Repeatable(t.operation(mode, "")) || !key.Local && t.sink.UniqueKeys()
+	// An upsert that looks first is no plain create: it finds what it has made.
+	op := t.operation(mode, "")
+	return op != sinks.Create || t.sink.Repeatable(op) || !key.Local && t.sink.UniqueKeys()
 }
 
 func (t target) Replaces(r *records.Record, l *records.Link) bool {
@@ -93,7 +95,7 @@ func (o *owner) answerOf(res sinks.Result, cut bool) records.Answer {
 		Code: res.Code, Dropped: res.Dropped, Absent: res.Absent, Unlinked: res.Unlinked, Lost: res.Sent,
 		Fields: res.Fields, Kept: res.Kept,
 	}
-	counts := o.breaker.heard(res.Class, a.Reason)
+	counts := o.breaker.observe(res.Class, a.Reason)
 	switch res.Class {
 	case sinks.OK:
 		a.Kind = records.Taken

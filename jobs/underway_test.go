@@ -18,14 +18,12 @@ import (
 	"partnersync/sinks/sandbox"
 )
 
-// The CRM makes a contact, and its answer is late: until that has come, another key of the
-// contact is refused, for the contact that is there, and written. Both are one record all the same.
-func TestKeysThatMeetBeforeTheFirstIsKnown(t *testing.T) {
-	t.Parallel()
-	s := peopleSetup()
-	s.idle = true
-	r := newRig(t, s)
-	made, release := make(chan struct{}), make(chan struct{})
+// hold puts a server before the CRM that holds back the answer to the first POST whose body has a text,
+// until free is called: held is closed when the CRM has carried the request out. No request
+// times out meanwhile. The workers are to be started afterwards.
+func (r *rig) hold(text string) (held <-chan struct{}, free func()) {
+	r.t.Helper()
+	done, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		body, err := io.ReadAll(q.Body)
@@ -35,9 +33,9 @@ func TestKeysThatMeetBeforeTheFirstIsKnown(t *testing.T) {
 		q.Body = io.NopCloser(bytes.NewReader(body))
 		rec := httptest.NewRecorder()
 		r.box.ServeHTTP(rec, q)
-		if q.Method == http.MethodPost && bytes.Contains(body, []byte(`"p1"`)) {
+		if q.Method == http.MethodPost && bytes.Contains(body, []byte(text)) {
 			once.Do(func() {
-				close(made)
+				close(done)
 				<-release
 			})
 		}
@@ -47,10 +45,21 @@ func TestKeysThatMeetBeforeTheFirstIsKnown(t *testing.T) {
 		w.WriteHeader(rec.Code)
 		_, _ = rec.Body.WriteTo(w)
 	}))
-	t.Cleanup(front.Close)
-	free := sync.OnceFunc(func() { close(release) })
-	t.Cleanup(free)
-	r.load(strings.ReplaceAll(r.text, r.crm.URL, front.URL))
+	r.t.Cleanup(front.Close)
+	free = sync.OnceFunc(func() { close(release) })
+	r.t.Cleanup(free)
+	r.load(strings.NewReplacer(r.crm.URL, front.URL, "timeout: 5s", "timeout: 2m").Replace(r.text))
+	return done, free
+}
+
+// The CRM makes a contact, and its answer is late: until that has come, another key of the
+// contact is refused, for the contact that is there, and written. Both are one record all the same.
+func TestKeysThatMeetBeforeTheFirstIsKnown(t *testing.T) {
+	t.Parallel()
+	s := peopleSetup()
+	s.idle = true
+	r := newRig(t, s)
+	made, free := r.hold(`"p1"`)
 	r.start()
 
 	first := r.accept(person("p1", 5, "name", "Ann", "partner", "second"))

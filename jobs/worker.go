@@ -80,16 +80,16 @@ type Workers struct {
 	plan    atomic.Pointer[Plan]
 
 	id      string        // of this process, in the database
-	changed chan struct{} // the plan has changed
+	changed chan struct{} // wakes keep: the plan has changed, or a renaming has ended
 
 	inHand sync.Map // ids of the jobs that are being worked here
 
-	// Of the goroutine of keep alone, by the name of the sink.
+	// Only the goroutine of keep uses these, by the name of the sink.
 	renaming map[string]*renaming
-	barred   map[string]string // why it cannot be taken, as it was told last
+	barred   map[string]string // why it cannot be acquired, as it was logged last
 
 	mu    sync.Mutex
-	owned map[string]*tenancy
+	owned map[string]*tenure // by the name of the sink; guarded by mu
 	tasks sync.WaitGroup
 	soft  context.Context // ends when nothing new is to begin; set by Run
 	hard  context.Context // ends when requests are to be cut short; set by Run
@@ -104,7 +104,7 @@ func New(o Options) (*Workers, error) {
 	o.Silence = cmp.Or(o.Silence, time.Minute)
 	o.ProbeEvery = cmp.Or(o.ProbeEvery, 5*time.Second)
 	o.ID = cmp.Or(o.ID, processID())
-	w := &Workers{options: o, ledger: ledger.New(o.Pool), metrics: newMetrics(o.Registerer), id: o.ID, changed: make(chan struct{}, 1), owned: map[string]*tenancy{}, renaming: map[string]*renaming{}, barred: map[string]string{}}
+	w := &Workers{options: o, ledger: ledger.New(o.Pool), metrics: newMetrics(o.Registerer), id: o.ID, changed: make(chan struct{}, 1), owned: map[string]*tenure{}, renaming: map[string]*renaming{}, barred: map[string]string{}}
 	registry := river.NewWorkers()
 	if err := river.AddWorkerSafely(registry, &deliverWorker{workers: w}); err != nil {
 		return nil, fmt.Errorf("register the worker: %w", err)
@@ -152,10 +152,10 @@ func (w *Workers) Run(ctx context.Context, grace time.Duration) error {
 	<-ctx.Done()
 	timer := time.AfterFunc(grace, cut)
 	defer timer.Stop()
-	for _, t := range w.tenancies() {
+	for _, t := range w.tenures() {
 		t.drain()
 	}
-	// River waits for its jobs, and they for our cycles, which end at the cut.
+	// River waits for its jobs, and they for our batches, which end at the cut.
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace+10*time.Second)
 	defer cancel()
 	err := w.client.Stop(stop)
@@ -196,8 +196,8 @@ func processID() string {
 	return fmt.Sprintf("%s-%d-%06x", host, os.Getpid(), rand.Uint32N(1<<24))
 }
 
-// Use replaces the plan. Sinks that are new are taken, those that are gone are
-// handed over, and sinks that wait for other credentials are probed.
+// Use replaces the plan. Sinks that are new are acquired, those that are gone are
+// released, and sinks that wait for other credentials are probed.
 func (w *Workers) Use(plan *Plan) {
 	plan.hashes = map[string]string{}
 	for _, m := range plan.Mappings.Mappings() {
@@ -205,8 +205,8 @@ func (w *Workers) Use(plan *Plan) {
 	}
 	w.metrics.declare(plan)
 	w.plan.Store(plan)
-	for _, t := range w.tenancies() {
-		t.breaker.hurry()
+	for _, t := range w.tenures() {
+		t.breaker.probeNow()
 	}
 	w.wake()
 }

@@ -3,6 +3,7 @@ package mappers
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"regexp"
 	"slices"
@@ -346,7 +347,7 @@ func (c *check) table(n ast.Node) ast.Node {
 	if c.scope.Tables[name.Value] != nil {
 		return n
 	}
-	hint := diag.OneOf(name.Value, keys(c.scope.Tables))
+	hint := diag.OneOf(name.Value, slices.Sorted(maps.Keys(c.scope.Tables)))
 	if len(c.scope.Tables) == 0 {
 		hint = "the config has no tables: yet"
 	}
@@ -364,7 +365,7 @@ func (c *check) unknownFunction(at file.Location, name string) {
 
 func (c *check) unknownVariable(n *ast.IdentifierNode) {
 	name := n.Value
-	hint := diag.DidYouMean(name, keys(c.scope.Variables))
+	hint := diag.DidYouMean(name, slices.Sorted(maps.Keys(c.scope.Variables)))
 	switch {
 	case name == "partner":
 		c.errorf(n.Location(), "the partner directory comes with a later version; use the fields of event", "partner is not available yet")
@@ -379,7 +380,7 @@ func (c *check) unknownVariable(n *ast.IdentifierNode) {
 		hint = fmt.Sprintf("a function is called with parentheses: %s(…)", name)
 	}
 	if hint == "" {
-		hint = diag.OneOf(name, keys(c.scope.Variables))
+		hint = diag.OneOf(name, slices.Sorted(maps.Keys(c.scope.Variables)))
 	}
 	c.errorf(n.Location(), hint, "unknown variable %s", name)
 }
@@ -448,7 +449,7 @@ func (c *check) fieldHint(m *ast.MemberNode, name string) string {
 	base := m.Node.Nature()
 	var fields []string
 	if base.TypeData != nil {
-		fields = keys(base.Fields)
+		fields = slices.Sorted(maps.Keys(base.Fields))
 	}
 	if hint := diag.DidYouMean(name, fields); hint != "" {
 		return hint

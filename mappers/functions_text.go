@@ -3,6 +3,7 @@ package mappers
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -140,7 +141,7 @@ func readable(v any, depth int) string {
 		}
 		return strings.Join(parts, ", ")
 	case map[string]any:
-		names := keys(v)
+		names := slices.Sorted(maps.Keys(v))
 		slices.Sort(names)
 		for _, name := range names {
 			if s := readable(v[name], depth+1); s != "" {

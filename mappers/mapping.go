@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -119,7 +120,7 @@ func compileMapping(n diag.Node, catalog *Catalog, d *diag.Decoding) *mapping {
 		sources[""] = true
 	}
 	failed := false
-	for _, source := range keys(sources) {
+	for _, source := range slices.Sorted(maps.Keys(sources)) {
 		c := &compilation{catalog: catalog, d: d, bound: map[string]bool{}, scope: &Scope{
 			Variables: map[string]Schema{"event": event, "hook": hookSchema()}, Tables: catalog.Tables,
 		}}
@@ -227,9 +228,9 @@ func eventTypes(patterns []diag.Node, catalog *Catalog, d *diag.Decoding) []stri
 		case !dotted:
 			d.Errorf(n, diag.DidYouMean(pattern, known), "%q is no event; write source.event", pattern)
 		case info == nil:
-			d.Errorf(n, diag.OneOf(source, keys(catalog.Sources)), "unknown source %q", source)
+			d.Errorf(n, diag.OneOf(source, slices.Sorted(maps.Keys(catalog.Sources))), "unknown source %q", source)
 		default:
-			d.Errorf(n, diag.OneOf(typ, keys(info.Events)), "source %q has no event %q", source, typ)
+			d.Errorf(n, diag.OneOf(typ, slices.Sorted(maps.Keys(info.Events))), "source %q has no event %q", source, typ)
 		}
 	}
 	slices.Sort(out)

@@ -2,6 +2,7 @@ package mappers
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -154,7 +155,7 @@ func (c *compilation) target(e entry, r *record) *SinkInfo {
 		c.d.Errorf(e.Node, "it names the sink", "the key %q is missing", "to")
 	} else if name, ok := c.d.Scalar(e.To); ok {
 		if sink = c.catalog.Sinks[name]; sink == nil {
-			c.d.Errorf(e.To, diag.OneOf(name, keys(c.catalog.Sinks)), "unknown sink %q", name)
+			c.d.Errorf(e.To, diag.OneOf(name, slices.Sorted(maps.Keys(c.catalog.Sinks))), "unknown sink %q", name)
 		}
 		r.sink = name
 	}

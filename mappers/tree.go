@@ -1,7 +1,6 @@
 package mappers
 
 import (
-	"sort"
 	"strconv"
 	"strings"
 
@@ -143,13 +142,4 @@ func children(n ast.Node) []ast.Node {
 		return []ast.Node{n.Key, n.Value}
 	}
 	return nil
-}
-
-func keys[V any](m map[string]V) []string {
-	out := make([]string, 0, len(m))
-	for k := range m {
-		out = append(out, k)
-	}
-	sort.Strings(out)
-	return out
 }

@@ -91,6 +91,9 @@ CREATE TABLE deliveries (
 );
 
 CREATE INDEX deliveries_dead ON deliveries (sink, event_id, run) WHERE outcome = 'dead';
+-- Those that name the event whose value they go without.
+CREATE INDEX deliveries_without ON deliveries (at) WHERE reason LIKE '%which the CRM refused of event %' AND outcome IN ('delivered', 'skipped');
+CREATE INDEX deliveries_skipped ON deliveries (at) WHERE outcome = 'skipped';
 
 -- What we want a record of a CRM to be, and what the CRM has acknowledged.
 CREATE TABLE records (

@@ -52,21 +52,21 @@ func (r *Receiver) commit(all []*waiting) []stored {
 // wait puts events into a queue and waits until they are stored, or for the deadline.
 func (r *Receiver) wait(q *queue, all []*waiting, deadline time.Time) []stored {
 	done := make([]stored, len(all))
-	for i, w := range all {
+	for _, w := range all {
 		w.deadline = deadline
 		w.hold.take()
-		if err := q.push(w); err != nil {
+	}
+	if err := q.push(all); err != nil {
+		for i, w := range all {
 			w.hold.free()
 			done[i] = stored{err: err}
 		}
+		return done
 	}
 	timer := time.NewTimer(time.Until(deadline))
 	defer timer.Stop()
 	late := false
 	for i, w := range all {
-		if done[i].err != nil {
-			continue
-		}
 		if !late {
 			select {
 			case done[i] = <-w.done:
@@ -230,7 +230,7 @@ func (r *Receiver) fails(err error) {
 		if r.options.Spool != nil {
 			instead = "they go to the spool"
 		}
-		r.options.Logger.Warn("events cannot be stored in Postgres; "+instead, "error", err)
+		r.options.Logger.Warn("events cannot be stored in Postgres", "meanwhile", instead, "err", err)
 	}
 }
 

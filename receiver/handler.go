@@ -251,6 +251,9 @@ func (r *Receiver) unread(req *http.Request, v *visit) (body, headers []byte) {
 	list := append(slices.Clone(r.kept), header{eventHeader, eventHeader})
 	h := req.Header.Clone()
 	h[eventHeader] = []string{v.event}
+	if id := v.gate.source.DeliveryID; id != "" && !slices.ContainsFunc(list, func(k header) bool { return k.canonical == id }) {
+		list = append(list, header{strings.ToLower(id), id})
+	}
 	body = v.body.plain
 	if v.body.bad != nil {
 		list = append(list, header{"content-encoding", "Content-Encoding"})

@@ -115,3 +115,52 @@ func TestListMeetsAnOutage(t *testing.T) {
 		t.Errorf("%d bytes are still held", left)
 	}
 }
+
+// The events of one request go into one commit, however many they are; two commits at a
+// time would store them in any order.
+func TestListStaysTogether(t *testing.T) {
+	t.Parallel()
+	q := newQueue(10)
+	request := func(n int, generation int64) []*waiting {
+		all := make([]*waiting, n)
+		h := &hold{}
+		for i := range all {
+			all[i] = &waiting{hold: h, generation: generation}
+		}
+		return all
+	}
+	list := request(300, 1)
+	for _, all := range [][]*waiting{request(1, 1), request(3, 1), list, request(1, 2)} {
+		err := q.push(all)
+		if full := all[0].generation == 2; full != (err == errFull) {
+			t.Errorf("%d events: %v", len(all), err)
+		}
+	}
+	for _, w := range list[100:] { // gave up
+		q.drop(w)
+	}
+	q.limit = 1000
+	if err := q.push(request(1, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.push(request(300, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.push(request(1, 2)); err != nil {
+		t.Fatal(err)
+	}
+	large := request(3, 2)
+	for _, w := range large {
+		w.event.Body = make([]byte, maxBatchBytes+1)
+	}
+	if err := q.push(large); err != nil {
+		t.Fatal(err)
+	}
+	var got []int
+	for range 4 {
+		got = append(got, len(q.take(nil)))
+	}
+	if diff := cmp.Diff([]int{104, 301, 1, 3}, got); diff != "" {
+		t.Error(diff)
+	}
+}

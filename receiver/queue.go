@@ -27,7 +27,7 @@ type waiting struct {
 	event      ledger.Incoming
 	named      string // the event as the URL names it
 	generation int64
-	hold       *hold
+	hold       *hold // of all events of the request
 	deadline   time.Time
 	done       chan stored // buffered: the flusher never waits for a reader
 
@@ -87,8 +87,10 @@ func newQueue(limit int) *queue {
 	return q
 }
 
-// push returns errFull, errClosed or errDiverted when w is not taken in.
-func (q *queue) push(w *waiting) error {
+// push takes the events of one request in, side by side, or none of them: it returns
+// errFull, errClosed or errDiverted then. The last request that finds room may have more
+// events than there is room for.
+func (q *queue) push(all []*waiting) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
@@ -96,18 +98,20 @@ func (q *queue) push(w *waiting) error {
 		return errClosed
 	case q.mode == diverted:
 		return errDiverted
-	case q.count == q.limit:
+	case q.count >= q.limit:
 		return errFull
 	}
-	w.queued = true
-	w.prev = q.last
-	if q.last == nil {
-		q.first = w
-	} else {
-		q.last.next = w
+	for _, w := range all {
+		w.queued = true
+		w.prev = q.last
+		if q.last == nil {
+			q.first = w
+		} else {
+			q.last.next = w
+		}
+		q.last = w
+		q.count++
 	}
-	q.last = w
-	q.count++
 	q.some.Signal()
 	return nil
 }
@@ -128,8 +132,9 @@ func (q *queue) drop(w *waiting) bool {
 }
 
 // take waits for events and appends the next batch to batch: the oldest ones, as
-// many as one commit may hold, all of one generation. It returns nothing when the
-// queue is closed and empty.
+// many as one commit may hold, all of one generation. The events of one request stay
+// together, though they be more: in two commits at a time they would lose their order.
+// It returns nothing when the queue is closed and empty.
 func (q *queue) take(batch []*waiting) []*waiting {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -137,13 +142,14 @@ func (q *queue) take(batch []*waiting) []*waiting {
 		q.some.Wait()
 	}
 	var bytes int64
-	for w := q.first; w != nil && len(batch) < maxBatchEvents; w = q.first {
+	together := false
+	for w := q.first; w != nil && (together || len(batch) < maxBatchEvents); w = q.first {
 		bytes += int64(len(w.event.Body))
-		if len(batch) > 0 && (bytes > maxBatchBytes || w.generation != batch[0].generation) {
+		if len(batch) > 0 && !together && (bytes > maxBatchBytes || w.generation != batch[0].generation) {
 			break
 		}
 		q.unlink(w)
-		batch = append(batch, w)
+		batch, together = append(batch, w), q.first != nil && q.first.hold == w.hold
 	}
 	if q.count > 0 {
 		q.some.Signal()
@@ -174,9 +180,9 @@ func (q *queue) divert(backlog func() int) {
 	}
 }
 
-// settle is called when the backlog may have shrunk. shrinks says that it does: the
-// last of it need not be waited for on disk, where new events would make it longer
-// and longer.
+// settle is called when the backlog may have shrunk. shrinks: the drainer makes progress. Then
+// new events are held in memory while the last batch is drained: on disk they would keep the
+// spool from ever becoming empty.
 func (q *queue) settle(backlog func() int, shrinks bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

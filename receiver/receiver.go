@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -93,12 +94,12 @@ func New(o Options, routing Routing) *Receiver {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	setDefault(&o.EventsPerJob, 1)
-	setDefault(&o.Flushers, 2)
-	setDefault(&o.Queue, 4096)
-	setDefault(&o.MaxBytes, 64<<20)
-	setDefault(&o.Connections, 4096)
-	setDefault(&o.Timeout, 1800*time.Millisecond)
+	o.EventsPerJob = cmp.Or(o.EventsPerJob, 1)
+	o.Flushers = cmp.Or(o.Flushers, 2)
+	o.Queue = cmp.Or(o.Queue, 4096)
+	o.MaxBytes = cmp.Or(o.MaxBytes, 64<<20)
+	o.Connections = cmp.Or(o.Connections, 4096)
+	o.Timeout = cmp.Or(o.Timeout, 1800*time.Millisecond)
 	r := &Receiver{
 		options: o, metrics: newMetrics(o.Registerer), kept: kept(),
 		queue: newQueue(o.Queue), spooling: newQueue(o.Queue), spooled: make(chan struct{}, 1),
@@ -141,10 +142,4 @@ func (r *Receiver) Run(ctx context.Context) error {
 	r.spooling.close()
 	writer.Wait()
 	return nil
-}
-
-func setDefault[T int | int64 | time.Duration](v *T, value T) {
-	if *v <= 0 {
-		*v = value
-	}
 }

@@ -108,7 +108,7 @@ func (r *Receiver) noteDisk(err error) {
 	}
 	now := time.Now()
 	if r.diskFailed.Swap(&now) == nil {
-		r.options.Logger.Error("events cannot be written to the spool; senders are told to come again", "error", err)
+		r.options.Logger.Error("events cannot be written to the spool; senders are told to come again", "err", err)
 	}
 }
 
@@ -139,7 +139,7 @@ func (r *Receiver) drainSpool(ctx context.Context) {
 		}
 		if errors.Is(err, errSpool) && !unreadable {
 			unreadable = true
-			r.options.Logger.Error("events in the spool wait for its disk", "error", err)
+			r.options.Logger.Error("events in the spool wait for its disk", "err", err)
 		}
 		pause = min(max(firstPause, 2*pause), lastPause)
 		timer := time.NewTimer(pause)
@@ -170,7 +170,7 @@ func (r *Receiver) drainBatch(ctx context.Context) (int, error) {
 	for _, record := range records {
 		w, err := reopenSpooled(g, record)
 		if err != nil {
-			r.options.Logger.Error("an event of the spool cannot be read; its segment will be kept", "error", err)
+			r.options.Logger.Error("an event of the spool cannot be read; its segment will be kept", "err", err)
 			r.options.Spool.Keep()
 			continue
 		}

@@ -95,15 +95,7 @@ func (w *Work) taken(s *Step, a Answer) {
 		r.resend(by.Cause.Version)
 		w.resending = true
 	}
-	for _, name := range a.Dropped {
-		if v, ok := s.Sent[name]; ok {
-			if f := r.Fields[name]; f.Version == v.Version {
-				f.Refused = v.Version.Event
-			}
-			delete(s.Sent, name)
-		}
-	}
-	r.acknowledge(s.Sent, a.Kept)
+	w.acknowledge(s, a)
 	if !a.Unlinked {
 		for _, t := range s.Carried {
 			t.Link.done()
@@ -138,6 +130,17 @@ func (w *Work) taken(s *Step, a Answer) {
 	}
 }
 
+// acknowledge notes the fields that the CRM has taken, and those that it has left out.
+func (w *Work) acknowledge(s *Step, a Answer) {
+	for _, name := range a.Dropped {
+		if v, ok := s.Sent[name]; ok {
+			w.spend(name, v.Version)
+			delete(s.Sent, name)
+		}
+	}
+	w.Record.acknowledge(s.Sent, a.Kept)
+}
+
 // removals is how many fields are left out by name before the row counts as refused whole.
 const removals = 5
 
@@ -160,16 +163,9 @@ func (w *Work) denied(s *Step, a Answer, env *Env) {
 	if s.Do == Write && (s.Mode == mappers.Upsert || s.Mode == mappers.UpdateOnly) && w.leaveOut(s, a) {
 		return
 	}
-	if s.Do == Write && len(w.split) == 0 {
-		if parts := w.parts(); len(parts) > 1 {
-			w.split, w.alone = parts, true
-			return
-		}
+	if w.apart(s) {
+		return
 	}
-	if len(w.split) > 0 {
-		w.split = w.split[1:]
-	}
-	w.alone = true
 	for _, d := range s.Serves {
 		if !d.Ready() {
 			continue
@@ -180,19 +176,36 @@ func (w *Work) denied(s *Step, a Answer, env *Env) {
 		if d.refuse != nil {
 			reason = d.refuse.reason + ": sent without it: " + reason
 		}
-		d.Finish(d.refusal(a), a.Class, reason)
+		outcome, class := d.refusal(a)
+		d.Finish(outcome, class, reason)
 	}
+}
+
+// apart takes a row apart that the CRM does not take as a whole. It reports whether its parts are
+// to be sent: not where the row is a part already.
+func (w *Work) apart(s *Step) bool {
+	if s.Do == Write && len(w.split) == 0 {
+		if parts := w.parts(); len(parts) > 1 {
+			w.split, w.alone = parts, true
+			return true
+		}
+	}
+	if len(w.split) > 0 {
+		w.split = w.split[1:]
+	}
+	w.alone = true
+	return false
 }
 
 // guessed reports whether a row needs a link to a record that only the CRM may know.
 func guessed(t Tie) bool { return t.Required && t.ID == "" }
 
-// refusal is how a delivery ends that the CRM refuses.
-func (d *Delivery) refusal(a Answer) Outcome {
+// refusal is how a delivery ends that the CRM refuses, and the class of it.
+func (d *Delivery) refusal(a Answer) (Outcome, string) {
 	if d.Change.OnReject[a.Code] == "skip" {
-		return Skipped
+		return Skipped, SkipExpected
 	}
-	return Dead
+	return Dead, a.Class
 }
 
 // leaveOut marks the fields that a refusal names, so that the next row lacks them. It reports
@@ -216,18 +229,9 @@ func (w *Work) leaveOut(s *Step, a Answer) bool {
 			w.untouched[name] = true
 			continue
 		}
-		if w.spent == nil {
-			w.spent = map[string]map[Version]bool{}
-		}
-		if w.spent[name] == nil {
-			w.spent[name] = map[Version]bool{}
-		}
-		w.spent[name][v] = true
+		w.spend(name, v)
 		if len(w.split) > 0 {
 			delete(w.split[0].sent, name)
-		}
-		if f := r.Fields[name]; f.Version == v {
-			f.Refused = v.Event
 		}
 	}
 	for _, d := range w.writers() {
@@ -240,18 +244,33 @@ func (w *Work) leaveOut(s *Step, a Answer) bool {
 		}
 		d.Status, d.CRMID = int32(a.Status), r.CRMID
 		d.Attempts++
-		outcome := d.refusal(a)
+		outcome, class := d.refusal(a)
 		if outcome == Skipped { // a refusal that is expected settles the whole delivery
-			d.Finish(outcome, a.Class, a.Reason)
+			d.Finish(outcome, class, a.Reason)
 			continue
 		}
 		if d.refuse == nil {
-			d.refuse = &verdict{outcome, a.Class, a.Reason, int32(a.Status)}
+			d.refuse = &verdict{outcome, class, a.Reason, int32(a.Status)}
 		} else {
 			d.refuse.reason += ": " + a.Reason
 		}
 	}
 	return len(out) > 0
+}
+
+// spend notes that the CRM has refused the value of a field that the event of a version wants:
+// it is not sent again.
+func (w *Work) spend(name string, v Version) {
+	if w.spent == nil {
+		w.spent = map[string]map[Version]bool{}
+	}
+	if w.spent[name] == nil {
+		w.spent[name] = map[Version]bool{}
+	}
+	w.spent[name][v] = true
+	if f := w.Record.Fields[name]; f.Version == v {
+		f.Refused = v.Event
+	}
 }
 
 // conflict deals with a row that another record of the CRM is in the way of. That is adopted,
@@ -265,15 +284,22 @@ func (w *Work) conflict(s *Step, a Answer, env *Env) {
 		w.denied(s, a, env)
 		return
 	case !w.once(adopted):
-		a.Counts = a.Existing == "" // else the next batch adopts it
-		w.failed(s, a, env)
+		if w.apart(s) {
+			return
+		}
+		for _, d := range s.Serves { // it counts: what is in the way may stay there
+			if d.Ready() {
+				d.Status = int32(a.Status)
+				d.Fail(a.Class, a.Reason, env.Now, env.GiveUp)
+			}
+		}
 		return
 	}
 	for _, d := range s.Serves {
 		if d.Ready() && d.Change.Mode == mappers.CreateOnly {
 			d.Status = int32(a.Status)
 			d.refuseAll(r)
-			d.Finish(Skipped, a.Class, "the record is there already")
+			d.Finish(Skipped, SkipThere, "the record is there already")
 		}
 	}
 	if a.Existing != "" {
@@ -298,6 +324,9 @@ func (w *Work) absent(s *Step, a Answer, env *Env) {
 			return
 		}
 	}
+	if len(w.split) > 0 {
+		w.split = w.split[1:]
+	}
 	gone := r.CRMID != ""
 	if gone {
 		r.Presence = Gone
@@ -312,14 +341,14 @@ func (w *Work) absent(s *Step, a Answer, env *Env) {
 			r.archivedBy(d.Cause.Version)
 			d.Finish(Unchanged, "", "archived already")
 		case gone:
-			d.Finish(Skipped, "", "the record is gone from the CRM")
+			d.Finish(Skipped, SkipGone, "the record is gone from the CRM")
 		case d.Change.Absent == "dead":
 			d.Finish(Dead, a.Class, "the record is not in the CRM")
 		case d.Change.Absent == "skip":
 			d.refuseAll(r)
-			d.Finish(Skipped, "", "the record is not in the CRM")
+			d.Finish(Skipped, SkipNotThere, "the record is not in the CRM")
 		default:
-			d.Finish(Skipped, "", "the record is not in the CRM yet; what is wanted is kept for it")
+			d.Finish(Skipped, SkipNotThere, "the record is not in the CRM yet; what is wanted is kept for it")
 		}
 	}
 }
@@ -382,9 +411,9 @@ func (w *Work) failed(s *Step, a Answer, env *Env) {
 		case a.Lost && s.unrepeatable(env.Can):
 			// Nothing in the CRM tells whether it was made; a second one would be worse.
 			d.Status = int32(a.Status)
-			what := "the connection broke before the CRM said whether it made the record"
+			what := "no answer to the create"
 			if a.Status != 0 {
-				what = "the CRM may have made the record all the same"
+				what = "the CRM may have made the record"
 			}
 			d.Finish(Dead, a.Class, a.Reason+": "+what+": "+lookReason)
 		case !a.Counts:
@@ -432,6 +461,9 @@ func (w *Work) applyLink(s *Step, a Answer, env *Env) Effect {
 			d.Status = int32(a.Status)
 		}
 	}
+	if len(open) == 0 { // of events that are not in the batch
+		open = w.ready()
+	}
 	switch {
 	case a.Kind == Taken:
 		l.done()
@@ -447,15 +479,26 @@ func (w *Work) applyLink(s *Step, a Answer, env *Env) Effect {
 		for _, d := range open {
 			d.served = true
 		}
-	case a.Kind == Denied && a.Absent && w.once(checkedEnd):
+	case a.Kind == Denied && a.Absent && !w.checked[l]:
+		if w.checked == nil {
+			w.checked = map[*Link]bool{}
+		}
+		w.checked[l] = true
 		return Effect{Suspect: l}
 	case a.Kind == Denied && a.Absent && w.once(checkedSelf) && w.Suspect(env.Can):
 	case a.Kind == Denied || a.Kind == Conflict:
 		l.Verdict = Refused
 		for _, d := range open {
 			l.Refusal = d.Cause.Event
+			why := fmt.Sprintf("link to %s: %s", l.To, a.Reason)
+			if _, wanted := d.wish(l); !wanted && s.Do == Linking { // of another event, which has had its verdict
+				d.served = true
+				d.note(why)
+				continue
+			}
 			d.Attempts++
-			d.refuse = &verdict{d.refusal(a), a.Class, fmt.Sprintf("link to %s: %s", l.To, a.Reason), int32(a.Status)}
+			outcome, class := d.refusal(a)
+			d.refuse = &verdict{outcome, class, why, int32(a.Status)}
 		}
 	case a.Kind == Busy:
 		for _, d := range open {
@@ -503,7 +546,7 @@ func (w *Work) Becomes(into *Record, s *Step, a Answer) {
 	from := w.Record
 	taken := a.Kind == Taken && s.Do == Write
 	if taken {
-		from.acknowledge(s.Sent, a.Kept)
+		w.acknowledge(s, a)
 		if !a.Unlinked {
 			for _, t := range s.Carried {
 				t.Link.done()
@@ -521,7 +564,7 @@ func (w *Work) Becomes(into *Record, s *Step, a Answer) {
 		into.Fields[key.Property] = f
 	}
 	w.seeking = nothing
-	w.PutOff("", "another key names the same record: what is wanted of both is sent as one", 50*time.Millisecond)
+	w.PutOff("", "waiting: another key names the same CRM record; both will be sent as one", 50*time.Millisecond)
 }
 
 // Unresolved puts off a step whose answer names a record that could not be looked up: as if it
@@ -564,7 +607,7 @@ func (w *Work) Begin() {
 		if d.Cause.Rewrite && !d.Repeat {
 			Rewrite(w.Record, d.Change, v)
 		}
-		if d.Stub {
+		if d.Stub || d.moot(w.Record) {
 			continue
 		}
 		d.tally = Fold(w.Record, d.Change, v)

@@ -24,6 +24,22 @@ const (
 	Skipped   Outcome = "skipped"
 )
 
+// Why deliveries are skipped: the class of those that ended so. It is a closed set, and a metric label.
+const (
+	SkipGone     = "gone"           // somebody has deleted the record in the CRM
+	SkipArchived = "archived"       // an event has archived it
+	SkipThere    = "there_already"  // it is there, and the mapping only makes such records
+	SkipNotThere = "not_there"      // it is not there, and the mapping only changes such records
+	SkipRefused  = "refused_before" // the CRM has refused the same value of an earlier event
+	SkipKept     = "kept"           // the CRM keeps a value of its own in place of it
+	SkipExpected = "expected"       // a refusal that on_reject expects
+)
+
+// Skips lists why deliveries are skipped.
+func Skips() []string {
+	return []string{SkipGone, SkipArchived, SkipThere, SkipNotThere, SkipRefused, SkipKept, SkipExpected}
+}
+
 // Cause is the event behind deliveries, with the run of its route.
 type Cause struct {
 	Event      uuid.UUID
@@ -75,7 +91,7 @@ const (
 // Block; nothing else writes its fields, but for what the ledger knows of earlier attempts.
 type Progress struct {
 	Outcome       Outcome
-	Class         string
+	Class         string // of the last answer; of a skipped delivery one of Skips
 	Reason        string
 	Status        int32 // of the last answer; 0 where none came
 	CRMID         string
@@ -168,21 +184,56 @@ func (d *Delivery) wish(l *Link) (mappers.Link, bool) {
 	return mappers.Link{}, false
 }
 
+// moot reports whether the delivery has no say, since its mode only makes records and this one
+// is there: not by an earlier attempt of its own.
+func (d *Delivery) moot(r *Record) bool {
+	if d.Change.Mode != mappers.CreateOnly && d.Change.Mode != mappers.Append || r.Presence != Present {
+		return false
+	}
+	for _, f := range r.Fields {
+		if f.Version == d.Cause.Version {
+			return false
+		}
+	}
+	for _, l := range r.Links {
+		if l.Version == d.Cause.Version {
+			return false
+		}
+	}
+	return true
+}
+
+// wants reports whether the change says anything of a field.
+func (d *Delivery) wants(name string) bool {
+	return slices.ContainsFunc(d.Change.Fields, func(f mappers.Field) bool { return f.Name == name && f.Rule != mappers.Touch })
+}
+
+// requires reports whether the delivery wants the record made with the link, or not at all. Where
+// a newer event has the say about the link, that decides whether it is required.
+func (d *Delivery) requires(l *Link) bool {
+	wish, _ := d.wish(l)
+	return wish.Required && l.Of(d.Cause.Version)
+}
+
 // recreates reports whether the delivery makes its record again should it be gone.
 func (d *Delivery) recreates(r *Record) bool {
 	return d.Change.Recreate && (r.GoneAt.IsZero() || d.Cause.Version.Compare(r.GoneAt) > 0)
 }
 
+// unsaid stands for the event in a refusal that is ours and not the CRM's: the mode of the
+// delivery has no say there. The same value of another event has one.
+var unsaid = uuid.Max
+
 // refuseAll keeps what the delivery wants from ever being sent.
 func (d *Delivery) refuseAll(r *Record) {
 	for _, f := range r.Fields {
 		if f.Version == d.Cause.Version && f.Mapping == d.Change.Mapping {
-			f.Refused = d.Cause.Event
+			f.Refused = unsaid
 		}
 	}
 	for _, l := range r.Links {
 		if l.Version == d.Cause.Version && l.Mapping == d.Change.Mapping && l.Need() != Nothing {
-			l.Verdict, l.Refusal = Refused, d.Cause.Event
+			l.Verdict, l.Refusal = Refused, unsaid
 		}
 	}
 }

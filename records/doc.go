@@ -7,7 +7,8 @@
 // A Record has a desired state and an observed state, field by field and link by link.
 //
 //	Field    Wanted at Version             what the newest event wants (set_first: the oldest)
-//	         Acked at AckedAt              what the CRM took last; no AckedAt: nobody is sure
+//	         Acked at AckedAt              what the CRM took last; no AckedAt: nobody is sure, and
+//	                                       HadAt tells of when it was
 //	         Refused, Kept                 the CRM will not have the wanted value; it is not sent again
 //	Link     Want  Linked, Unlinked        what the newest statement wants
 //	         Have  Absent, InDoubt, Exists what the CRM has

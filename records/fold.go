@@ -63,9 +63,9 @@ func foldField(r *Record, change *mappers.Change, f mappers.Field, version Versi
 		return
 	}
 	r.Fields[f.Name] = next
-	next.Acked, next.AckedAt = have.Acked, have.AckedAt
+	next.Acked, next.AckedAt, next.HadAt = have.Acked, have.AckedAt, have.HadAt
 	switch {
-	case again && (have.Refused != uuid.Nil || have.Kept != nil) && !change.Rewrite:
+	case again && (have.Refused != uuid.Nil && have.Refused != unsaid || have.Kept != nil) && !change.Rewrite:
 		next.Refused, next.Kept = have.Refused, have.Kept
 		t.Refused++
 	case !have.AckedAt.IsZero() && next.Wanted.Equal(have.Acked) && !change.Rewrite:
@@ -112,7 +112,7 @@ func foldLink(r *Record, change *mappers.Change, l mappers.Link, version Version
 	case have.Version == version && have.Want == want && have.Verdict != Refused && have.Need() == Nothing:
 		t.Acked++
 		return
-	case have.Version != version && have.Want == want && have.Verdict == Refused:
+	case have.Version != version && have.Want == want && have.Verdict == Refused && have.Refusal != unsaid:
 		have.Version, have.Mapping = version, change.Mapping
 		t.Refused++
 		return
@@ -170,9 +170,15 @@ func Merge(into, from *Record) {
 		if have.AckedAt == have.Version && f.AckedAt == f.Version && have.Acked.Equal(f.Acked) {
 			won.Acked, won.AckedAt = won.Wanted, won.Version
 		} else {
-			won.AckedAt = Version{}
+			acked, had := f.Acked, f.has()
+			if f.decides(have.has(), had) {
+				acked, had = have.Acked, have.has()
+			}
+			won.Acked, won.AckedAt, won.HadAt = acked, Version{}, had
 		}
 	}
+	into.unsettle(from)
+	from.unsettle(into)
 	for name, l := range from.Links {
 		have := into.Links[name]
 		if have == nil {
@@ -211,12 +217,25 @@ func Merge(into, from *Record) {
 	into.Merged = true
 }
 
+// unsettle notes that links may not be there any more: the other record turned out to be the same,
+// and where a link takes the place of the former one of its role, its links may have done so.
+func (r *Record) unsettle(o *Record) {
+	for name, l := range r.Links {
+		for other, m := range o.Links {
+			if other != name && m.As == l.As && m.Have != Absent && l.Have == Exists && l.Want == Linked {
+				l.Have = InDoubt
+			}
+		}
+	}
+}
+
 // Rewrite forgets that the CRM has taken what the event of a version wants, so that it is
 // sent once more.
 func Rewrite(r *Record, change *mappers.Change, version Version) {
 	for _, f := range change.Fields {
 		if have := r.Fields[f.Name]; have != nil && have.Version == version {
-			have.AckedAt, have.Kept = Version{}, nil
+			have.doubt()
+			have.Kept = nil
 		}
 	}
 }

@@ -2,6 +2,7 @@ package records
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -159,38 +160,38 @@ func (w *Work) conclude(d *Delivery, env *Env) {
 		return
 	case (mode == mappers.CreateOnly || mode == mappers.Append) && r.Presence == Present && d.tally.Acked == 0 && !d.served:
 		d.refuseAll(r)
-		d.Finish(Skipped, "", "the record is there already")
+		d.Finish(Skipped, SkipThere, "the record is there already")
 		return
 	case r.Presence == Gone:
 		w.concludeGone(d, env)
 		return
 	case r.Presence == Unknown && (d.tally.Stale == 0 || d.Change.Recreate):
 		return // the record itself is what the CRM lacks
-	case r.contributes(v), w.fallsBack(d), w.inSplit(d), w.resending && d.served && len(w.pending()) > 0:
+	case r.contributes(v), w.fallsBack(d), w.awaits(d), w.awaitsLink(env), w.inSplit(d), w.resending && d.served && len(w.pending()) > 0:
 		return
 	case r.Presence == Unknown && len(w.writers()) > 1 && !w.stalest(d):
 		return // should what is newer be refused, this one may make the record
 	}
-	switch left := w.leftOut(d); {
+	switch left, class := w.leftOut(d); {
 	case d.served && !d.sent && d.tally.Stale > 0 && d.tally.Acked == 0 && d.refuse == nil && len(d.notes) == 0:
 		d.Finish(Stale, "", decidedReason)
-	case d.served, d.refuse != nil:
+	case d.served, d.refuse != nil, len(d.notes) > 0 && r.Presence == Present:
 		for _, note := range left {
 			d.note(note)
 		}
 		d.arrive()
-	case d.tally.Acked > 0 && d.Cause.Run > 0 && !d.Repeat:
+	case d.tally.Acked > 0 && r.Presence != Unknown && d.Cause.Run > 0 && !d.Repeat:
 		d.Finish(Unchanged, "", "the CRM had it before the replay")
-	case d.tally.Acked > 0:
+	case d.tally.Acked > 0 && r.Presence != Unknown:
 		d.arrive()
 	case d.tally.Pending > 0:
-		d.Finish(Stale, "", "a newer event came before it was sent")
+		d.Finish(Stale, "", "a newer event arrived before this one was sent")
 	case len(left) > 0 && d.tally.Refused > 0:
-		d.Finish(Skipped, "", strings.Join(left, "; "))
+		d.Finish(Skipped, class, strings.Join(left, "; "))
 	case d.tally.Stale > 0:
 		d.Finish(Stale, "", decidedReason)
 	case d.tally.Refused > 0:
-		d.Finish(Skipped, "", "the CRM has refused these values before")
+		d.Finish(Skipped, SkipRefused, "the CRM has refused these values before")
 	default:
 		d.Finish(Unchanged, "", "")
 	}
@@ -211,8 +212,39 @@ func (w *Work) fallsBack(d *Delivery) bool {
 	return false
 }
 
+// awaits reports whether the delivery has to see what becomes of values of others. One that
+// decides over its own may be refused, and then its own counts. And one that has come into
+// doubt, since two records turned out to be one or an answer was lost, may have nobody else
+// who sends it.
+func (w *Work) awaits(d *Delivery) bool {
+	v := d.Cause.Version
+	for name, s := range w.pending() {
+		f := w.Record.Fields[name]
+		owed := f.AckedAt.IsZero() && !f.HadAt.IsZero()
+		if s.Version != v && (owed || d.wants(name) && f.decides(s.Version, v) && f.decides(v, f.has())) {
+			return true
+		}
+	}
+	return false
+}
+
+// awaitsLink reports whether a link is to be made or taken back that may have nobody else who sees
+// to it, since it has come into doubt or two records turned out to be one.
+func (w *Work) awaitsLink(env *Env) bool {
+	r := w.Record
+	for _, l := range r.Links {
+		owed := l.Need() == Make && l.Have == InDoubt || l.Need() == TakeBack && !env.Can.Replaces(r, l)
+		if owed && r.Presence == Present && r.CRMID != "" && env.Neighbour(l).id() != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// inSplit reports whether a part of a refused row is still to be sent that is the delivery's own,
+// or nobody's in the batch.
 func (w *Work) inSplit(d *Delivery) bool {
-	return slices.ContainsFunc(w.split, func(p part) bool { return slices.Contains(p.deliveries, d) })
+	return slices.ContainsFunc(w.split, func(p part) bool { return len(p.deliveries) == 0 || slices.Contains(p.deliveries, d) })
 }
 
 // stalest reports whether no other writer of the batch may still make the record.
@@ -232,8 +264,9 @@ const (
 	lookReason   = "check in the CRM whether it exists; if not, run partnersync replay"
 )
 
-// leftOut says which fields and links of a delivery the CRM does not have, by its own decision.
-func (w *Work) leftOut(d *Delivery) []string {
+// leftOut says which fields of a delivery the CRM does not have, by its own decision, and why a
+// delivery is skipped that wants nothing else.
+func (w *Work) leftOut(d *Delivery) (notes []string, class string) {
 	by := map[uuid.UUID][]string{}
 	var kept []string
 	for _, f := range d.Change.Fields {
@@ -244,12 +277,13 @@ func (w *Work) leftOut(d *Delivery) []string {
 		if have.Kept != nil {
 			kept = append(kept, f.Name)
 		}
-		if have.Refused != uuid.Nil && have.Refused != d.Cause.Event {
+		if have.Refused != uuid.Nil && have.Refused != d.Cause.Event && have.Refused != unsaid {
 			by[have.Refused] = append(by[have.Refused], f.Name)
 		}
 	}
-	var notes []string
+	class = SkipKept
 	for event, names := range by {
+		class = SkipRefused
 		slices.Sort(names)
 		notes = append(notes, fmt.Sprintf("without %s, which the CRM refused of event %s", strings.Join(names, ", "), event))
 	}
@@ -257,7 +291,7 @@ func (w *Work) leftOut(d *Delivery) []string {
 		notes = append(notes, "the CRM keeps another value of "+strings.Join(kept, ", "))
 	}
 	slices.Sort(notes)
-	return notes
+	return notes, class
 }
 
 // concludeGone ends a delivery to a record that is gone.
@@ -266,11 +300,11 @@ func (w *Work) concludeGone(d *Delivery, env *Env) {
 	case d.served && w.archived:
 		d.arrive()
 	case at.IsZero():
-		d.Finish(Skipped, "", "the record is gone from the CRM")
+		d.Finish(Skipped, SkipGone, "the record is gone from the CRM")
 	case !d.Change.Recreate:
-		d.Finish(Skipped, "", "the record is archived")
+		d.Finish(Skipped, SkipArchived, "the record is archived")
 	case w.unmade(d, env):
-		d.Block("what the record is to be linked to could not be made yet")
+		d.Block("waiting: the record that it links to could not be made yet")
 	default:
 		d.Finish(Stale, "", "a newer event has archived the record")
 	}
@@ -311,8 +345,17 @@ func (w *Work) find() []*Step {
 func (w *Work) write(env *Env) (step *Step, wait bool) {
 	r := w.Record
 	serves, sent := w.writers(), w.pending()
+	if r.Presence == Present { // who only waits for what becomes of the others' values is not served by them
+		serves = slices.DeleteFunc(serves, func(d *Delivery) bool {
+			return w.awaits(d) && !r.contributes(d.Cause.Version) && !w.fallsBack(d)
+		})
+	}
 	if len(w.split) > 0 {
 		serves, sent = nil, w.split[0].sent
+		maps.DeleteFunc(sent, func(name string, s Sent) bool { // by another part, a newer one
+			f := r.Fields[name]
+			return f.Version != s.Version && !f.lacks(s.Version)
+		})
 		for _, d := range w.split[0].deliveries {
 			if d.Ready() {
 				serves = append(serves, d)
@@ -346,6 +389,9 @@ func (w *Work) row(serves []*Delivery, sent map[string]Sent, can Capabilities) *
 		if m := d.Change.Mode; m == mappers.Upsert || s.Mode == mappers.UpdateOnly {
 			s.Mode = m // that of them which may do most
 		}
+	}
+	if r.Presence == Present && r.CRMID != "" && s.Mode != mappers.Upsert {
+		s.Mode = mappers.UpdateOnly // it is made, by an earlier attempt or before a replay
 	}
 	for name, v := range sent {
 		s.Values[name] = v.Value.Go
@@ -384,15 +430,15 @@ func (w *Work) carry(s *Step, env *Env) bool {
 		return true
 	}
 	for _, l := range w.Record.needy() {
-		if l.Want != Linked {
-			continue
+		if l.Want != Linked || len(w.split) > 0 && !slices.ContainsFunc(s.Serves, func(d *Delivery) bool { return l.Of(d.Cause.Version) }) {
+			continue // a part takes its own along
 		}
 		n := env.Neighbour(l)
 		if n.Work != nil && n.Work != w && n.Work.Makes() && !env.Force {
 			env.Held = true
 			return false
 		}
-		t := Tie{Link: l, ID: n.id(), Required: w.requires(l)}
+		t := Tie{Link: l, ID: n.id(), Required: w.requires(l, s.Serves)}
 		if t.ID != "" && byID || t.ID == "" && byKey {
 			s.Carried = append(s.Carried, t)
 			continue
@@ -401,12 +447,20 @@ func (w *Work) carry(s *Step, env *Env) bool {
 			return false
 		}
 	}
+	for i, t := range s.Carried { // who requires it may have ended for the sake of another
+		s.Carried[i].Required = w.requires(t.Link, s.Serves)
+	}
+	if slices.ContainsFunc(s.Carried, func(t Tie) bool { return t.Required }) {
+		// Such a row is refused as a whole for any link: one that is not required comes after it.
+		s.Carried = slices.DeleteFunc(s.Carried, func(t Tie) bool { return !t.Required })
+	}
 	return true
 }
 
-// requires reports whether an event wants the record made with the link, or not at all.
-func (w *Work) requires(l *Link) bool {
-	return w.Record.CRMID == "" && slices.ContainsFunc(w.writers(), func(d *Delivery) bool { wish, _ := d.wish(l); return wish.Required })
+// requires reports whether one of the events of a row wants the record made with the link, or
+// not at all.
+func (w *Work) requires(l *Link, serves []*Delivery) bool {
+	return w.Record.CRMID == "" && slices.ContainsFunc(serves, func(d *Delivery) bool { return d.Ready() && d.requires(l) })
 }
 
 // without decides what follows when the other end of a required link is not known. It reports
@@ -414,7 +468,7 @@ func (w *Work) requires(l *Link) bool {
 func (w *Work) without(l *Link, why string, env *Env) bool {
 	var list []*Delivery
 	for _, d := range w.writers() {
-		if wish, _ := d.wish(l); wish.Required {
+		if d.requires(l) {
 			list = append(list, d)
 		}
 	}
@@ -466,7 +520,7 @@ func (w *Work) archive(env *Env) []*Step {
 func (w *Work) nothingToArchive() {
 	for _, d := range w.archivers() {
 		w.Record.archivedBy(d.Cause.Version)
-		d.Finish(Skipped, "", "there is no record to archive")
+		d.Finish(Skipped, SkipNotThere, "there is no record to archive")
 	}
 }
 
@@ -480,7 +534,7 @@ func (w *Work) links(env *Env) []*Step {
 	}
 	if r.CRMID == "" {
 		for _, d := range w.writers() {
-			d.Wait("link", "the CRM has not told the id of the record, which a link of it needs", min(max(env.Now.Sub(d.Cause.ReceivedAt)/4, 2*time.Second), 5*time.Minute))
+			d.Wait("link", "waiting: a link needs the id of the record, which the CRM has not given yet", min(max(env.Now.Sub(d.Cause.ReceivedAt)/4, 2*time.Second), 5*time.Minute))
 		}
 		return nil
 	}
@@ -492,7 +546,8 @@ func (w *Work) links(env *Env) []*Step {
 	formers := map[*Link][]*Link{}
 	for _, l := range r.needy() {
 		if l.Need() == TakeBack && env.Can.Replaces(r, l) {
-			if next := r.successor(l); next != nil {
+			// It stays until that can be made, unless a newer event parts the two.
+			if next := r.successor(l); next != nil && (next.Need() == Nothing || env.Neighbour(next).id() != "" || l.Version.Compare(next.Version) <= 0) {
 				if next.Need() == Nothing {
 					l.Have = Absent // its successor has taken its place
 				} else {
@@ -601,6 +656,10 @@ func (w *Work) missing(l *Link, list []*Delivery, why string, env *Env) {
 			d.Finish(Dead, "link", fmt.Sprintf("%s could not be made to link to: %s", l.To, stub.Reason))
 		case wish.Missing == "create" && stub == nil && env.Stub(d, l):
 			d.Block(what)
+		case wish.Missing == "create" && stub != nil && stub.Failing():
+			d.Fail(stub.Class, fmt.Sprintf("%s could not be made yet to link to: %s", l.To, stub.Reason), env.Now, env.GiveUp)
+		case wish.Missing == "create" && stub != nil:
+			d.Wait("link", what, max(stub.retry, time.Second))
 		case age >= wish.For && wish.For > 0:
 			d.Finish(Dead, "link", what)
 		default:

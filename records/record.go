@@ -5,6 +5,8 @@ import (
 	"cmp"
 
 	"github.com/google/uuid"
+
+	"partnersync/mappers"
 )
 
 // Version orders the statements about a field or a link: by time, then by the rank of the
@@ -44,8 +46,9 @@ type Field struct {
 	Version Version
 	Mapping string
 	Rule    string
-	Acked   Value     // what the CRM took last; meaningful where AckedAt is not zero
+	Acked   Value     // what the CRM took last; meaningful where AckedAt or HadAt is not zero
 	AckedAt Version   // zero: nothing yet, or nothing that we can be sure of
+	HadAt   Version   // where AckedAt is zero: of what the CRM took last before that came into doubt
 	Refused uuid.UUID // the event whose value the CRM refused, where that is the wanted one; it is not sent again
 	Kept    *Value    // what the CRM's answer shows in place of the wanted value; it is not sent again
 }
@@ -53,6 +56,36 @@ type Field struct {
 // Pending reports whether the CRM lacks the wanted value and may still take it.
 func (f *Field) Pending() bool {
 	return f.Refused == uuid.Nil && f.Kept == nil && f.AckedAt != f.Version
+}
+
+// doubt notes that nobody knows what the CRM has.
+func (f *Field) doubt() {
+	if !f.AckedAt.IsZero() {
+		f.HadAt = f.AckedAt
+	}
+	f.AckedAt = Version{}
+}
+
+// has is the version of what the CRM has, or had before that came into doubt.
+func (f *Field) has() Version {
+	if f.AckedAt.IsZero() {
+		return f.HadAt
+	}
+	return f.AckedAt
+}
+
+// decides reports whether a statement of version a about the field decides over one of version
+// b, or over none where that is zero.
+func (f *Field) decides(a, b Version) bool {
+	if f.Rule == string(mappers.SetFirst) && !b.IsZero() {
+		a, b = b, a
+	}
+	return a.Compare(b) > 0
+}
+
+// lacks reports whether the CRM may lack a value of a version, for all that we know of what it has.
+func (f *Field) lacks(v Version) bool {
+	return f.AckedAt.IsZero() && v == f.HadAt && !v.IsZero() || f.decides(v, f.has())
 }
 
 // Presence says what we know of a record in the CRM.
@@ -139,7 +172,8 @@ func (r *Record) remake(by Version) {
 // resend forgets what the CRM has of a record, so that all that is known is sent again.
 func (r *Record) resend(by Version) {
 	for _, f := range r.Fields {
-		f.Acked, f.AckedAt, f.Kept = Value{}, Version{}, nil
+		f.doubt()
+		f.Kept = nil
 	}
 	for _, l := range r.Links {
 		l.Have, l.Owed = Absent, by
@@ -170,7 +204,7 @@ func (r *Record) acknowledge(sent map[string]Sent, kept map[string]any) {
 		if f == nil || s.Version.IsZero() {
 			continue
 		}
-		f.Acked, f.AckedAt = s.Value, s.Version
+		f.Acked, f.AckedAt, f.HadAt = s.Value, s.Version, Version{}
 		shown, other := kept[name]
 		if other {
 			f.Acked = NewValue(shown)
@@ -181,7 +215,8 @@ func (r *Record) acknowledge(sent map[string]Sent, kept map[string]any) {
 		f.Kept = nil
 		if other {
 			v := f.Acked
-			f.Kept, f.AckedAt = &v, Version{}
+			f.doubt()
+			f.Kept = &v
 		}
 	}
 }
@@ -190,7 +225,7 @@ func (r *Record) acknowledge(sent map[string]Sent, kept map[string]any) {
 func (r *Record) doubt(sent map[string]Sent) {
 	for name, s := range sent {
 		if f := r.Fields[name]; f != nil && !s.Version.IsZero() {
-			f.AckedAt = Version{}
+			f.doubt()
 		}
 	}
 }
@@ -199,7 +234,7 @@ func (r *Record) doubt(sent map[string]Sent) {
 // must find out.
 func (r *Record) doubtAll() {
 	for _, f := range r.Fields {
-		f.AckedAt = Version{}
+		f.doubt()
 	}
 }
 

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -21,13 +22,14 @@ type Work struct {
 	split     []part                      // parts of a refused row that are still to be sent, oldest first
 	spent     map[string]map[Version]bool // values that the CRM has refused by their field's name
 	untouched map[string]bool             // `touch` fields that the CRM refuses
-	alone     bool                        // only what open deliveries of the batch want is sent: the rest was refused with it
+	alone     bool                        // only what ready deliveries of the batch want is sent: the rest was refused with it
 	unseen    bool                        // it could not be looked up
 	seeking   seeking
 	resending bool // all that is known is sent again, since the CRM has put another record in the place of the former
 	confirmed bool // the CRM has answered for the record in this batch
 	archived  bool // by a request of this batch
 	covered   *coverage
+	checked   map[*Link]bool // links that were refused, whose other ends were looked up
 }
 
 // remedy is something that is tried once for a record in a batch.
@@ -76,6 +78,18 @@ type part struct {
 	deliveries []*Delivery // none: of events that are not in the batch
 	sent       map[string]Sent
 	oldest     Version
+}
+
+// turn is when a part is sent. What events that are not in the batch want comes before those that
+// are have ended, and what makes the record before what may only update it.
+func (p part) turn(r *Record) int {
+	switch {
+	case r.Presence == Unknown && slices.ContainsFunc(p.deliveries, func(d *Delivery) bool { return d.Change.Mode != mappers.UpdateOnly }):
+		return 0
+	case len(p.deliveries) == 0:
+		return 1
+	}
+	return 2
 }
 
 // ready are the deliveries that may cause a step.
@@ -134,7 +148,7 @@ func (w *Work) pending() map[string]Sent {
 	if w.alone {
 		mine = map[Version]bool{}
 		for _, d := range w.Deliveries {
-			mine[d.Cause.Version] = d.Open() || mine[d.Cause.Version]
+			mine[d.Cause.Version] = d.Ready() || mine[d.Cause.Version]
 		}
 	}
 	for name, f := range w.Record.Fields {
@@ -152,17 +166,22 @@ func (w *Work) pending() map[string]Sent {
 	return sent
 }
 
-// former is the newest value of a field that the CRM has not refused and that is newer than
-// what it has, among those that the deliveries of the batch want.
+// former is the value of a field that counts after the wanted one, which the CRM has refused:
+// the newest, or the oldest where that decides, that it has not refused and that decides over
+// what it has, among those that the deliveries of the batch want. Where what it has is in doubt,
+// that counts among them.
 func (w *Work) former(name string, f *Field) (Sent, bool) {
 	var best Sent
+	if f.AckedAt.IsZero() && !w.spent[name][f.HadAt] {
+		best = Sent{f.Acked, f.HadAt}
+	}
 	for _, d := range w.writers() {
 		v := d.Cause.Version
-		if w.spent[name][v] || v.Compare(f.Version) >= 0 || v.Compare(f.AckedAt) <= 0 || v.Compare(best.Version) <= 0 {
+		if w.spent[name][v] || !f.decides(f.Version, v) || !f.lacks(v) || !f.decides(v, best.Version) {
 			continue
 		}
 		for _, g := range d.Change.Fields {
-			if g.Name == name && (g.Rule == mappers.Set || g.Rule == mappers.Clear) {
+			if g.Name == name && g.Rule != mappers.Touch {
 				best = Sent{NewValue(g.Value), v}
 			}
 		}
@@ -170,8 +189,8 @@ func (w *Work) former(name string, f *Field) (Sent, bool) {
 	return best, !best.Version.IsZero()
 }
 
-// parts takes the row apart: what each event of the batch alone would send, and what events
-// that are not in the batch still want.
+// parts takes the row apart: what each event of the batch alone would send, what each of those
+// that are not in the batch still wants, and what the CRM had before it came into doubt.
 func (w *Work) parts() []part {
 	var parts []part
 	at := map[Version]int{}
@@ -188,25 +207,46 @@ func (w *Work) parts() []part {
 			if g.Rule == mappers.Touch || f == nil || w.spent[g.Name][d.Cause.Version] {
 				continue
 			}
-			mine := f.Version == d.Cause.Version
-			if mine && f.Pending() || !mine && g.Rule != mappers.SetFirst && d.Cause.Version.Compare(f.Version) < 0 && d.Cause.Version.Compare(f.AckedAt) > 0 {
-				parts[i].sent[g.Name] = Sent{NewValue(g.Value), d.Cause.Version}
+			v := d.Cause.Version
+			wants := f.Version == v && f.Pending()
+			switch {
+			case f.Version == v:
+			case g.Rule != mappers.SetFirst:
+				wants = v.Compare(f.Version) < 0 && f.lacks(v)
+			case f.Refused != uuid.Nil:
+				s, ok := w.former(g.Name, f)
+				wants = ok && s.Version == v
+			}
+			if wants {
+				parts[i].sent[g.Name] = Sent{NewValue(g.Value), v}
 			}
 		}
 	}
-	others := part{sent: map[string]Sent{}}
+	had := part{sent: map[string]Sent{}}
 	for name, f := range w.Record.Fields {
-		if _, mine := at[f.Version]; !mine && f.Pending() && !w.alone {
-			others.sent[name] = Sent{f.Wanted, f.Version}
-			if others.oldest.IsZero() || f.Version.Compare(others.oldest) < 0 {
-				others.oldest = f.Version
-			}
+		if !f.Pending() || w.alone {
+			continue
 		}
+		if f.lacks(f.HadAt) { // that was taken once, so it is no part of what is refused
+			had.sent[name] = Sent{f.Acked, f.HadAt}
+		}
+		if f.HadAt == f.Version {
+			continue
+		}
+		i, ok := at[f.Version]
+		if !ok {
+			i = len(parts)
+			at[f.Version] = i
+			parts = append(parts, part{sent: map[string]Sent{}, oldest: f.Version})
+		}
+		parts[i].sent[name] = Sent{f.Wanted, f.Version}
 	}
-	if len(others.sent) > 0 {
-		parts = append(parts, others)
+	if len(had.sent) > 0 {
+		parts = append(parts, had)
 	}
-	slices.SortStableFunc(parts, func(a, b part) int { return a.oldest.Compare(b.oldest) })
+	slices.SortStableFunc(parts, func(a, b part) int {
+		return cmp.Or(cmp.Compare(a.turn(w.Record), b.turn(w.Record)), a.oldest.Compare(b.oldest))
+	})
 	return parts
 }
 

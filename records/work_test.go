@@ -20,7 +20,7 @@ func TestArchiveInDoubt(t *testing.T) {
 	ended := &Delivery{Cause: at(2), Change: &mappers.Change{Mode: mappers.Archive}}
 	w := &Work{Record: r, Deliveries: []*Delivery{ended}}
 	step := &Step{Do: Archive, Work: w, Mode: mappers.Archive, Last: ended, Serves: w.Deliveries}
-	env := &Env{Can: target{}, GiveUp: time.Hour}
+	env := &Env{Can: plainTarget{}, GiveUp: time.Hour}
 	saved := func(n int64) *Delivery { return &Delivery{Cause: at(n), Change: &mappers.Change{Recreate: true}} }
 	check := func(what string, r *Record) {
 		t.Helper()
@@ -37,9 +37,9 @@ func TestArchiveInDoubt(t *testing.T) {
 	check("answer lost", r)
 }
 
-// target is one of which little matters.
-type target struct{ Capabilities }
+// plainTarget is one of which little matters.
+type plainTarget struct{ Capabilities }
 
-func (target) Repeats(mappers.Mode, mappers.Key) bool { return true }
-func (target) Settle() time.Duration                  { return time.Second }
-func (target) FindLag() time.Duration                 { return time.Second }
+func (plainTarget) Repeats(mappers.Mode, mappers.Key) bool { return true }
+func (plainTarget) Settle() time.Duration                  { return time.Second }
+func (plainTarget) FindLag() time.Duration                 { return time.Second }

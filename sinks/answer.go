@@ -19,9 +19,8 @@ type answer struct {
 	again  bool   // the request was sent a second time, though the first may have had an effect
 	fault  string // why the body is not what it should be: cut short, too long, not JSON
 
-	units    []*unit  // that it is about
-	needles  []needle // what no words about them may hold; nil until somebody asks
-	property string   // what {property} stands for
+	units    []*unit // that it is about
+	property string  // what {property} stands for
 }
 
 // extract finds texts in an answer: the first source that has any wins.

@@ -302,6 +302,9 @@ func (s *Sink) refusedToken(ctx context.Context, err error) outcome {
 		v.class = Held // a success without a token in it
 	}
 	out.Class, out.Status, out.Code = v.class, a.status, s.clean(code)
+	if out.Class == Held {
+		out.Refused = "credentials"
+	}
 	out.RetryAfter = s.pauseOf(v)
 	if out.RetryAfter > 0 && (v.class == Parked || v.class == Throttled) {
 		s.auth.leaveAlone(ctx, out.RetryAfter)

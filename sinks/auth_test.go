@@ -193,9 +193,9 @@ func TestTokenRefused(t *testing.T) {
 		want   Result
 	}{
 		{"credentials", 401, `{"error":"invalid_client","error_description":"s3cret-value is wrong"}`,
-			Result{Class: Held, Status: 401, Code: "invalid_client", Message: "no access token from HOST: 401 Unauthorized invalid_client <secret> is wrong"}},
+			Result{Class: Held, Status: 401, Code: "invalid_client", Message: "no access token from HOST: 401 Unauthorized invalid_client <secret> is wrong", Refused: "credentials"}},
 		{"an error with status 200", 200, `{"error":"invalid_code"}`,
-			Result{Class: Held, Status: 200, Code: "invalid_code", Message: "no access token from HOST: 200 OK invalid_code"}},
+			Result{Class: Held, Status: 200, Code: "invalid_code", Message: "no access token from HOST: 200 OK invalid_code", Refused: "credentials"}},
 		{"too often", 400, `{"error":"Access Denied","error_description":"You have made too many requests continuously"}`,
 			Result{Class: Parked, Status: 400, Code: "Access Denied", RetryAfter: defaultPark,
 				Message: "no access token from HOST: 400 Bad Request Access Denied You have made too many requests continuously"}},

@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strconv"
@@ -206,7 +207,7 @@ func (b *budget) cost(op Operation) int {
 }
 
 func (b *budget) wait(now time.Time) time.Duration {
-	most := orDefault(b.rules.Wait, time.Hour)
+	most := cmp.Or(b.rules.Wait, time.Hour)
 	if b.rules.Rolling {
 		return most
 	}

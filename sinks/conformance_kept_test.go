@@ -46,6 +46,11 @@ func TestConformKept(t *testing.T) {
 		release()
 		row.Values = map[string]any{c.field: "another value"}
 		checkWords(t, w.sink.Write(within(t), Upsert, []Row{row})[0])
+		// What was left out in the end was not sent.
+		row.Values, row.Optional = map[string]any{c.field: "call", c.choice: c.bad}, []string{c.choice}
+		if got := w.sink.Write(within(t), Upsert, []Row{row})[0]; got.Class == OK {
+			checkWords(t, got)
+		}
 	})
 }
 
@@ -207,6 +212,20 @@ func TestRefusedFields(t *testing.T) {
 	}
 	box.Fault(sandbox.Fault{Effect: sandbox.EffectStatus, Status: 409, Body: `{"status":"error","category":"CONFLICT","message":"Contact already exists"}`})
 	if got := s.Write(within(t), Upsert, []Row{conflict})[0]; got.Class != Conflict || !blames(got, "email") {
+		t.Errorf("%+v", got)
+	}
+}
+
+// Attio takes the title of a stage in any case, and shows its own.
+func TestAttioShowsTitles(t *testing.T) {
+	t.Parallel()
+	c := crmNamed("attio")
+	w := c.open(t, sandbox.Options{}, "")
+	row := c.row("1")
+	row.Values["stage"] = "lead"
+	got := w.sink.Write(within(t), Upsert, []Row{row})[0]
+	checkWords(t, got)
+	if got.Class != OK || w.record(t, got.ID)["stage"] != "Lead" {
 		t.Errorf("%+v", got)
 	}
 }

@@ -410,7 +410,7 @@ func TestRefusedRequests(t *testing.T) {
 		{"migration", sandbox.Fault{Effect: sandbox.EffectStatus, Status: 477},
 			Result{Class: Parked, Status: 477, Code: "MIGRATION_IN_PROGRESS", RetryAfter: time.Hour}},
 		{"token", sandbox.Fault{Effect: sandbox.EffectStatus, Status: 401},
-			Result{Class: Held, Status: 401, Code: "INVALID_AUTHENTICATION"}},
+			Result{Class: Held, Status: 401, Code: "INVALID_AUTHENTICATION", Refused: "token"}},
 		{"scope", sandbox.Fault{Effect: sandbox.EffectStatus, Status: 403},
 			Result{Class: Held, Status: 403, Code: "MISSING_SCOPES"}},
 		{"the rights of a user", sandbox.Fault{Effect: sandbox.EffectStatus, Status: 403,
@@ -492,7 +492,8 @@ func TestBrokenAnswers(t *testing.T) {
 			}
 			box, s := portal(t, sandbox.Options{}, extra)
 			box.Fault(test.fault)
-			for _, got := range s.Write(within(t), Upsert, []Row{contact("1"), contact("2")}) {
+			write := func() []Result { return s.Write(within(t), Upsert, []Row{contact("1"), contact("2")}) }
+			for _, got := range untilAsked(write, func() bool { return box.calls.Load() > 0 }) {
 				if got.Class != test.class || got.Sent != test.sent || !strings.Contains(got.Message, test.message) {
 					t.Errorf("%+v", got)
 				}

@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strconv"
@@ -75,7 +76,7 @@ func (l *limitRule) told(a *answer) (limitRule, bool) {
 
 // pace is how fast the limit lets requests through, and how many at once.
 func (l *limitRule) pace() (every rate.Limit, burst int) {
-	burst = min(orDefault(l.Burst, max(l.Requests/5, 1)), l.Requests)
+	burst = min(cmp.Or(l.Burst, max(l.Requests/5, 1)), l.Requests)
 	return rate.Limit(float64(max(l.Requests-burst, 1)) / l.Per.Seconds()), burst
 }
 

@@ -164,6 +164,20 @@ func within(tb testing.TB) context.Context {
 // blames reports whether a field is the one that a result names.
 func blames(r Result, field string) bool { return len(r.Fields) == 1 && r.Fields[0] == field }
 
+// untilAsked makes a call anew that has timed out before its request was sent, as it may on a busy
+// machine, and waits until the target has what was sent.
+func untilAsked(call func() []Result, asked func() bool) []Result {
+	results := call()
+	for !asked() && results[0].Class == Timeout {
+		if results[0].Sent {
+			time.Sleep(time.Millisecond)
+		} else {
+			results = call()
+		}
+	}
+	return results
+}
+
 func classesOf(results []Result) []Class {
 	var out []Class
 	for _, r := range results {

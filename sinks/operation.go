@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"slices"
@@ -197,7 +198,7 @@ func (desc *Description) compileOperation(op Operation, index int, n, all diag.N
 		o.through, o.rows, o.repeatable = true, 1, true // it looks for what an earlier one has made
 		return o
 	}
-	o.method = strings.ToUpper(orDefault(doc.Method, http.MethodPost))
+	o.method = strings.ToUpper(cmp.Or(doc.Method, http.MethodPost))
 	if !slices.Contains([]string{"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"}, o.method) {
 		d.Errorf(n.Get("method"), "one of: GET, POST, PUT, PATCH, DELETE, HEAD", "unknown method %q", doc.Method)
 	}

@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"cmp"
 	"embed"
 	"strconv"
 	"strings"
@@ -125,10 +126,11 @@ type refusal struct {
 	Allowed   extract `yaml:"allowed"`
 	Existing  extract `yaml:"existing"`
 	RequestID extract `yaml:"request_id"`
+	Scope     extract `yaml:"scope"` // what the credentials lack
 }
 
 func (r *refusal) extracts() []extract {
-	return []extract{r.Code, r.Message, r.Field, r.Allowed, r.Existing, r.RequestID}
+	return []extract{r.Code, r.Message, r.Field, r.Allowed, r.Existing, r.RequestID, r.Scope}
 }
 
 const (
@@ -204,18 +206,18 @@ func withoutBodies(base, user diag.Node) diag.Node {
 
 func (desc *Description) fill(doc *document, d *diag.Decoding) {
 	desc.auth, desc.sign, desc.headers, desc.values, desc.folds = doc.Auth, doc.Sign, doc.Headers, doc.Values, doc.Fold
-	desc.timeout = orDefault(doc.Timeout, defaultTimeout)
+	desc.timeout = cmp.Or(doc.Timeout, defaultTimeout)
 	desc.settle, desc.findLag = defaultSettle, doc.FindLag
 	if desc.whole.Get("settle").Exists() {
 		desc.settle = doc.Settle
 	}
-	desc.parallel = orDefault(doc.Concurrency, defaultConcurrency)
+	desc.parallel = cmp.Or(doc.Concurrency, defaultConcurrency)
 	desc.batch = doc.Batch
 	if !desc.whole.Get("batch").Exists() {
 		desc.batch.Wait = defaultBatchWait
 	}
 	desc.limits, desc.reports, desc.budget = doc.Limits, doc.Reports, doc.Budget
-	desc.maxAnswer = orDefault(doc.MaxAnswer, int64(defaultMaxAnswer))
+	desc.maxAnswer = cmp.Or(doc.MaxAnswer, int64(defaultMaxAnswer))
 	desc.errors, desc.rowErrors = doc.Error, doc.RowError
 	desc.formerly = doc.Formerly
 	desc.classify, desc.rowRules = doc.Classify, doc.ClassifyRows
@@ -348,12 +350,4 @@ func (desc *Description) reads(op Operation, text string) bool {
 func isWholeNumber(text string) bool {
 	_, err := strconv.ParseInt(text, 10, 64)
 	return err == nil
-}
-
-func orDefault[T comparable](v, otherwise T) T {
-	var zero T
-	if v == zero {
-		return otherwise
-	}
-	return v
 }

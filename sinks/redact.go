@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"cmp"
 	"encoding/base64"
 	"net/http"
 	"net/url"
@@ -82,6 +83,6 @@ func (a *authenticator) show(h http.Header) {
 	case "basic":
 		h.Set("Authorization", "Basic <secret>")
 	default:
-		h.Set("Authorization", orDefault(r.Scheme, "Bearer")+" <secret>")
+		h.Set("Authorization", cmp.Or(r.Scheme, "Bearer")+" <secret>")
 	}
 }

@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strings"
@@ -148,7 +149,7 @@ func (s *Sink) readRows(out []outcome, o *operation, units []*unit, a *answer) {
 	}
 	r := &o.result
 	if a.tree == nil && r.wantsBody(a) {
-		s.fail(out, units, a, "the answer "+orDefault(a.fault, "is empty"))
+		s.fail(out, units, a, "the answer "+cmp.Or(a.fault, "is empty"))
 		return
 	}
 	if r.Expect != nil && (!a.empty || r.Expect.Path == nil) && !r.Expect.holds(a, a.tree, a.property) {
@@ -196,7 +197,10 @@ func (s *Sink) refuse(out []outcome, o *operation, units []*unit, a *answer, v v
 	if message == "" {
 		message = describe(a)
 	}
-	base.Message = s.cleanOf(a, s.tell(message))
+	base.Message = s.cleanOf(a, s.tell(e.withScopes(message, a, a.tree)))
+	if v.class == Held && v.renews(a.status) {
+		base.Refused = "token"
+	}
 	base.Sent = v.inDoubt(a.status)
 	if v.rule != nil {
 		base.Absent = v.rule.Absent
@@ -233,6 +237,20 @@ func (s *Sink) refuse(out []outcome, o *operation, units []*unit, a *answer, v v
 			out[i].Class, out[i].again = Split, false
 		}
 	}
+}
+
+// withScopes adds the names of the scopes that are missing, where a refusal has them apart from its words.
+func (e *refusal) withScopes(message string, a *answer, tree any) string {
+	var missing []string
+	for _, scope := range e.Scope.all(a, tree, "") {
+		if !strings.Contains(message, scope) && !slices.Contains(missing, scope) {
+			missing = append(missing, scope)
+		}
+	}
+	if len(missing) == 0 {
+		return message
+	}
+	return strings.TrimSuffix(message, ".") + ": " + strings.Join(missing, ", ")
 }
 
 // quote takes over what a refusal names.
@@ -350,7 +368,11 @@ func (s *Sink) accept(out *outcome, o *operation, u *unit, a *answer, row any) {
 }
 
 // refuseRow reads the element of a row that was refused.
-func (s *Sink) refuseRow(out *outcome, o *operation, u *unit, a *answer, row any) {
+// Its words are about the row, or about one of several that it may be.
+func (s *Sink) refuseRow(out *outcome, o *operation, u *unit, a *answer, row any, about ...*unit) {
+	if about == nil {
+		about = []*unit{u}
+	}
 	e := &s.desc.rowErrors
 	codes := e.Code.all(a, row, "")
 	message := strings.Join(e.Message.first(a, row, ""), "; ")
@@ -358,7 +380,8 @@ func (s *Sink) refuseRow(out *outcome, o *operation, u *unit, a *answer, row any
 	class, r := s.desc.judgeRow(o.name, a, said{codes, out.Fields, message, row, []*unit{u}})
 	out.Class = class
 	out.blame(r, u)
-	out.Message = s.cleanOf(a, s.tell(orDefault(message, "refused without a reason")))
+	told := s.tell(e.withScopes(cmp.Or(message, "refused without a reason"), a, row))
+	out.Message = short(scrub(told, s.desc.needles(about)), maxMessage)
 	if r != nil {
 		out.Absent, out.unlink = r.Absent, r.Scope == scopeLink
 		out.RetryAfter = r.Wait.duration(s.desc, a, s.now())
@@ -438,7 +461,7 @@ func (s *Sink) readErrors(out []outcome, o *operation, units []*unit, a *answer,
 		status, id := out[i].Status, out[i].RequestID
 		out[i] = outcome{}
 		out[i].Status, out[i].RequestID = status, id
-		s.refuseRow(&out[i], o, units[i], a, nobody[0])
+		s.refuseRow(&out[i], o, units[i], a, nobody[0], a.units...)
 		if len(left) > 1 && o.repeatable {
 			out[i].Class = Split
 		}
@@ -519,13 +542,10 @@ func (s *Sink) clean(message string) string { return short(s.tell(message), maxM
 // maxTold is how much of it is looked at.
 const maxTold = 32 << 10
 
-// cleanOf is clean for words about rows: what we sent of any row of the request is hidden, too. What
+// cleanOf is clean for words about a whole request: what we sent of any of its rows is hidden, too. What
 // is hidden is hidden before the words are cut, since half a secret is one.
 func (s *Sink) cleanOf(a *answer, told string) string {
-	if a.needles == nil {
-		a.needles = s.desc.needles(a.units)
-	}
-	return short(scrub(told, a.needles), maxMessage)
+	return short(scrub(told, s.desc.needles(a.units)), maxMessage)
 }
 
 // signedToken is a JWT: one that we sign to ask for a token is known to nobody else.

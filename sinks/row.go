@@ -103,6 +103,7 @@ type Result struct {
 	Dropped    []string       // optional fields that were left out in the end
 	Kept       map[string]any // with OK: fields of the row for which the answer shows another value than was sent, with that one: text, list of texts, nil
 	RequestID  string         // the CRM's id of the request
+	Refused    string         // with Held: what of ours was refused, "token" or "credentials"; "" where they were good, but not for this
 	Absent     bool           // with Rejected: the record that the row names is not in the CRM
 	Unlinked   bool           // the links of the row were not made: with OK they are still to be made, with Rejected one that is required may be what was refused
 }

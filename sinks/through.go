@@ -66,8 +66,8 @@ func (w *writing) lookUp(wanted Operation, name string, u *unit) (Operation, *un
 // what a request before it may have made.
 const unsettled = "unsettled"
 
-// recent are the records that were made, or may have been, so lately that a search
-// does not show them yet: who looks for one at once would make a second.
+// recent remembers records created too recently for the CRM's search to show. Searching
+// for one now would lead to a duplicate.
 type recent struct {
 	mu sync.Mutex
 	by map[string]lately

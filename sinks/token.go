@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -78,7 +79,7 @@ func (a *authenticator) apply(ctx context.Context, h http.Header) (token, base s
 	r := a.rules
 	switch r.Type {
 	case "bearer":
-		h.Set("Authorization", orDefault(r.Scheme, "Bearer")+" "+r.Token.Reveal())
+		h.Set("Authorization", cmp.Or(r.Scheme, "Bearer")+" "+r.Token.Reveal())
 		return "", "", nil
 	case "header":
 		value := r.Token.Reveal()
@@ -98,7 +99,7 @@ func (a *authenticator) apply(ctx context.Context, h http.Header) (token, base s
 	if err != nil {
 		return "", "", err
 	}
-	h.Set("Authorization", orDefault(r.Scheme, "Bearer")+" "+token)
+	h.Set("Authorization", cmp.Or(r.Scheme, "Bearer")+" "+token)
 	return token, base, nil
 }
 
@@ -150,7 +151,7 @@ func (a *authenticator) after(ctx context.Context, seen int64) (token, base stri
 	a.learn(secret.New(t.AccessToken), secret.New(t.RefreshToken))
 	a.state.Token, a.state.Expires, a.state.NotBefore = t.AccessToken, a.expiry(t), time.Time{}
 	a.state.Base, a.state.Account = base, a.rules.account(t)
-	a.state.Refresh = orDefault(t.RefreshToken, a.state.Refresh)
+	a.state.Refresh = cmp.Or(t.RefreshToken, a.state.Refresh)
 	a.save(ctx)
 	return a.state.Token, a.state.Base, nil
 }
@@ -234,7 +235,7 @@ func (a *authenticator) load(ctx context.Context) {
 	if other, ok := parseAddress(s.Base); s.Base != "" && (!ok || !a.rules.admits(a.base, other)) {
 		s.Token = "" // the description admits its address no more
 	}
-	s.Refresh = orDefault(s.Refresh, a.state.Refresh)
+	s.Refresh = cmp.Or(s.Refresh, a.state.Refresh)
 	a.state = s
 	a.learn(secret.New(s.Token), secret.New(s.Refresh))
 }

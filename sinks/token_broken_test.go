@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -71,7 +72,11 @@ func TestBrokenTokenEndpoints(t *testing.T) {
 				issuer := httptest.NewServer(test.answer)
 				t.Cleanup(issuer.Close)
 				crm := answering(t, 200, nil, `{}`)
-				s := newSink(t, "timeout: 300ms\nbase_url: "+crm.URL+"\nauth:\n"+auth+"  token_url: "+issuer.URL+"/token\n"+anyOperation, Options{})
+				timeout := "1m"
+				if slices.Contains(test.class, Timeout) {
+					timeout = "300ms"
+				}
+				s := newSink(t, "timeout: "+timeout+"\nbase_url: "+crm.URL+"\nauth:\n"+auth+"  token_url: "+issuer.URL+"/token\n"+anyOperation, Options{})
 				r := s.Write(within(t), Upsert, []Row{{Object: "o", Key: "1"}})[0]
 				words := strings.ReplaceAll(test.words, "HOST", strings.TrimPrefix(issuer.URL, "http://"))
 				if !oneOf(r.Class, test.class) || !strings.Contains(r.Message, words) || r.Sent {

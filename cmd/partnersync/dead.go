@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"strings"
 
 	"partnersync/internal/config"
 	"partnersync/internal/ledger"
@@ -18,6 +19,7 @@ type deadCmd struct {
 	Sink    string `help:"This sink only."`
 	Mapping string `help:"This mapping only."`
 	Reason  string `help:"Reasons that hold this text only."`
+	Skipped bool   `help:"Those that were skipped: of a record that is gone or archived, there already or not there, of values that the CRM has refused before or keeps otherwise, of refusals that are expected."`
 	Since   string `help:"Since a time, or an age such as 7d." placeholder:"TIME"`
 }
 
@@ -31,7 +33,11 @@ func (c deadCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		if err := resolve(ctx, cfg, l, &filter); err != nil {
 			return err
 		}
-		groups, err := l.Dead(ctx, filter)
+		list, state, outcome := l.Dead, "dead", "dead"
+		if c.Skipped {
+			list, state, outcome = l.Skipped, "skipped", ""
+		}
+		groups, err := list(ctx, filter)
 		if err != nil {
 			return err
 		}
@@ -39,13 +45,14 @@ func (c deadCmd) Run(ctx context.Context, cli *commands, s streams) error {
 			return printJSON(s.out, groups)
 		}
 		if len(groups) == 0 {
-			what := "nothing is dead"
+			what := "nothing"
 			if !reflect.DeepEqual(filter, ledger.Filter{}) {
-				what = "nothing that fits is dead"
+				what = "nothing that fits"
 			}
-			say(s.out, "%s%s\n", what, strangers(cfg, filter))
+			say(s.out, "%s is %s%s\n", what, state, strangers(cfg, filter))
 			return nil
 		}
+		total := int64(0)
 		for i, g := range groups {
 			if i == deadGroups {
 				say(s.out, "and %s more: narrow it down with --sink, --mapping, --reason, --since, or take --json\n", plural(len(groups)-i, "group"))
@@ -55,17 +62,33 @@ func (c deadCmd) Run(ctx context.Context, cli *commands, s streams) error {
 			if g.Mapping != "" {
 				say(s.out, " by %q", g.Mapping)
 			}
-			say(s.out, ", latest %s\n    %s: %s\n    for example: partnersync explain %s\n    after the fix: partnersync replay%s\n",
-				clock(g.Latest), orNone(g.Class), g.Reason, g.Example, replayFlags(g))
+			say(s.out, ", latest %s\n    %s: %s\n", clock(g.Latest), orNone(g.Class), g.Reason)
+			if g.Without > 0 {
+				say(s.out, "    %s went out without it\n", plural(int(g.Without), "later event"))
+			}
+			say(s.out, "    for example: partnersync explain %s\n    after the fix: partnersync replay%s\n", g.Example, replayFlags(g, outcome))
+			total += g.Count
+		}
+		if c.Skipped && total >= ledger.SkippedLimit {
+			say(s.out, "of the newest %d alone\n", ledger.SkippedLimit)
 		}
 		return nil
 	})
 }
 
-func replayFlags(g ledger.DeadGroup) string {
-	flags := fmt.Sprintf(" --outcome dead --sink %s", g.Sink)
+// replayFlags select what a group holds.
+func replayFlags(g ledger.DeadGroup, outcome string) string {
+	flags := ""
+	if outcome != "" {
+		flags = " --outcome " + outcome
+	}
+	flags += " --sink " + g.Sink
 	if g.Mapping != "" {
 		flags += fmt.Sprintf(" --mapping %q", g.Mapping)
+	}
+	if outcome == "" { // the outcome of a route is the worst of its deliveries
+		reason, _, _ := strings.Cut(g.Reason, " of an earlier event")
+		flags += fmt.Sprintf(" --reason %q", reason)
 	}
 	return flags
 }

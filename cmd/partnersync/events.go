@@ -42,6 +42,10 @@ func (c eventsCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		fmt.Fprintln(w, "RECEIVED\tID\tEVENT\tENTITY\tSTATUS\tOUTCOME")
 		for _, e := range list {
 			outcome := strings.Join(e.Outcomes, ", ")
+			for _, why := range e.Skipped {
+				sink, reason, _ := strings.Cut(why, ": ")
+				outcome = strings.Replace(outcome, sink+": skipped", sink+": skipped ("+reason+")", 1)
+			}
 			if outcome == "" {
 				outcome = e.Reason // why nothing delivers it
 			}

@@ -82,8 +82,8 @@ func (p *process) await(ctx context.Context) error {
 	return nil
 }
 
-// catchUp puts in force what a reload could not while Postgres was away: nobody asks for it a
-// second time, and routes that others open under it are left to those who have it too.
+// catchUp applies a config reload that was delayed because Postgres was away. Nobody will request it
+// again, and this process leaves routes alone that others have opened under the newer config.
 func (p *process) catchUp(ctx context.Context) {
 	for {
 		select {
@@ -169,7 +169,7 @@ func (p *process) waiting(err error) {
 		}
 	}
 	p.away = err.Error()
-	p.log.Warn("Postgres does not answer; "+does, "err", err)
+	p.log.Warn("Postgres does not answer", "meanwhile", does, "err", err)
 }
 
 // refused puts an error of the connection into one line: what Postgres itself says,

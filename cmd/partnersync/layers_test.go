@@ -99,12 +99,13 @@ var layers = map[string][]string{
 	"records":                   {"mappers"},
 	"internal/tracing":          {"internal/secret"},
 	"internal/tracing/otlptest": {},
-	"internal/localpg":          {},
+	"internal/proc":             {},
+	"internal/localpg":          {"internal/proc"},
 	"internal/pgtest":           {"internal/localpg", "migrations"},
-	"internal/bench":            {"internal/config", "internal/ledger", "internal/localpg", "internal/progress", "mappers", "migrations", "sinks", "sinks/sandbox"},
+	"internal/bench":            {"internal/config", "internal/ledger", "internal/localpg", "internal/proc", "internal/progress", "mappers", "migrations", "sinks", "sinks/sandbox"},
 	"internal/pgstats":          {"internal/ledger"},
 	"internal/progress":         {},
-	"internal/chaos":            {"internal/localpg", "sinks/sandbox"},
+	"internal/chaos":            {"internal/localpg", "internal/proc", "sinks/sandbox"},
 	"migrations":                {},
 	"mappers":                   {"internal/diag", "internal/secret"},
 	"receiver/sources":          {"internal/diag", "internal/secret", "mappers"},
@@ -184,6 +185,56 @@ func TestWhatPackagesDoNotKnow(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Lines of the log can be grouped by their message, and found by their keys: messages are constant, and
+// the key of an error is err.
+func TestLogMessagesAreConstant(t *testing.T) {
+	t.Parallel()
+	at := map[string]int{"Debug": 0, "Info": 0, "Warn": 0, "Error": 0, "LogAttrs": 2} // the argument that is the message
+	lines := 0
+	for folder, files := range goFiles(t) {
+		for _, f := range files {
+			ast.Inspect(f, func(n ast.Node) bool {
+				call, ok := n.(*ast.CallExpr)
+				if !ok {
+					return true
+				}
+				method, ok := call.Fun.(*ast.SelectorExpr)
+				if !ok {
+					return true
+				}
+				message, ok := at[method.Sel.Name]
+				if !ok || !isLogger(method.X) {
+					return true
+				}
+				lines++
+				if _, constant := call.Args[message].(*ast.BasicLit); !constant {
+					t.Errorf("%s: %s logs a message that is made up", folder, method.Sel.Name)
+				}
+				for _, arg := range call.Args[message+1:] {
+					if key, ok := arg.(*ast.BasicLit); ok && key.Value == `"error"` {
+						t.Errorf("%s: an error is logged under another key than err", folder)
+					}
+				}
+				return true
+			})
+		}
+	}
+	if lines < 50 {
+		t.Errorf("only %d lines of log found: does the test still know them?", lines)
+	}
+}
+
+// isLogger reports whether an expression is named like a logger.
+func isLogger(x ast.Expr) bool {
+	switch x := x.(type) {
+	case *ast.SelectorExpr:
+		return isLogger(x.Sel)
+	case *ast.Ident:
+		return x.Name == "log" || x.Name == "logger" || x.Name == "Logger"
+	}
+	return false
 }
 
 // Vendors and CRMs are data: no Go code names one, but for the sandbox, which plays

@@ -36,12 +36,12 @@ type commands struct {
 	Check   checkCmd   `cmd:"" help:"Find the mistakes in config files."`
 	Try     tryCmd     `cmd:"" help:"Show what an event would send; sends nothing."`
 	Events  eventsCmd  `cmd:"" help:"List events."`
-	Explain explainCmd `cmd:"" help:"Tell everything that happened to one event."`
-	Why     whyCmd     `cmd:"" help:"Tell of each field of a CRM record where its value comes from."`
+	Explain explainCmd `cmd:"" help:"Show everything that happened to one event."`
+	Why     whyCmd     `cmd:"" help:"Show where each field of a CRM record has its value from."`
 	Dead    deadCmd    `cmd:"" help:"Group the deliveries that are dead by their cause."`
 	Replay  replayCmd  `cmd:"" help:"Deliver stored events again, with the mappings of today."`
 	Forget  forgetCmd  `cmd:"" help:"Erase the data of a person, by the e-mail address."`
-	Ledger  ledgerCmd  `cmd:"" help:"Account for every route: accepted is delivered, unchanged, stale, skipped, dead and open."`
+	Ledger  ledgerCmd  `cmd:"" help:"Show that every accepted route is accounted for, by outcome."`
 	Sinks   sinksCmd   `cmd:"" help:"Show, stop and resume sinks."`
 	Send    sendCmd    `cmd:"" help:"Post sample events, or a file, at a receiver."`
 	Sandbox sandboxCmd `cmd:"" help:"Run the fake CRM."`

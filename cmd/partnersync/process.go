@@ -271,12 +271,12 @@ func (p *process) tellOrphans(ctx context.Context) []string {
 	defer cancel()
 	found, err := p.ledger.Orphans(ctx, *p.known.Load())
 	if err != nil {
-		p.log.Warn("nobody knows what waits for sinks that the config does not have", "err", err)
+		p.log.Warn("cannot look for events of sinks that the config lacks", "err", err)
 		return nil
 	}
 	told := orphanLines(found)
 	for _, line := range told {
-		p.log.Warn(line)
+		p.log.Warn("the config lacks a sink that events wait for", "told", line)
 	}
 	return told
 }

@@ -21,9 +21,12 @@ import (
 type replayCmd struct {
 	IDs []string `arg:"" optional:"" name:"id" help:"Ids of events."`
 	filterFlags
-	DryRun   bool  `help:"Count what would be done, and how long it would take; change nothing."`
-	Rewrite  bool  `help:"Also send what the CRM has acknowledged."`
-	All      bool  `help:"Replay everything that is stored, where nothing else selects."`
+	DryRun  bool `help:"Count what would be done, and how long it would take; change nothing."`
+	Rewrite bool `help:"Also send what the CRM has acknowledged."`
+	All     bool `help:"Replay everything that is stored, where nothing else selects."`
+
+	Malformed bool `help:"Read malformed bodies again, by the present config, and deliver those that can be read now; alone, or with what selects."`
+
 	List     bool  `help:"List the replays so far."`
 	Continue int64 `help:"Do the rest of a replay that was cut short, by its number." placeholder:"N"`
 	Cancel   int64 `help:"Cancel a replay by its number." placeholder:"N"`
@@ -36,7 +39,7 @@ func (c replayCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	}
 	selects := len(c.IDs) > 0 || c.filterFlags != (filterFlags{})
 	asked := 0
-	for _, is := range []bool{selects || c.All, c.List, c.Continue != 0, c.Cancel != 0} {
+	for _, is := range []bool{selects || c.All || c.Malformed, c.List, c.Continue != 0, c.Cancel != 0} {
 		if is {
 			asked++
 		}
@@ -48,6 +51,8 @@ func (c replayCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		return usageError{errors.New("--list, --continue and --cancel stand alone, without anything that selects events")}
 	case selects && c.All:
 		return usageError{errors.New("--all selects everything: leave it away, or the rest")}
+	case c.Malformed && (c.All || c.Rewrite):
+		return usageError{errors.New("--malformed selects what was never delivered: leave --all and --rewrite away")}
 	}
 	return cli.withLedger(ctx, s, func(cfg *config.Config, l *ledger.Ledger) error {
 		r := &replaying{replayCmd: c, cli: cli, streams: s, config: cfg, ledger: l}
@@ -58,6 +63,8 @@ func (c replayCmd) Run(ctx context.Context, cli *commands, s streams) error {
 			return r.cancel(ctx)
 		case c.Continue != 0:
 			return r.goOn(ctx)
+		case c.Malformed:
+			return r.reopen(ctx, filter)
 		default:
 			return r.begin(ctx, filter)
 		}
@@ -259,7 +266,7 @@ func kept(plan *ledger.ReplayPlan) string {
 		n    int64
 		what string
 	}{
-		{plan.Malformed, "malformed, so no mapping can read them"},
+		{plan.Malformed, "malformed, so no mapping can read them (`partnersync replay --malformed` reads them again)"},
 		{plan.Ignored, "that the source ignores"},
 		{plan.Erased, "erased, since a person is forgotten"},
 		{plan.Unwanted, "that no mapping wants"},

@@ -16,7 +16,7 @@ import (
 type sinksCmd struct {
 	List   sinksList   `cmd:"" default:"1" help:"Show the state of each sink."`
 	Stop   sinksStop   `cmd:"" help:"Stop sending to a sink; its events wait."`
-	Resume sinksResume `cmd:"" help:"Go on sending to a sink, whatever it was stopped for."`
+	Resume sinksResume `cmd:"" help:"Resume a sink, whatever stopped it."`
 	Drop   sinksDrop   `cmd:"" help:"End what waits for a sink that the config does not have any more, or free a former name."`
 }
 

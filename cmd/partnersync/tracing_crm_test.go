@@ -64,8 +64,8 @@ func TestTracesReachTheCRM(t *testing.T) {
 			own := strings.ReplaceAll(ours, "-", "")
 			logged := map[string]string{}
 			for line := range strings.Lines(s.said()) {
-				var entry struct{ Msg, Event, Trace string }
-				if json.Unmarshal([]byte(line), &entry) == nil && entry.Msg == "delivery delivered" {
+				var entry struct{ Msg, Outcome, Event, Trace string }
+				if json.Unmarshal([]byte(line), &entry) == nil && entry.Msg == "delivery ended" && entry.Outcome == "delivered" {
 					logged[entry.Event] = entry.Trace
 				}
 			}

@@ -285,7 +285,10 @@ func (s *server) ask(method, url string) (int, string) {
 
 // post sends a deal and returns the id of the event; "" where it was not accepted.
 func (s *server) post(key string, at int, name string) (string, error) {
-	body := fmt.Sprintf(`{"key": %q, "name": %q, "at": %d}`, key, name, 1_700_000_000+at)
+	return s.postBody(fmt.Sprintf(`{"key": %q, "name": %q, "at": %d}`, key, name, 1_700_000_000+at))
+}
+
+func (s *server) postBody(body string) (string, error) {
 	res, err := client.Post(s.hooks+"/hooks/shop/deal.updated?token="+hookToken, "application/json", strings.NewReader(body))
 	if err != nil {
 		return "", err

@@ -253,3 +253,17 @@ func TestJudge(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// A window in which nothing was answered compares with nothing, and does not spoil the report.
+func TestRatioOfAnIdleWindow(t *testing.T) {
+	fast, idle := &window{perSecond: 20}, &window{}
+	for _, plain := range [][]*window{{{perSecond: 10}, idle}, {idle, idle}} {
+		r := ratio("ours", []*window{fast, fast}, plain)
+		if out, err := json.Marshal(r); err != nil {
+			t.Errorf("%s: %v", out, err)
+		}
+		if want := plain[0].perSecond / 5; r.Median != want {
+			t.Errorf("the median is %v, want %v", r.Median, want)
+		}
+	}
+}

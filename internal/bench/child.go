@@ -10,21 +10,20 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"time"
+
+	"partnersync/internal/proc"
 )
 
 // child is a process that is being measured. Its owner calls stop.
 type child struct {
 	name    string
-	cmd     *exec.Cmd
+	process *proc.Process
 	log     string
-	done    chan struct{} // closed when it has ended
-	err     error         // once done is closed
-	address string        // where it takes requests; empty where it takes none
-	admin   string        // where it gives metrics; empty where it has none
-	pprof   string        // where it gives profiles
+	address string // where it takes requests; empty where it takes none
+	admin   string // where it gives metrics; empty where it has none
+	pprof   string // where it gives profiles
 }
 
 const (
@@ -40,26 +39,13 @@ func spawn(ctx context.Context, name, dir string, env []string, program string, 
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	defer log.Close()
-	c := &child{name: name, cmd: exec.Command(program, args...), log: log.Name(), done: make(chan struct{})}
-	c.cmd.Dir = dir
-	c.cmd.Env = append(os.Environ(), env...)
+	cmd := exec.Command(program, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), env...)
 	// A file, since a pipe would have this process read what is written.
-	c.cmd.Stdout, c.cmd.Stderr = log, log
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{}
-	dieWithParent(c.cmd.SysProcAttr)
-	started := make(chan error, 1)
-	go func() {
-		// The kernel's signal comes when the thread ends, not the process.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		defer close(c.done)
-		err := c.cmd.Start()
-		started <- err
-		if err == nil {
-			c.err = c.cmd.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
+	cmd.Stdout, cmd.Stderr = log, log
+	c := &child{name: name, log: log.Name()}
+	if c.process, err = proc.Start(cmd, syscall.SIGTERM); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	if err := c.awaitReady(ctx); err != nil {
@@ -76,8 +62,8 @@ func (c *child) awaitReady(ctx context.Context) error {
 			return nil
 		}
 		select {
-		case <-c.done:
-			return fmt.Errorf("it has ended: %v%s", c.err, c.said())
+		case <-c.process.Done():
+			return fmt.Errorf("it has ended: %v%s", c.process.Err(), c.said())
 		case <-ctx.Done():
 			return fmt.Errorf("%w%s", ctx.Err(), c.said())
 		case <-time.After(5 * time.Millisecond):
@@ -130,25 +116,13 @@ func (c *child) said() string {
 
 // stop asks the child to end and waits for it. It is an error when the child fails.
 func (c *child) stop() error {
-	select {
-	case <-c.done:
-	default:
-		_ = c.cmd.Process.Signal(syscall.SIGTERM) // gone already: Wait tells
-		select {
-		case <-c.done:
-		case <-time.After(stopLimit):
-			_ = c.cmd.Process.Kill()
-			<-c.done
-			return fmt.Errorf("%s did not stop within %s%s", c.name, stopLimit, c.said())
-		}
-	}
-	if c.err != nil {
-		return fmt.Errorf("%s ended: %w%s", c.name, c.err, c.said())
+	if err := c.process.Stop(stopLimit); err != nil {
+		return fmt.Errorf("%s ended: %w%s", c.name, err, c.said())
 	}
 	return os.Remove(c.log)
 }
 
-func (c *child) pid() int { return c.cmd.Process.Pid }
+func (c *child) pid() int { return c.process.PID() }
 
 // build compiles the real partnersync. For profiles a file is laid into its package that
 // gives them out; the shipped program has no such thing.

@@ -28,7 +28,7 @@ type minimal struct {
 	ledger *ledger.Ledger
 	config *config.Config
 	sink   *sinks.Sink
-	own    ledger.Ownership
+	own    ledger.Lease
 	inbox  chan *minimalItem
 }
 
@@ -61,7 +61,7 @@ func playMinimal(ctx context.Context) error {
 	defer pool.Close()
 	m := &minimal{ledger: ledger.New(pool), config: cfg, sink: sinks.New(cfg.Sinks["crm"], sinks.Options{}), inbox: make(chan *minimalItem)}
 	defer m.sink.Close()
-	m.own = ledger.Ownership{Sink: "crm", Epoch: 1}
+	m.own = ledger.Lease{Sink: "crm", Epoch: 1}
 	if _, err := pool.Exec(ctx, `INSERT INTO sinks (name, epoch) VALUES ($1, $2)`, m.own.Sink, m.own.Epoch); err != nil {
 		return err
 	}

@@ -146,10 +146,16 @@ func middle(spreads []Spread) *Spread {
 func ratio(name string, ours, plain []*window) Ratio {
 	var each, costs []float64
 	for i := range ours {
+		if plain[i].perSecond == 0 {
+			continue // a short window on a busy machine, which compares with nothing
+		}
 		each = append(each, ours[i].perSecond/plain[i].perSecond)
 		if mine := ours[i].costPerEvent(); mine > 0 {
 			costs = append(costs, plain[i].costPerEvent()/mine)
 		}
+	}
+	if len(each) == 0 {
+		return Ratio{Name: name + " / " + formPlain}
 	}
 	return Ratio{name + " / " + formPlain, median(each), slices.Min(each), slices.Max(each), median(costs)}
 }

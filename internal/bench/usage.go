@@ -17,7 +17,7 @@ const tick = 10 * time.Millisecond
 
 // peakMemory returns the most memory that a process has had resident, in bytes.
 func peakMemory(pid int) int64 {
-	data, _ := os.ReadFile(proc(pid, "status"))
+	data, _ := os.ReadFile(procFile(pid, "status"))
 	for line := range bytes.Lines(data) {
 		if rest, ok := bytes.CutPrefix(line, []byte("VmHWM:")); ok {
 			kib, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(string(rest)), " kB"), 10, 64)
@@ -52,7 +52,7 @@ func processorTimeOfTree(root int) time.Duration {
 }
 
 func times(pid int) (own, ended time.Duration, parent int) {
-	data, _ := os.ReadFile(proc(pid, "stat"))
+	data, _ := os.ReadFile(procFile(pid, "stat"))
 	// The name of the program comes second, in parentheses, and may hold anything.
 	_, rest, ok := strings.Cut(string(data), ") ")
 	fields := strings.Fields(rest)
@@ -66,7 +66,7 @@ func times(pid int) (own, ended time.Duration, parent int) {
 	return (number(11) + number(12)) * tick, (number(13) + number(14)) * tick, int(number(1))
 }
 
-func proc(pid int, file string) string { return "/proc/" + strconv.Itoa(pid) + "/" + file }
+func procFile(pid int, file string) string { return "/proc/" + strconv.Itoa(pid) + "/" + file }
 
 // loadAverage is that of the last minute, empty where it is unknown.
 func loadAverage() string {

@@ -8,11 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	child "partnersync/internal/proc"
 )
 
 // slot is the place of one process. What runs there is started again when it ends by itself,
@@ -37,11 +38,9 @@ type slot struct {
 
 // proc is one process.
 type proc struct {
-	cmd     *exec.Cmd
+	*child.Process
 	log     string
 	begun   time.Time
-	done    chan struct{}
-	err     error  // once done is closed
 	hooks   string // once running: where it takes events
 	running chan struct{}
 }
@@ -81,12 +80,12 @@ func (s *slot) supervise(over chan struct{}) {
 			return
 		}
 		p.await()
-		<-p.done
+		<-p.Done()
 		s.mu.Lock()
 		s.proc = nil
 		again := s.wanted
 		if again && p.ready() {
-			s.faults = append(s.faults, fmt.Sprintf("%s has ended by itself (%v): see %s", s.name, p.err, p.log))
+			s.faults = append(s.faults, fmt.Sprintf("%s has ended by itself (%v): see %s", s.name, p.Err(), p.log))
 		}
 		s.mu.Unlock()
 		if again {
@@ -102,24 +101,14 @@ func (s *slot) spawn() (*proc, error) {
 		return nil, err
 	}
 	defer log.Close()
-	p := &proc{cmd: exec.Command(s.program, s.args...), log: log.Name(), begun: time.Now(), done: make(chan struct{}), running: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), s.env...)
-	p.cmd.Stdout, p.cmd.Stderr = log, log
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{}
-	dieWithParent(p.cmd.SysProcAttr)
-	begun := make(chan error, 1)
-	go func() {
-		// The kernel's signal comes when the thread ends, not the process.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		defer close(p.done)
-		err := p.cmd.Start()
-		begun <- err
-		if err == nil {
-			p.err = p.cmd.Wait()
-		}
-	}()
-	return p, <-begun
+	p := &proc{log: log.Name(), begun: time.Now(), running: make(chan struct{})}
+	cmd := exec.Command(s.program, s.args...)
+	cmd.Env = append(os.Environ(), s.env...)
+	cmd.Stdout, cmd.Stderr = log, log
+	if p.Process, err = child.Start(cmd, syscall.SIGKILL); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // await waits until the process serves or has ended.
@@ -131,7 +120,7 @@ func (p *proc) await() {
 			return
 		}
 		select {
-		case <-p.done:
+		case <-p.Done():
 			return
 		case <-time.After(5 * time.Millisecond):
 		}
@@ -176,7 +165,7 @@ func (s *slot) current() *proc {
 func (s *slot) signal(sig syscall.Signal) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.proc != nil && s.proc.cmd.Process.Signal(sig) == nil
+	return s.proc != nil && s.proc.Signal(sig) == nil
 }
 
 // freeze stops the process as a debugger does, until thaw; it reports whether there is one.
@@ -233,8 +222,8 @@ func (s *slot) stop() error {
 		return fmt.Errorf("%s did not stop within %s: see %s", s.name, stopLimit, p.log)
 	}
 	var failed *exec.ExitError
-	if p.ready() && errors.As(p.err, &failed) {
-		return fmt.Errorf("%s was stopped and ended with %w: see %s", s.name, p.err, p.log)
+	if p.ready() && errors.As(p.Err(), &failed) {
+		return fmt.Errorf("%s was stopped and ended with %w: see %s", s.name, p.Err(), p.log)
 	}
 	return nil
 }

@@ -404,7 +404,7 @@ func (w *world) ownedBy(ctx context.Context, s *slot) []*crm {
 	var owned []*crm
 	for sink, owner := range w.owners(ctx) {
 		for _, c := range w.crms {
-			if c.sink == baseOf(sink) && w.nameOf(c.sink) == sink && strings.Contains(owner, fmt.Sprintf("-%d-", p.cmd.Process.Pid)) {
+			if c.sink == baseOf(sink) && w.nameOf(c.sink) == sink && strings.Contains(owner, fmt.Sprintf("-%d-", p.PID())) {
 				owned = append(owned, c)
 			}
 		}

@@ -333,6 +333,28 @@ func ParseDuration(text string) (time.Duration, error) {
 	return dur, err
 }
 
+// ParseSize reads a number of bytes, from 0 to 1 EiB, written as 1GiB, 500MB or 1073741824.
+func ParseSize(text string) (_ int64, ok bool) {
+	number, factor := strings.TrimSpace(text), int64(1)
+	for _, u := range []struct {
+		unit   string
+		factor int64
+	}{
+		{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40},
+		{"kB", 1e3}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1},
+	} {
+		if digits, has := strings.CutSuffix(number, u.unit); has {
+			number, factor = strings.TrimSpace(digits), u.factor
+			break
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 0 || n > 1<<60/factor {
+		return 0, false
+	}
+	return n * factor, true
+}
+
 // KeysOf lists the keys that Decode accepts for a struct.
 func KeysOf(v any) []string {
 	t := reflect.TypeOf(v)

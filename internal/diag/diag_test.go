@@ -299,3 +299,21 @@ func TestAliasesAreBounded(t *testing.T) {
 		})
 	}
 }
+
+func TestParseSize(t *testing.T) {
+	t.Parallel()
+	const none = -1
+	for text, want := range map[string]int64{
+		"0": 0, "17": 17, "17B": 17, " 2 KiB ": 2048, "2kB": 2000, "2KB": 2000, "3MB": 3e6, "3MiB": 3 << 20, "4GiB": 4 << 30, "4GB": 4e9,
+		"1TiB": 1 << 40, "1TB": 1e12, "1048576TiB": 1 << 60,
+		"": none, "B": none, "1.5GiB": none, "-1": none, "1048577TiB": none, "9223372036854775808": none, "1gib": none, "1 gigabyte": none, "0x10": none,
+	} {
+		got, ok := diag.ParseSize(text)
+		if !ok {
+			got = none
+		}
+		if got != want {
+			t.Errorf("%q: got %d, want %d", text, got, want)
+		}
+	}
+}

@@ -75,7 +75,15 @@ func DeliveryOf(source, id string, part int) []byte {
 // and is stored already is told as a duplicate and changes nothing. So is any whose
 // delivery is known, whatever else it holds.
 func (l *Ledger) Accept(ctx context.Context, events []Incoming, generation int64, eventsPerJob int) ([]Accepted, error) {
-	return l.accept(ctx, l.pool, events, generation, eventsPerJob)
+	var accepted []Accepted
+	err := l.run(func() (err error) {
+		accepted, err = accept(ctx, l.pool, events, generation, eventsPerJob)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("store %d events: %w", len(events), err)
+	}
+	return accepted, nil
 }
 
 // Rehearse does what Accept does with an event of its own, and takes it back: nil means that events can be stored.
@@ -87,50 +95,49 @@ func (l *Ledger) Rehearse(ctx context.Context) error {
 	defer tx.Rollback(context.WithoutCancel(ctx))
 	now := time.Now()
 	trial := Incoming{ID: uuid.Must(uuid.NewV7()), Source: "trial", Type: "trial", OccurredAt: now, ReceivedAt: now, Status: Stored, Body: []byte{}, Sinks: []string{"trial"}}
-	_, err = l.accept(ctx, tx, []Incoming{trial}, 0, 1)
-	return err
+	if _, err = accept(ctx, tx, []Incoming{trial}, 0, 1); err != nil {
+		return fmt.Errorf("store an event for a trial: %w", err)
+	}
+	return nil
 }
 
-func (l *Ledger) accept(ctx context.Context, db interface {
-	SendBatch(context.Context, *pgx.Batch) pgx.BatchResults
-}, events []Incoming, generation int64, eventsPerJob int) ([]Accepted, error) {
+// sender is a pool or a transaction.
+type sender interface {
+	SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults
+}
+
+func accept(ctx context.Context, db sender, events []Incoming, generation int64, eventsPerJob int) ([]Accepted, error) {
 	accepted := make([]Accepted, len(events))
 	waves := split(events)
-	err := l.run(func() error {
-		batch := &pgx.Batch{}
-		queueLate(batch, events)
-		var locks []int64
-		for _, w := range waves {
-			locks = append(locks, w.locks...)
-		}
-		if len(locks) > 0 {
-			slices.Sort(locks)
-			batch.Queue(lockKeys, slices.Compact(locks))
-		}
-		for _, w := range waves {
-			w.queue(batch, events, generation, max(eventsPerJob, 1))
-		}
-		results := db.SendBatch(ctx, batch)
-		defer results.Close()
-		if err := readLate(results, events); err != nil {
-			return err
-		}
-		if len(locks) > 0 {
-			if _, err := results.Exec(); err != nil {
-				return err
-			}
-		}
-		for _, w := range waves {
-			if err := w.read(results, events, accepted); err != nil {
-				return err
-			}
-		}
-		return results.Close()
-	})
-	if err != nil {
-		return nil, fmt.Errorf("store %d events: %w", len(events), err)
+	batch := &pgx.Batch{}
+	queueLate(batch, events)
+	var locks []int64
+	for _, w := range waves {
+		locks = append(locks, w.locks...)
 	}
-	return accepted, nil
+	if len(locks) > 0 {
+		slices.Sort(locks)
+		batch.Queue(lockKeys, slices.Compact(locks))
+	}
+	for _, w := range waves {
+		w.queue(batch, events, generation, max(eventsPerJob, 1))
+	}
+	results := db.SendBatch(ctx, batch)
+	defer results.Close()
+	if err := readLate(results, events); err != nil {
+		return nil, err
+	}
+	if len(locks) > 0 {
+		if _, err := results.Exec(); err != nil {
+			return nil, err
+		}
+	}
+	for _, w := range waves {
+		if err := w.read(results, events, accepted); err != nil {
+			return nil, err
+		}
+	}
+	return accepted, results.Close()
 }
 
 // wave is a part of a batch in which no event depends on another: of several
@@ -217,9 +224,9 @@ const lockKeys = `SELECT pg_advisory_xact_lock(k) FROM (SELECT unnest($1::bigint
 
 // acceptEvents writes rows in the order of their digests, so that two receivers
 // which store the same events wait for each other instead of deadlocking. Events
-// without a time are versioned in the order in which they are given all the same, and so are
-// those with a time beyond belief: where it is our clock that is wrong, they come in order still.
-// None of them lies ahead of our clock for that, so that the events after it are not older.
+// without a time get versions in the order in which they are given. So do events dated too far
+// ahead: if our clock is the wrong one, they still keep their order. No such version lies ahead
+// of our clock, so that the events after it are not older.
 //
 // An event without a time that is given again has waited in a spool, while other receivers
 // may have stored what came later. It is versioned by its receipt, after what of its
@@ -228,11 +235,11 @@ const lockKeys = `SELECT pg_advisory_xact_lock(k) FROM (SELECT unnest($1::bigint
 const acceptEvents = `
 WITH given AS (
 	SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::smallint[],
-		$8::timestamptz[], $9::text[], $10::text[], $11::bytea[], $12::jsonb[], $13::bytea[], $14::int[], $20::text[], $21::text[], $22::bytea[])
+		$8::timestamptz[], $9::text[], $10::text[], $11::bytea[], $12::jsonb[], $13::bytea[], $14::int[], $21::text[], $22::text[], $23::bytea[])
 		WITH ORDINALITY AS g(id, source, type, entity, occurred_at, latest, rank, received_at, status, reason, digest, headers, body, copies, trace, verified_by, delivery, position)
 ), known AS (
 	SELECT a.id
-	FROM unnest($19::uuid[]) AS a(id)
+	FROM unnest($20::uuid[]) AS a(id)
 	CROSS JOIN LATERAL (SELECT FROM events e WHERE e.id = a.id LIMIT 1) e
 ), placed AS (
 	SELECT g.id,
@@ -240,7 +247,7 @@ WITH given AS (
 			WHERE e.source = g.source AND e.entity = g.entity AND e.entity <> '' AND (e.received_at, e.id) < (g.received_at, g.id)) AS earlier,
 		(SELECT min(e.version_at) FROM events e
 			WHERE e.source = g.source AND e.entity = g.entity AND e.entity <> '' AND (e.received_at, e.id) > (g.received_at, g.id) AND e.occurred_at IS NULL) AS later
-	FROM unnest($19::uuid[]) AS a(id) JOIN given g ON g.id = a.id
+	FROM unnest($20::uuid[]) AS a(id) JOIN given g ON g.id = a.id
 	WHERE g.occurred_at IS NULL
 ), latest AS (
 	SELECT k.id AS given, k.id FROM known k
@@ -303,7 +310,7 @@ WITH given AS (
 	INSERT INTO tally_changes (hour, source, sink, outcome, routes)
 	SELECT date_trunc('hour', now(), 'UTC'), source, sink, 'opened', count(*) FROM opened GROUP BY source, sink
 ), jobs AS (
-	SELECT jsonb_agg(event_id ORDER BY event_id) AS event_ids, sink, ` + livePriority + ` AS priority
+	SELECT jsonb_agg(event_id ORDER BY event_id) AS event_ids, sink, $19::smallint AS priority
 	FROM (SELECT event_id, sink, (row_number() OVER (PARTITION BY sink ORDER BY event_id) - 1) / $18::int AS part FROM opened) o
 	GROUP BY sink, part
 ), ` + queueJobs + `
@@ -339,7 +346,7 @@ func (w *wave) queue(batch *pgx.Batch, events []Incoming, generation int64, even
 		}
 	}
 	batch.Queue(acceptEvents, ids, sources, types, entities, occurred, latest, ranks, received, statuses, reasons,
-		w.digests, headers, bodies, w.copies, routeIDs, routeSinks, generation, eventsPerJob, again, traces, verifiedBy, deliveries)
+		w.digests, headers, bodies, w.copies, routeIDs, routeSinks, generation, eventsPerJob, livePriority, again, traces, verifiedBy, deliveries)
 }
 
 func (w *wave) read(results pgx.BatchResults, events []Incoming, accepted []Accepted) error {

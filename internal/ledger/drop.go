@@ -74,16 +74,16 @@ func (l *Ledger) Holds(ctx context.Context, sink string) (Dropped, error) {
 // is known of it but what became of its events. It does so in steps: one that is cut short can be called
 // again. The error is ErrOwned while a process works the sink.
 func (l *Ledger) Drop(ctx context.Context, sink, by string) (d Dropped, err error) {
-	o, err := l.Owners(ctx, "drop "+by)
+	o, err := l.Leaser(ctx, "drop "+by)
 	if err != nil {
 		return d, err
 	}
 	defer func() { err = errors.Join(err, o.Close(context.WithoutCancel(ctx))) }()
-	right, _, err := o.Take(ctx, sink)
+	lease, _, err := o.Acquire(ctx, sink)
 	if err != nil {
 		return d, err
 	}
-	if right == nil {
+	if lease == nil {
 		return d, ErrOwned
 	}
 	if err := l.moveAllStrays(ctx, sink); err != nil {
@@ -91,7 +91,7 @@ func (l *Ledger) Drop(ctx context.Context, sink, by string) (d Dropped, err erro
 	}
 	reason := storable(ReasonDropped + "; dropped by " + by)
 	for n := int64(1); n > 0; {
-		if n, err = l.endRoutes(ctx, *right, reason); err != nil {
+		if n, err = l.endRoutes(ctx, *lease, reason); err != nil {
 			return d, fmt.Errorf("drop sink %q: %w", sink, err)
 		}
 		d.Open += n
@@ -114,7 +114,7 @@ func (l *Ledger) Drop(ctx context.Context, sink, by string) (d Dropped, err erro
 				return err
 			}
 		}
-		if _, err := tx.Exec(ctx, `SELECT partnersync_fence($1, $2)`, sink, right.Epoch); err != nil {
+		if _, err := tx.Exec(ctx, `SELECT partnersync_fence($1, $2)`, sink, lease.Epoch); err != nil {
 			return err
 		}
 		_, err = tx.Exec(ctx, `DELETE FROM sinks WHERE name = $1 OR renamed_to = $1`, sink)
@@ -130,10 +130,10 @@ func (l *Ledger) Drop(ctx context.Context, sink, by string) (d Dropped, err erro
 var ErrOwned = errors.New("a process works the sink")
 
 // endRoutes ends the next open routes of a sink as skipped.
-func (l *Ledger) endRoutes(ctx context.Context, w Ownership, reason string) (n int64, err error) {
+func (l *Ledger) endRoutes(ctx context.Context, lease Lease, reason string) (n int64, err error) {
 	err = l.run(func() error {
 		return pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
-			rows, err := tx.Query(ctx, `SELECT event_id FROM routes WHERE sink = $1 AND outcome IS NULL ORDER BY opened_at, event_id LIMIT $2`, w.Sink, rowsPerStep)
+			rows, err := tx.Query(ctx, `SELECT event_id FROM routes WHERE sink = $1 AND outcome IS NULL ORDER BY opened_at, event_id LIMIT $2`, lease.Sink, rowsPerStep)
 			if err != nil {
 				return err
 			}
@@ -153,11 +153,11 @@ func (l *Ledger) endRoutes(ctx context.Context, w Ownership, reason string) (n i
 					INSERT INTO tally_changes (hour, source, sink, outcome, routes)
 					SELECT date_trunc('hour', opened_at, 'UTC'), source, $1, 'skipped', count(*) FROM closed GROUP BY 1, 2
 				)
-				SELECT count(*) FROM closed`, w.Sink, uuids(events), reason).Scan(&n)
+				SELECT count(*) FROM closed`, lease.Sink, uuids(events), reason).Scan(&n)
 			if err != nil {
 				return err
 			}
-			_, err = tx.Exec(ctx, `SELECT partnersync_fence($1, $2)`, w.Sink, w.Epoch)
+			_, err = tx.Exec(ctx, `SELECT partnersync_fence($1, $2)`, lease.Sink, lease.Epoch)
 			return err
 		})
 	})

@@ -258,10 +258,10 @@ func TestForget(t *testing.T) {
 func TestForgetTakesTheSinkFromItsOwner(t *testing.T) {
 	t.Parallel()
 	f := newLife(t)
-	right := own(t, f.l)
+	lease := own(t, f.l)
 	f.forget(t, true)
 	write := func() error {
-		return f.l.Write(t.Context(), right, &ledger.Report{Deliveries: []ledger.Delivery{{Event: f.events["other"], Mapping: "m"}}})
+		return f.l.Write(t.Context(), lease, &ledger.Report{Deliveries: []ledger.Delivery{{Event: f.events["other"], Mapping: "m"}}})
 	}
 	if err := write(); err != nil {
 		t.Fatal(err)

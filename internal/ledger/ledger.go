@@ -18,10 +18,9 @@ type Ledger struct{ pool *pgxpool.Pool }
 // New returns a Ledger on pool; the caller closes the pool.
 func New(pool *pgxpool.Pool) *Ledger { return &Ledger{pool} }
 
-// AfterConnect prepares a connection; it is for the AfterConnect of a pool's config. All
-// that a running process asks for is found by an index. But Postgres plans by how large
-// the tables were when it looked last, so while a queue fills it would go on reading
-// whole tables that were small then, and it would make a new plan for each short list.
+// AfterConnect prepares a connection; it is for the AfterConnect of a pool's config. Every query
+// of a running process has an index, but statistics lag behind a growing queue and the planner would
+// keep choosing sequential scans; so they are off. Generic plans save planning each query anew.
 func AfterConnect(ctx context.Context, conn *pgx.Conn) error {
 	_, err := conn.Exec(ctx, `SELECT set_config('enable_seqscan', 'off', false), set_config('plan_cache_mode', 'force_generic_plan', false)`)
 	if err != nil {

@@ -37,21 +37,21 @@ func stored(t *testing.T, l *ledger.Ledger, sinks ...string) uuid.UUID {
 	return id
 }
 
-// own makes somebody the owner of the sink crm and returns the right to it.
-func own(t *testing.T, l *ledger.Ledger) ledger.Ownership {
+// own makes somebody the owner of the sink crm and returns the lease to it.
+func own(t *testing.T, l *ledger.Ledger) ledger.Lease {
 	t.Helper()
-	owners, err := l.Owners(t.Context(), "tester")
+	owners, err := l.Leaser(t.Context(), "tester")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer owners.Close(t.Context())
 	for {
-		right, _, err := owners.Take(t.Context(), "crm")
+		lease, _, err := owners.Acquire(t.Context(), "crm")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if right != nil { // else the lock of the owner before is not free yet
-			return *right
+		if lease != nil { // else the lock of the owner before is not free yet
+			return *lease
 		}
 	}
 }

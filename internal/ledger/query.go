@@ -103,7 +103,8 @@ type EventLine struct {
 	Reason     string    `json:"reason,omitempty"`
 	ReceivedAt time.Time `json:"received_at"`
 	Duplicates int       `json:"duplicates"`
-	Outcomes   []string  `json:"outcomes"` // "sink: outcome" of the latest runs
+	Outcomes   []string  `json:"outcomes"`          // "sink: outcome" of the latest runs
+	Skipped    []string  `json:"skipped,omitempty"` // "sink: reason" of those that were skipped
 }
 
 // Events lists the newest events that a filter selects, at most limit.
@@ -111,6 +112,8 @@ func (l *Ledger) Events(ctx context.Context, f Filter, limit int) ([]EventLine, 
 	rows, err := l.pool.Query(ctx, withSources+`
 		SELECT e.id, e.source, e.type, e.entity, e.status, e.reason, e.received_at, e.duplicates,
 			ARRAY(SELECT r.sink || ': ' || coalesce(r.outcome, 'open') FROM routes r WHERE r.event_id = e.id
+				AND NOT EXISTS (SELECT FROM routes n WHERE n.event_id = r.event_id AND n.sink = r.sink AND n.run > r.run) ORDER BY r.sink),
+			ARRAY(SELECT r.sink || ': ' || r.reason FROM routes r WHERE r.event_id = e.id AND r.outcome = 'skipped' AND r.reason <> ''
 				AND NOT EXISTS (SELECT FROM routes n WHERE n.event_id = r.event_id AND n.sink = r.sink AND n.run > r.run) ORDER BY r.sink)
 		FROM events e WHERE `+where+f.narrow()+` ORDER BY e.id DESC LIMIT $13`, append(f.args(), limit)...)
 	if err != nil {
@@ -218,9 +221,6 @@ func (l *Ledger) Story(ctx context.Context, id uuid.UUID) (*Story, error) {
 			if err := rows.Scan(&k.sink, &k.run, &d.Mapping, &d.MappingHash, &d.Object, &d.Key, &d.Outcome, &d.Class, &d.Reason, &d.Attempts, &d.FirstFailedAt, &d.Status, &d.CRMID, &d.At); err != nil {
 				return err
 			}
-			if d.Outcome == string(Skipped) {
-				d.Class = "" // the answer's, which asked for nothing more: the outcome and the reason say it
-			}
 			if i, ok := index[k]; ok {
 				s.Routes[i].Deliveries = append(s.Routes[i].Deliveries, d)
 			}
@@ -278,7 +278,7 @@ func (l *Ledger) awaits(ctx context.Context, event uuid.UUID, sink, object, key 
 	return slices.Compact(list), nil
 }
 
-// DeadGroup is dead deliveries of one cause.
+// DeadGroup is dead deliveries of one cause, or skipped ones.
 type DeadGroup struct {
 	Sink    string    `json:"sink"`
 	Mapping string    `json:"mapping"`
@@ -287,25 +287,73 @@ type DeadGroup struct {
 	Count   int64     `json:"count"`
 	Latest  time.Time `json:"latest"`
 	Example uuid.UUID `json:"example"`
+	Without int64     `json:"later_without,omitempty"` // later events that went out, or were skipped, without what was refused
 }
+
+// withoutLimit is how many of the newest deliveries without a refused value Dead looks at.
+const withoutLimit = 20000
+
+// deadDeliveries are grouped with the number of later events which were delivered, or skipped,
+// without a value of theirs that the CRM had refused.
+const deadDeliveries = `
+	WITH without AS MATERIALIZED (
+		SELECT refused[1]::uuid AS event_id, d.sink, d.object, count(DISTINCT d.event_id) AS events
+		FROM (
+			SELECT event_id, sink, run, object, reason FROM deliveries
+			WHERE reason LIKE '%which the CRM refused of event %' AND outcome IN ('delivered', 'skipped') ORDER BY at DESC LIMIT $6) d
+		CROSS JOIN LATERAL regexp_matches(d.reason, 'which the CRM refused of event ([0-9a-f-]{36})', 'g') refused
+		WHERE NOT EXISTS (SELECT FROM routes n WHERE n.event_id = d.event_id AND n.sink = d.sink AND n.run > d.run)
+		GROUP BY 1, 2, 3
+	)
+	SELECT r.sink, coalesce(d.mapping, ''), coalesce(d.class, ''), coalesce(d.reason, r.reason), count(*), max(r.closed_at),
+		(array_agg(r.event_id ORDER BY r.closed_at DESC))[1], coalesce(sum(w.events), 0)::bigint
+	FROM routes r LEFT JOIN deliveries d ON d.event_id = r.event_id AND d.sink = r.sink AND d.run = r.run AND d.outcome = 'dead'
+	LEFT JOIN without w ON w.event_id = d.event_id AND w.sink = d.sink AND w.object = d.object
+	WHERE r.outcome = 'dead' AND ($1 = '' OR r.sink = $1) AND ($2 = '' OR r.source = $2) AND ($3 = '' OR d.mapping = $3)
+	AND ($4 = '' OR position($4 IN coalesce(d.reason, r.reason)) > 0)
+	AND ($5::timestamptz IS NULL OR r.closed_at >= $5)
+	AND NOT EXISTS (SELECT FROM routes n WHERE n.event_id = r.event_id AND n.sink = r.sink AND n.run > r.run)
+	GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC, 6 DESC`
 
 // Dead groups the dead deliveries whose route has not been replayed since.
 func (l *Ledger) Dead(ctx context.Context, f Filter) ([]DeadGroup, error) {
-	rows, err := l.pool.Query(ctx, `
-		SELECT r.sink, coalesce(d.mapping, ''), coalesce(d.class, ''), coalesce(d.reason, r.reason), count(*), max(r.closed_at),
-			(array_agg(r.event_id ORDER BY r.closed_at DESC))[1]
-		FROM routes r LEFT JOIN deliveries d ON d.event_id = r.event_id AND d.sink = r.sink AND d.run = r.run AND d.outcome = 'dead'
-		WHERE r.outcome = 'dead' AND ($1 = '' OR r.sink = $1) AND ($2 = '' OR r.source = $2) AND ($3 = '' OR d.mapping = $3)
-		AND ($4 = '' OR position($4 IN coalesce(d.reason, r.reason)) > 0)
-		AND ($5::timestamptz IS NULL OR r.closed_at >= $5)
-		AND NOT EXISTS (SELECT FROM routes n WHERE n.event_id = r.event_id AND n.sink = r.sink AND n.run > r.run)
-		GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC, 6 DESC`, f.Sink, f.Source, f.Mapping, f.Reason, f.args()[10])
+	rows, err := l.pool.Query(ctx, deadDeliveries, f.Sink, f.Source, f.Mapping, f.Reason, f.args()[10], withoutLimit)
 	if err != nil {
 		return nil, fmt.Errorf("list dead deliveries: %w", err)
 	}
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[DeadGroup])
 	if err != nil {
 		return nil, fmt.Errorf("list dead deliveries: %w", err)
+	}
+	return list, nil
+}
+
+// SkippedLimit is how many of the newest skipped deliveries Skipped looks at.
+const SkippedLimit = 50000
+
+// skippedDeliveries are grouped without the ids of the events that their reasons name.
+const skippedDeliveries = `
+	SELECT d.sink, d.mapping, d.class, regexp_replace(d.reason, ' of event [0-9a-f-]{36}', ' of an earlier event', 'g'), count(*), max(d.at),
+		(array_agg(d.event_id ORDER BY d.at DESC))[1], 0::bigint
+	FROM (
+		SELECT event_id, sink, run, mapping, class, reason, at FROM deliveries
+		WHERE outcome = 'skipped' AND ($1 = '' OR sink = $1) AND ($5::timestamptz IS NULL OR at >= $5)
+		ORDER BY at DESC LIMIT $6) d
+	JOIN routes r ON r.event_id = d.event_id AND r.sink = d.sink AND r.run = d.run
+	WHERE ($2 = '' OR r.source = $2) AND ($3 = '' OR d.mapping = $3) AND ($4 = '' OR position($4 IN d.reason) > 0 OR d.class = $4)
+	AND NOT EXISTS (SELECT FROM routes n WHERE n.event_id = r.event_id AND n.sink = r.sink AND n.run > r.run)
+	GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC, 6 DESC`
+
+// Skipped groups the newest skipped deliveries whose route has not been replayed since. The class
+// of a group is one of records.Skips.
+func (l *Ledger) Skipped(ctx context.Context, f Filter) ([]DeadGroup, error) {
+	rows, err := l.pool.Query(ctx, skippedDeliveries, f.Sink, f.Source, f.Mapping, f.Reason, f.args()[10], SkippedLimit)
+	if err != nil {
+		return nil, fmt.Errorf("list skipped deliveries: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[DeadGroup])
+	if err != nil {
+		return nil, fmt.Errorf("list skipped deliveries: %w", err)
 	}
 	return list, nil
 }
@@ -320,7 +368,7 @@ func (d StoryDelivery) Detail() string {
 	if d.Reason != "" {
 		parts = append(parts, d.Reason)
 	}
-	if d.Attempts > 0 {
+	if d.Attempts > 0 && d.Outcome != string(Skipped) {
 		parts = append(parts, fmt.Sprintf("failed attempts: %d", d.Attempts))
 	}
 	return strings.Join(parts, ": ")

@@ -92,7 +92,7 @@ WITH due AS (
 	WHERE sink = $1 AND outcome IS NULL AND opened_at < now() - $2::interval AND (opened_at, event_id) > ($3, $4)
 	ORDER BY opened_at, event_id LIMIT $5
 ), jobs AS (
-	SELECT event_ids, sink, ` + livePriority + ` AS priority
+	SELECT event_ids, sink, $6::smallint AS priority
 	FROM (SELECT DISTINCT jsonb_build_array(event_id) AS event_ids, $1::text AS sink FROM due) j
 	WHERE NOT EXISTS (` + liveJobs + `)
 ), ` + queueJobs + `
@@ -106,7 +106,7 @@ func (l *Ledger) Sweep(ctx context.Context, sink string, age time.Duration, afte
 	var seen, found, told int
 	var opened *time.Time
 	var event *uuid.UUID
-	err := l.pool.QueryRow(ctx, sweep, sink, age, after.Opened, after.Event, limit).Scan(&seen, &found, &told, &opened, &event)
+	err := l.pool.QueryRow(ctx, sweep, sink, age, after.Opened, after.Event, limit, livePriority).Scan(&seen, &found, &told, &opened, &event)
 	if err != nil {
 		return 0, after, fmt.Errorf("sweep open routes of sink %q: %w", sink, err)
 	}

@@ -148,7 +148,8 @@ func scanRecords(rows pgx.Rows) (map[RecordKey]*Record, error) {
 
 // The stored form is compact, since it is rewritten with every delivery: a field is
 // {"v":wanted,"t":[µs,rank,event],"m":mapping,"r":rule} with "k":true where the CRM
-// has acknowledged just that, or else "a":acknowledged,"b":[version].
+// has acknowledged just that, or else "a":acknowledged,"b":[version], with "h" for "b" where
+// that has come into doubt since.
 
 func encodeFields(fields map[string]*Field) []byte {
 	b := []byte{'{'}
@@ -163,7 +164,10 @@ func encodeFields(fields map[string]*Field) []byte {
 		b = appendText(append(b, `,"m":`...), f.Mapping)
 		b = appendText(append(b, `,"r":`...), f.Rule)
 		switch {
+		case f.AckedAt.IsZero() && f.HadAt.IsZero():
 		case f.AckedAt.IsZero():
+			b = append(append(b, `,"a":`...), f.Acked.JSON...)
+			b = appendVersion(append(b, `,"h":`...), f.HadAt)
 		case f.AckedAt == f.Version && f.Acked.Equal(f.Wanted):
 			b = append(b, `,"k":true`...)
 		default:
@@ -198,6 +202,8 @@ func decodeFields(data []byte) (map[string]*Field, error) {
 				f.Acked, err = readValue(d)
 			case "b":
 				f.AckedAt, err = readVersion(d)
+			case "h":
+				f.HadAt, err = readVersion(d)
 			case "m":
 				f.Mapping, err = readText(d)
 			case "r":

@@ -103,10 +103,10 @@ func (l *Ledger) Bar(ctx context.Context, b *Barred) error {
 // transaction: records, routes, counts, waiting jobs, announcements, its state and its tokens. What
 // stays is a row that nobody can take any more. It returns how many rows have moved.
 //
-// It needs the right to both, which it ends, and is refused with ErrFenced once either has another owner. The
+// It needs the leases of both, which it ends, and is refused with ErrFenced once either has another owner. The
 // epoch of the new name is 0 where that is a name which was renamed itself: nobody can own it then.
 // Whoever takes the new name finds the announcements of the former one.
-func (l *Ledger) Rename(ctx context.Context, former, name Ownership, generation int64) (int64, error) {
+func (l *Ledger) Rename(ctx context.Context, former, name Lease, generation int64) (int64, error) {
 	var moved int64
 	err := l.run(func() error {
 		moved = 0
@@ -181,7 +181,7 @@ func pushRuns(ctx context.Context, tx pgx.Tx, later, earlier string, events uuid
 }
 
 // renameSink gives the row of the new name what that of the former one holds, and leaves that one as a mark.
-func renameSink(ctx context.Context, tx pgx.Tx, former, name Ownership, generation int64) error {
+func renameSink(ctx context.Context, tx pgx.Tx, former, name Lease, generation int64) error {
 	if _, err := tx.Exec(ctx, `SELECT partnersync_fence($1, $2)`, former.Sink, former.Epoch); err != nil {
 		return err
 	}
@@ -271,7 +271,7 @@ func (l *Ledger) moveStrays(ctx context.Context, former, sink string, limit int)
 			return err
 		}
 		var told int
-		return tx.QueryRow(ctx, moveRoutes, former, sink, events).Scan(&n, &told)
+		return tx.QueryRow(ctx, moveRoutes, former, sink, events, livePriority).Scan(&n, &told)
 	})
 	return n, err
 }
@@ -280,6 +280,6 @@ const moveRoutes = `
 WITH moved AS (
 	UPDATE routes SET sink = $2 WHERE event_id = ANY($3) AND sink = $1 AND coalesce(outcome, '') = '' RETURNING event_id
 ), jobs AS (
-	SELECT DISTINCT jsonb_build_array(event_id) AS event_ids, $2::text AS sink, ` + livePriority + ` AS priority FROM moved
+	SELECT DISTINCT jsonb_build_array(event_id) AS event_ids, $2::text AS sink, $4::smallint AS priority FROM moved
 ), ` + queueJobs + `
 SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM told)`

@@ -14,18 +14,18 @@ import (
 	"partnersync/records"
 )
 
-// rights takes both names, as whoever renames one to the other does.
-func rights(t *testing.T, o *ledger.Owners, former, name string) (was, is ledger.Ownership) {
+// leases takes both names, as whoever renames one to the other does.
+func leases(t *testing.T, o *ledger.Leaser, former, name string) (was, is ledger.Lease) {
 	t.Helper()
-	var right *ledger.Ownership
-	for right == nil { // the lock of an owner before may not be free yet
-		right, _ = take(t, o, former)
+	var lease *ledger.Lease
+	for lease == nil { // the lock of an owner before may not be free yet
+		lease, _ = acquire(t, o, former)
 	}
-	was, is = *right, ledger.Ownership{Sink: name}
-	right, _, err := o.Take(t.Context(), name)
+	was, is = *lease, ledger.Lease{Sink: name}
+	lease, _, err := o.Acquire(t.Context(), name)
 	switch {
 	case err == nil:
-		is = *right
+		is = *lease
 	case !errors.As(err, new(*ledger.Barred)):
 		t.Fatal(err)
 	}
@@ -36,12 +36,12 @@ func rights(t *testing.T, o *ledger.Owners, former, name string) (was, is ledger
 func rename(t *testing.T, l *ledger.Ledger, former, name string, generation int64) {
 	t.Helper()
 	o := session(t, l, "renamer")
-	was, is := rights(t, o, former, name)
+	was, is := leases(t, o, former, name)
 	if _, err := l.Rename(t.Context(), was, is, generation); err != nil {
 		t.Fatal(err)
 	}
-	for _, right := range []ledger.Ownership{was, is} {
-		if err := o.Release(t.Context(), right); err != nil {
+	for _, lease := range []ledger.Lease{was, is} {
+		if err := o.Release(t.Context(), lease); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -88,8 +88,8 @@ func TestRenameTakesEverythingAlong(t *testing.T) {
 	l := ledger.New(pool)
 	done, waiting := stored(t, l, "crm"), stored(t, l, "crm")
 	rec := &ledger.Record{ID: newID(t), Object: "deals", Property: "k", Key: "1", New: true, Presence: records.Present}
-	right := own(t, l)
-	if err := l.Write(t.Context(), right, &ledger.Report{
+	lease := own(t, l)
+	if err := l.Write(t.Context(), lease, &ledger.Report{
 		Records:    []*ledger.Record{rec},
 		Deliveries: []ledger.Delivery{{Event: done, Mapping: "deals", Outcome: ledger.Delivered}},
 		Closings:   []ledger.Closing{{Event: done, Outcome: ledger.Delivered}},
@@ -97,7 +97,7 @@ func TestRenameTakesEverythingAlong(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := ledger.RecordKey{Object: "deals", Property: "k", Key: "1"}
-	if err := l.Announce(t.Context(), right, newID(t), []ledger.RecordKey{key}, time.Minute); err != nil {
+	if err := l.Announce(t.Context(), lease, newID(t), []ledger.RecordKey{key}, time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	// Its owner works it and dies, or does not come to an end.
@@ -126,17 +126,17 @@ func TestRenameTakesEverythingAlong(t *testing.T) {
 	balanced(t, l, ledger.Balance{Sink: "hubspot", Accepted: 2, Delivered: 1, Open: 1})
 
 	// The owner of before can do nothing any more, and nobody becomes its like.
-	if err := l.Announce(t.Context(), right, newID(t), []ledger.RecordKey{key}, time.Minute); !errors.Is(err, ledger.ErrFenced) {
+	if err := l.Announce(t.Context(), lease, newID(t), []ledger.RecordKey{key}, time.Minute); !errors.Is(err, ledger.ErrFenced) {
 		t.Errorf("the owner of the former name may announce: %v", err)
 	}
-	if err := l.Write(t.Context(), right, &ledger.Report{Closings: []ledger.Closing{{Event: waiting, Outcome: ledger.Delivered}}}); !errors.Is(err, ledger.ErrFenced) {
+	if err := l.Write(t.Context(), lease, &ledger.Report{Closings: []ledger.Closing{{Event: waiting, Outcome: ledger.Delivered}}}); !errors.Is(err, ledger.ErrFenced) {
 		t.Errorf("the owner of the former name may record: %v", err)
 	}
 	o := session(t, l, "new")
-	if _, _, err := o.Take(t.Context(), "crm"); !errors.As(err, new(*ledger.Barred)) {
+	if _, _, err := o.Acquire(t.Context(), "crm"); !errors.As(err, new(*ledger.Barred)) {
 		t.Errorf("the former name can be taken: %v", err)
 	}
-	second, announced := take(t, o, "hubspot")
+	second, announced := acquire(t, o, "hubspot")
 	if second == nil || len(announced) != 1 || cmp.Diff([]ledger.RecordKey{key}, announced[0].Keys()) != "" {
 		t.Errorf("who takes the new name is told of %v, %v", second, announced)
 	}
@@ -176,7 +176,7 @@ func TestRenameIsFenced(t *testing.T) {
 		pool := pgtest.Pool(t)
 		l := ledger.New(pool)
 		stored(t, l, "crm")
-		was, is := rights(t, session(t, l, "a"), "crm", "crm2")
+		was, is := leases(t, session(t, l, "a"), "crm", "crm2")
 		run(t, pool, `UPDATE sinks SET epoch = epoch + 1 WHERE name = '`+lost+`'`)
 		if _, err := l.Rename(t.Context(), was, is, 1); !errors.Is(err, ledger.ErrFenced) {
 			t.Errorf("%s is lost, and: %v", lost, err)
@@ -274,7 +274,7 @@ func TestRenameAgain(t *testing.T) {
 	if n := count(t, pool, `sinks WHERE renamed_to = 'a' AND name IN ('b', 'c')`); n != 2 {
 		t.Errorf("%d names lead back", n)
 	}
-	if right, _ := take(t, session(t, l, "x"), "a"); right == nil {
+	if lease, _ := acquire(t, session(t, l, "x"), "a"); lease == nil {
 		t.Error("the name of before cannot be taken")
 	}
 	if open, err := l.Routes(t.Context(), "a", []uuid.UUID{id}); err != nil || len(open) != 1 {
@@ -366,15 +366,15 @@ func TestDrop(t *testing.T) {
 	rename(t, l, "old", "crm", 1)
 	done, tried, other := stored(t, l, "crm"), stored(t, l, "crm"), stored(t, l, "other")
 	stored(t, l, "old") // by a receiver that has not heard
-	right := own(t, l)
-	if err := l.Write(t.Context(), right, &ledger.Report{
+	lease := own(t, l)
+	if err := l.Write(t.Context(), lease, &ledger.Report{
 		Records:    []*ledger.Record{{ID: newID(t), Object: "deals", Property: "k", Key: "1", New: true, Presence: records.Present}},
 		Deliveries: []ledger.Delivery{{Event: done, Mapping: "deals", Outcome: ledger.Delivered}, {Event: tried, Mapping: "deals", Class: "unavailable"}},
 		Closings:   []ledger.Closing{{Event: done, Outcome: ledger.Delivered}},
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Announce(t.Context(), right, newID(t), nil, time.Minute); err != nil {
+	if err := l.Announce(t.Context(), lease, newID(t), nil, time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	orphans, err := l.Orphans(t.Context(), []string{"other"})
@@ -391,8 +391,8 @@ func TestDrop(t *testing.T) {
 		t.Errorf("it holds %+v, %v", d, err)
 	}
 	o := session(t, l, "worker")
-	for held, _ := take(t, o, "crm"); held == nil; { // the lock of the owner before may not be free yet
-		held, _ = take(t, o, "crm")
+	for held, _ := acquire(t, o, "crm"); held == nil; { // the lock of the owner before may not be free yet
+		held, _ = acquire(t, o, "crm")
 	}
 	if _, err := l.Drop(t.Context(), "crm", "jo@host"); !errors.Is(err, ledger.ErrOwned) {
 		t.Errorf("while somebody works it: %v", err)
@@ -439,7 +439,7 @@ func TestFree(t *testing.T) {
 	if to, err := l.Free(t.Context(), "crm"); err != nil || to != "crm2" {
 		t.Errorf("%q, %v", to, err)
 	}
-	if right, _ := take(t, session(t, l, "x"), "crm"); right == nil {
+	if lease, _ := acquire(t, session(t, l, "x"), "crm"); lease == nil {
 		t.Error("the name cannot be taken")
 	}
 	balanced(t, l, ledger.Balance{Sink: "crm2", Accepted: 2, Open: 2})

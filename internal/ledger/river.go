@@ -14,10 +14,9 @@ const (
 	maxAttempts = `30000`
 )
 
-// ReplayPriority is that of the jobs of replays: River takes live ones, of
-// livePriority, first.
+// ReplayPriority is that of the jobs of replays: River takes live ones first.
 const (
-	livePriority   = `1`
+	livePriority   = 1
 	ReplayPriority = 3
 )
 
@@ -56,11 +55,11 @@ const queueJobs = `queued AS (
 	SELECT ` + notifyQueue + ` FROM (SELECT DISTINCT queue FROM queued) q
 )`
 
-// scheduleJobs gives each of the events $2 of the sink $1 a job of its own after the time $3. An
-// event that has such a job already needs no other.
+// scheduleJobs gives each of the events $2 of the sink $1 a job of its own after the time $3, with
+// the priority $4. An event that has such a job already needs no other.
 const scheduleJobs = `
 INSERT INTO river_job (` + jobColumns + `, scheduled_at)
-SELECT ` + jobValues + `, ` + livePriority + `, ` + scheduledState + `, now() + $3::interval
+SELECT ` + jobValues + `, $4::smallint, ` + scheduledState + `, now() + $3::interval
 FROM (SELECT jsonb_build_array(e) AS event_ids, $1::text AS sink FROM unnest($2::uuid[]) AS e) j
 WHERE NOT EXISTS (` + liveJobs + ` AND jsonb_array_length(r.args->'event_ids') = 1)`
 

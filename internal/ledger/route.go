@@ -71,10 +71,9 @@ type Closing struct {
 	Reason  string
 }
 
-// The tables grow and shrink faster than Postgres takes their statistics, and a plan
-// made while few routes are open reads all open routes of the sink for each batch
-// when there are many. The condition on the outcome is therefore written so that the
-// index of the open routes does not fit, which leaves the primary key.
+// coalesce keeps the planner off the index of open routes, so that it uses the primary key. The
+// statistics lag behind the tables: a plan made while few routes are open would read all open
+// routes of the sink for each batch when there are many.
 const openRoutes = `
 SELECT e.id, r.run, r.generation, e.source, e.type, e.entity, e.occurred_at, e.received_at, e.version_at, e.rank, e.trace, e.body, e.status = '` + string(Erased) + `', r.rewrite
 FROM routes r JOIN events e ON e.id = r.event_id
@@ -224,8 +223,8 @@ SELECT date_trunc('hour', opened_at, 'UTC'), source, $1, $4, count(*) FROM close
 // Write stores a report in one transaction and one round trip. It is refused with
 // ErrFenced once the sink has another owner, and with ErrSurpassed where a record has been
 // written since it was read. The revisions of the records then count what is stored.
-func (l *Ledger) Write(ctx context.Context, w Ownership, report *Report) error {
-	sink := w.Sink
+func (l *Ledger) Write(ctx context.Context, lease Lease, report *Report) error {
+	sink := lease.Sink
 	batch := &pgx.Batch{}
 	queueErasures(batch, report.Erasures)
 	queueRecords(batch, sink, report.Records)
@@ -235,7 +234,7 @@ func (l *Ledger) Write(ctx context.Context, w Ownership, report *Report) error {
 	queueDeliveries(batch, sink, report.Deliveries)
 	queueClosings(batch, sink, report.Closings)
 	for _, r := range report.Requeue {
-		batch.Queue(scheduleJobs, sink, asUUIDs(r.Events), r.After)
+		batch.Queue(scheduleJobs, sink, asUUIDs(r.Events), r.After, livePriority)
 	}
 	if report.Announced != uuid.Nil {
 		if len(report.InDoubt) > 0 {
@@ -248,7 +247,7 @@ func (l *Ledger) Write(ctx context.Context, w Ownership, report *Report) error {
 		return nil
 	}
 	// Last, so that the lock on the sink's row is held for the commit only.
-	batch.Queue(`SELECT partnersync_fence($1, $2)`, sink, w.Epoch)
+	batch.Queue(`SELECT partnersync_fence($1, $2)`, sink, lease.Epoch)
 	if err := l.run(func() error { return l.pool.SendBatch(ctx, batch).Close() }); err != nil {
 		if no := refusal(err); no != nil {
 			return no

@@ -88,14 +88,14 @@ func finish(ctx context.Context, as account, input, program string, args ...stri
 		return err
 	}
 	select {
-	case <-p.done:
+	case <-p.Done():
 	case <-ctx.Done():
-		syscall.Kill(-p.pid(), syscall.SIGKILL) // and the server that it runs in its session
-		<-p.done
+		syscall.Kill(-p.PID(), syscall.SIGKILL) // and the server that it runs in its session
+		<-p.Done()
 		return ctx.Err()
 	}
-	if p.err != nil {
-		return fmt.Errorf("%w: %s", p.err, lastLines(out.String()))
+	if err := p.Err(); err != nil {
+		return fmt.Errorf("%w: %s", err, lastLines(out.String()))
 	}
 	return nil
 }

@@ -10,50 +10,16 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"partnersync/internal/proc"
 )
 
-// process is a child that is waited for from its start.
-type process struct {
-	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended
-	err  error         // of Wait, once done is closed
-}
-
 // startProcess starts cmd in a session of its own, so that a Ctrl-C in the terminal is
-// ours to handle, and sees that it ends when we do.
-func startProcess(cmd *exec.Cmd, as *syscall.Credential) (*process, error) {
+// ours to handle. When this process ends, the kernel asks the child for a fast shutdown; where it
+// cannot, watch stands in.
+func startProcess(cmd *exec.Cmd, as *syscall.Credential) (*proc.Process, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: as}
-	dieWithParent(cmd.SysProcAttr)
-	p := &process{cmd: cmd, done: make(chan struct{})}
-	started := make(chan error, 1)
-	go func() {
-		// The kernel's signal comes when the thread ends, not the process: keep the
-		// thread for as long as the child lives.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		defer close(p.done)
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			p.err = cmd.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
-		<-p.done
-		return nil, err
-	}
-	return p, nil
-}
-
-func (p *process) pid() int { return p.cmd.Process.Pid }
-
-func (p *process) ended() bool {
-	select {
-	case <-p.done:
-		return true
-	default:
-		return false
-	}
+	return proc.Start(cmd, syscall.SIGINT)
 }
 
 // watch starts a shell that asks pid for a fast shutdown when this process ends: its

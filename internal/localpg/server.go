@@ -24,6 +24,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"partnersync/internal/proc"
 )
 
 const (
@@ -40,7 +42,7 @@ const (
 // Server is a private Postgres that runs. Its owner calls Stop.
 type Server struct {
 	home     *home
-	process  *process
+	process  *proc.Process
 	unwatch  func() // nil where the kernel watches
 	port     int
 	socket   string // directory of the socket; empty: TCP alone
@@ -102,18 +104,18 @@ func (s *Server) URL() string { return s.url(role, s.socket) }
 func (s *Server) TCPURL() string { return s.url(role, "") }
 
 // PID is the process id of the server.
-func (s *Server) PID() int { return s.process.pid() }
+func (s *Server) PID() int { return s.process.PID() }
 
 // Done is closed when the server has ended, be it by Stop or by itself.
-func (s *Server) Done() <-chan struct{} { return s.process.done }
+func (s *Server) Done() <-chan struct{} { return s.process.Done() }
 
 // Stop shuts the server down and returns when it has ended. Connections are cut, what
 // was committed is kept. Calling it again returns the same.
 func (s *Server) Stop() error {
 	s.stop.Do(func() {
-		if s.process.ended() {
+		if s.process.Ended() {
 			s.stopErr = fmt.Errorf("private Postgres had ended before it was stopped (%v): see %s",
-				s.process.err, s.home.file("postgres.log"))
+				s.process.Err(), s.home.file("postgres.log"))
 		}
 		s.shutdown()
 		s.home.close()
@@ -233,7 +235,7 @@ func (s *Server) run(ctx context.Context, b binaries, as account, settings map[s
 		if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code != "57P03" { // 57P03: still starting
 			return fmt.Errorf("it does not let us in: %w", pgErr)
 		}
-		if s.process.ended() {
+		if s.process.Ended() {
 			s.shutdown()
 			return fmt.Errorf("the server ended at once: %s (all of it in %s)", lastLines(readFrom(log.Name(), before)), log.Name())
 		}
@@ -256,12 +258,12 @@ func (s *Server) shutdown() {
 		{syscall.SIGQUIT, immediateShutdown},
 		{syscall.SIGKILL, immediateShutdown},
 	} {
-		if s.process.ended() {
+		if s.process.Ended() {
 			break
 		}
-		s.process.cmd.Process.Signal(step.signal)
+		s.process.Signal(step.signal)
 		select {
-		case <-s.process.done:
+		case <-s.process.Done():
 		case <-time.After(step.wait):
 			s.logger.Warn("private Postgres is slow to stop", "pid", s.PID(), "signal", step.signal.String())
 		}

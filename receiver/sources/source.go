@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -413,22 +412,12 @@ func (s *size) DecodeNode(n diag.Node, d *diag.Decoding) {
 	if !ok {
 		return
 	}
-	number, factor := strings.TrimSpace(text), int64(1)
-	for _, u := range []struct {
-		unit   string
-		factor int64
-	}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"kB", 1000}, {"KB", 1000}, {"MB", 1000_000}, {"B", 1}} {
-		if digits, has := strings.CutSuffix(number, u.unit); has {
-			number, factor = strings.TrimSpace(digits), u.factor
-			break
-		}
-	}
-	v, err := strconv.ParseInt(number, 10, 32)
-	if err != nil || v < 1 || v*factor > maxMaxBody {
+	v, ok := diag.ParseSize(text)
+	if !ok || v < 1 || v > maxMaxBody {
 		d.Errorf(n, "write a size up to 64MiB, such as 512KiB or 1MiB", "%q is not a size", n.Text())
 		return
 	}
-	*s = size(v * factor)
+	*s = size(v)
 }
 
 const maxMaxBody = 64 << 20

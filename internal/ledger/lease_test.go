@@ -12,9 +12,9 @@ import (
 	"partnersync/internal/pgtest"
 )
 
-func session(t *testing.T, l *ledger.Ledger, id string) *ledger.Owners {
+func session(t *testing.T, l *ledger.Ledger, id string) *ledger.Leaser {
 	t.Helper()
-	o, err := l.Owners(t.Context(), id)
+	o, err := l.Leaser(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,13 +22,13 @@ func session(t *testing.T, l *ledger.Ledger, id string) *ledger.Owners {
 	return o
 }
 
-func take(t *testing.T, o *ledger.Owners, sink string) (*ledger.Ownership, []ledger.Announcement) {
+func acquire(t *testing.T, o *ledger.Leaser, sink string) (*ledger.Lease, []ledger.Announcement) {
 	t.Helper()
-	right, announced, err := o.Take(t.Context(), sink)
+	lease, announced, err := o.Acquire(t.Context(), sink)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return right, announced
+	return lease, announced
 }
 
 // Invariant 11 of docs/design.md: of two owners of a sink never both get a batch
@@ -39,11 +39,11 @@ func TestOneOwnerAtATime(t *testing.T) {
 	l := ledger.New(pool)
 	a, b := session(t, l, "a"), session(t, l, "b")
 	id := stored(t, l, "crm")
-	first, _ := take(t, a, "crm")
+	first, _ := acquire(t, a, "crm")
 	if first == nil {
 		t.Fatal("a free sink is not to be had")
 	}
-	if second, _ := take(t, b, "crm"); second != nil {
+	if second, _ := acquire(t, b, "crm"); second != nil {
 		t.Fatal("a sink with a living owner was taken")
 	}
 	// a is at work: River gave it the job, and it has announced its batch.
@@ -51,29 +51,25 @@ func TestOneOwnerAtATime(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := ledger.RecordKey{Object: "deals", Property: "deal_key", Key: "d1"}
-	stub := ledger.RecordKey{Object: "firms", Property: "firm_key", Key: "f1"} // turns out to be missing under way
-	intent := newID(t)
-	for _, keys := range [][]ledger.RecordKey{{key}, {stub}} {
-		if err := l.Announce(t.Context(), *first, intent, keys, time.Minute); err != nil {
-			t.Fatal(err)
-		}
+	if err := l.Announce(t.Context(), *first, newID(t), []ledger.RecordKey{key}, time.Minute); err != nil {
+		t.Fatal(err)
 	}
 	// a is silent for too long: its session is ended, and the sink taken.
 	if _, err := pool.Exec(t.Context(), `UPDATE sinks SET renewed_at = now() - interval '1 hour'`); err != nil {
 		t.Fatal(err)
 	}
-	var second *ledger.Ownership
+	var second *ledger.Lease
 	var announced []ledger.Announcement
 	for deadline := time.Now().Add(20 * time.Second); second == nil; {
-		second, announced = take(t, b, "crm")
+		second, announced = acquire(t, b, "crm")
 		if time.Now().After(deadline) {
-			t.Fatal("a silent owner was not overtaken")
+			t.Fatal("a silent owner was not evicted")
 		}
 	}
 	if second.Epoch <= first.Epoch {
 		t.Errorf("the epoch did not grow: %d, %d", first.Epoch, second.Epoch)
 	}
-	if len(announced) != 1 || cmp.Diff([]ledger.RecordKey{key, stub}, announced[0].Keys()) != "" {
+	if len(announced) != 1 || cmp.Diff([]ledger.RecordKey{key}, announced[0].Keys()) != "" {
 		t.Errorf("the new owner is told of %+v", announced)
 	}
 	// a wakes up.
@@ -84,7 +80,7 @@ func TestOneOwnerAtATime(t *testing.T) {
 	if err := l.Write(t.Context(), *first, report); !errors.Is(err, ledger.ErrFenced) {
 		t.Errorf("a fenced owner may record: %v", err)
 	}
-	if err := a.Relock(t.Context(), *first); err == nil {
+	if err := a.Reacquire(t.Context(), *first); err == nil {
 		t.Error("a fenced owner gets its lock again")
 	}
 	if open, err := l.Routes(t.Context(), "crm", []uuid.UUID{id}); err != nil || len(open) != 1 {
@@ -99,31 +95,31 @@ func TestOneOwnerAtATime(t *testing.T) {
 	}
 }
 
-func TestBeatTellsWhoLivesAndWhatIsKept(t *testing.T) {
+func TestHeartbeat(t *testing.T) {
 	t.Parallel()
 	l := ledger.New(pgtest.Pool(t))
 	a, b := session(t, l, "a"), session(t, l, "b")
-	right, _ := take(t, a, "crm")
-	if _, err := b.Beat(t.Context(), nil); err != nil {
+	lease, _ := acquire(t, a, "crm")
+	if _, err := b.Heartbeat(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	v, err := a.Beat(t.Context(), []ledger.Ownership{*right, {Sink: "crm", Epoch: right.Epoch - 1}, {Sink: "other", Epoch: 1}})
+	v, err := a.Heartbeat(t.Context(), []ledger.Lease{*lease, {Sink: "crm", Epoch: lease.Epoch - 1}, {Sink: "other", Epoch: 1}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"a", "b"}, v.Living); diff != "" {
+	if diff := cmp.Diff([]string{"a", "b"}, v.Live); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(map[ledger.Ownership]bool{*right: true}, v.Kept); diff != "" {
+	if diff := cmp.Diff(map[ledger.Lease]bool{*lease: true}, v.Renewed); diff != "" {
 		t.Error(diff)
 	}
 	if idle, ok := v.Idle["crm"]; !ok || idle > time.Minute {
 		t.Errorf("idle %v, %v", idle, ok)
 	}
-	if err := a.Leave(t.Context()); err != nil {
+	if err := a.Deregister(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if v, err = b.Beat(t.Context(), nil); err != nil || cmp.Diff([]string{"b"}, v.Living) != "" {
+	if v, err = b.Heartbeat(t.Context(), nil); err != nil || cmp.Diff([]string{"b"}, v.Live) != "" {
 		t.Errorf("%+v, %v", v, err)
 	}
 }
@@ -132,11 +128,11 @@ func TestReleaseHandsOverAtOnce(t *testing.T) {
 	t.Parallel()
 	l := ledger.New(pgtest.Pool(t))
 	a, b := session(t, l, "a"), session(t, l, "b")
-	first, _ := take(t, a, "crm")
+	first, _ := acquire(t, a, "crm")
 	if err := a.Release(t.Context(), *first); err != nil {
 		t.Fatal(err)
 	}
-	if second, _ := take(t, b, "crm"); second == nil || second.Epoch <= first.Epoch {
+	if second, _ := acquire(t, b, "crm"); second == nil || second.Epoch <= first.Epoch {
 		t.Errorf("got %+v after %+v", second, first)
 	}
 }

@@ -1,0 +1,5 @@
+package proc
+
+import "syscall"
+
+func dieWithParent(attr *syscall.SysProcAttr, s syscall.Signal) { attr.Pdeathsig = s }
