@@ -78,7 +78,7 @@ func (w *world) judge(ctx context.Context, l *load) (*report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := w.report(l, events, intents, routes)
+	r := w.report(l, events, routes)
 	if err := w.judgeRoutes(ctx, v, events, routes, intents, r); err != nil {
 		return nil, err
 	}
@@ -106,9 +106,6 @@ func (w *world) judge(ctx context.Context, l *load) (*report, error) {
 	}
 	if err := w.judgeReplays(ctx, v, r); err != nil {
 		return nil, err
-	}
-	if r.repeats > r.repeatsBound {
-		v.fault("%d rows were sent again unchanged, %d may", r.repeats, r.repeatsBound)
 	}
 	if err := w.judgeLedger(ctx, v, r); err != nil {
 		return nil, err
@@ -157,6 +154,7 @@ func (w *world) judgeWrites(v *verdict, events []event, intents *intents, want s
 	for _, c := range w.crms {
 		judge := &court{sink: c.sink, book: book, intents: intents, persons: persons, gone: w.forgotten, verdict: v, begun: w.begun}
 		judge.judge(c.journal)
+		judge.repeats(c, routes)
 		r.writes += judge.writes
 		r.excused += judge.excused
 		for id, times := range judge.notes {

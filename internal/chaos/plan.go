@@ -202,8 +202,7 @@ func draw(seed uint64, length time.Duration) []step {
 				case cutWorker:
 					s.on, s.lasts = random.IntN(workers), span(500*time.Millisecond, 15*time.Second)
 				case lateWorker:
-					// So long that River asks for jobs meanwhile, though it hears of none.
-					s.on, s.lasts, s.latency = random.IntN(workers), span(1200*time.Millisecond, 3*time.Second), span(500*time.Millisecond, 8*time.Second)
+					s.on, s.lasts, s.latency = random.IntN(workers), span(50*time.Millisecond, 2*time.Second), span(500*time.Millisecond, 8*time.Second)
 					if random.IntN(2) == 0 {
 						s.latency = span(100*time.Millisecond, 500*time.Millisecond)
 					}
