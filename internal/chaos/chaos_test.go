@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -24,6 +25,9 @@ func TestShortRun(t *testing.T) {
 	}
 	var out bytes.Buffer
 	r, err := wreak(t.Context(), options{length: leastLength, seed: 5}, &out)
+	if errors.Is(err, errSlow) {
+		t.Skip(err)
+	}
 	if err != nil {
 		t.Fatalf("%s\n%v", out.String(), err)
 	}
@@ -80,7 +84,7 @@ func TestPlanIsRepeatable(t *testing.T) {
 			if s.at >= length {
 				t.Errorf("%s comes after the end", s)
 			}
-			if slow := s.do == dropJobs || s.do == cutWorker || s.do == lateWorker; slow && s.at > max(length-heals, length/6)+time.Second {
+			if slow := s.do == dropJobs || s.do == cutWorker || s.do == lateWorker; slow && s.at > max(length-heals, length/3)+time.Second {
 				t.Errorf("%s comes so late that the end has to wait for it", s)
 			}
 			if (s.do == late && s.latency >= crmSettle) || (s.do == hang && (s.latency <= crmTimeout || s.latency >= crmTimeout+crmSettle)) {

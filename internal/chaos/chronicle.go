@@ -12,7 +12,7 @@ import (
 )
 
 // The chronicle is what partnersync's own tables forget: triggers keep each event as it was
-// stored, each write intent with its end, and each change of an owner.
+// stored, each write intent with its end, and how routes ended that are gone.
 const chronicle = `
 CREATE SCHEMA chaos;
 CREATE TABLE chaos.events (
@@ -37,7 +37,8 @@ CREATE FUNCTION chaos.note_intent() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE moment timestamptz := clock_timestamp();
 BEGIN
 	IF TG_OP <> 'INSERT' THEN
-		UPDATE chaos.intents SET ended = moment, told = CASE TG_OP WHEN 'DELETE' THEN OLD.until > now() ELSE NEW.records <> OLD.records END
+		UPDATE chaos.intents SET ended = moment, told = CASE TG_OP WHEN 'DELETE' THEN OLD.until > now() 
+			ELSE NEW.until < OLD.until OR NOT NEW.records @> OLD.records END -- else it is made longer, or larger
 		WHERE id = OLD.id AND ended IS NULL;
 	END IF;
 	IF TG_OP <> 'DELETE' THEN
@@ -53,15 +54,7 @@ BEGIN
 	INSERT INTO chaos.gone VALUES (coalesce(OLD.outcome, 'open'));
 	RETURN NULL;
 END $$;
-CREATE TRIGGER chaos_note AFTER DELETE ON routes FOR EACH ROW EXECUTE FUNCTION chaos.note_gone();
-
-CREATE TABLE chaos.takes (at timestamptz NOT NULL DEFAULT clock_timestamp(), sink text, epoch bigint);
-CREATE FUNCTION chaos.note_take() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-	INSERT INTO chaos.takes (sink, epoch) VALUES (NEW.name, NEW.epoch);
-	RETURN NULL;
-END $$;
-CREATE TRIGGER chaos_note AFTER UPDATE ON sinks FOR EACH ROW WHEN (OLD.epoch <> NEW.epoch) EXECUTE FUNCTION chaos.note_take();`
+CREATE TRIGGER chaos_note AFTER DELETE ON routes FOR EACH ROW EXECUTE FUNCTION chaos.note_gone();`
 
 // intent is a span of time in which a process has said that it writes records of a sink.
 type intent struct {
@@ -84,7 +77,7 @@ func (i *intent) live(at time.Time) bool {
 type intents struct {
 	all   []*intent
 	byKey map[string][]*intent // by sink and key
-	takes map[string][]time.Time
+	done  map[uuid.UUID]bool   // those that ended with what came of them
 }
 
 // keyOf names a record in write intents; objects of a sink have one property of ours each.
@@ -123,21 +116,6 @@ func (t *intents) told(sink string, keys []string, from, to time.Time) bool {
 	return false
 }
 
-// records is how many were in the write intents of a sink at a time; "" is of all sinks.
-func (t *intents) records(sink string, at time.Time) int {
-	n := 0
-	to, _ := slices.BinarySearchFunc(t.all, at, func(i *intent, at time.Time) int { return i.made.Compare(at) })
-	for _, i := range slices.Backward(t.all[:to]) {
-		if at.Sub(i.made) > longest {
-			break
-		}
-		if (sink == "" || i.sink == sink) && i.live(at) {
-			n += len(i.keys)
-		}
-	}
-	return n
-}
-
 // crossed are the intents to write what another owner had said that it still writes: one of
 // an owner for each that it crosses.
 func (t *intents) crossed(tell func(later, earlier *intent, key string)) {
@@ -166,7 +144,7 @@ func baseOf(sink string) string { return strings.TrimRight(sink, "0123456789") }
 
 // readIntents reads what the chronicle has of them.
 func (w *world) readIntents(ctx context.Context) (*intents, error) {
-	t := &intents{byKey: map[string][]*intent{}, takes: map[string][]time.Time{}}
+	t := &intents{byKey: map[string][]*intent{}, done: map[uuid.UUID]bool{}}
 	rows, err := w.pool.Query(ctx, `SELECT id, sink, epoch, records, made, until, ended, told FROM chaos.intents ORDER BY made`)
 	if err != nil {
 		return nil, err
@@ -193,19 +171,12 @@ func (w *world) readIntents(ctx context.Context) (*intents, error) {
 			t.byKey[i.sink+"\x1f"+key] = append(t.byKey[i.sink+"\x1f"+key], i)
 		}
 		t.all = append(t.all, i)
+		t.done[id] = t.done[id] || told
 		return nil
 	}); err != nil {
 		return nil, fmt.Errorf("read the write intents: %w", err)
 	}
-	rows, err = w.pool.Query(ctx, `SELECT at, sink FROM chaos.takes ORDER BY at`)
-	if err != nil {
-		return nil, err
-	}
-	_, err = pgx.ForEachRow(rows, []any{&made, &sink}, func() error {
-		t.takes[baseOf(sink)] = append(t.takes[baseOf(sink)], made)
-		return nil
-	})
-	return t, err
+	return t, nil
 }
 
 // readEvents reads all that were ever stored.

@@ -133,6 +133,7 @@ type court struct {
 	begun   time.Time
 
 	records map[string]*seen    // by the CRM's id
+	places  map[string]place    // by the CRM's id, also of what is gone
 	first   map[place]time.Time // when a record was first made
 	ended   map[place]version
 	notes   map[string]int // how often each was made
@@ -141,7 +142,7 @@ type court struct {
 }
 
 func (c *court) judge(journal []write) {
-	c.records, c.first, c.ended, c.notes = map[string]*seen{}, map[place]time.Time{}, map[place]version{}, map[string]int{}
+	c.records, c.places, c.first, c.ended, c.notes = map[string]*seen{}, map[string]place{}, map[place]time.Time{}, map[place]version{}, map[string]int{}
 	for _, w := range journal {
 		c.writes++
 		if w.change.Record.ID == "" {
@@ -259,7 +260,7 @@ func (c *court) born(w write, p place) *seen {
 		c.first[p] = w.at
 	}
 	r := &seen{place: p, born: c.first[p], values: map[string]string{}, bounds: map[string]version{}, links: map[string]version{}}
-	c.records[w.change.Record.ID] = r
+	c.records[w.change.Record.ID], c.places[w.change.Record.ID] = r, p
 	if p.object == "notes" {
 		c.notes[p.key]++
 	}
@@ -394,6 +395,38 @@ func (c *court) announced(w write, r *seen) {
 	}
 	if first := slices.MinFunc(list, func(a, b *intent) int { return cmp.Compare(a.made.UnixNano(), b.made.UnixNano()) }); first.made.After(since) {
 		c.tell(w, r.place, version{}, "the person was forgotten %s before somebody set out to write this", first.made.Sub(since).Round(time.Millisecond))
+	}
+}
+
+// repeats: a row comes again only where its answer left a doubt, where what came of it could not be
+// stored before whoever had sent it was lost, or where somebody has its event rewritten.
+func (c *court) repeats(from *crm, routes map[string][]route) {
+	for r, sent := range from.sent {
+		slices.SortFunc(sent, func(a, b sending) int { return a.at.Compare(b.at) })
+		var keys []string
+		if r.key != "" {
+			keys = []string{keyOf(r.object, r.key)}
+		} else {
+			keys = c.keys(c.places[r.id])
+		}
+		event := string(r.event[:])
+		may := 0
+		for _, x := range routes[event] {
+			if x.rewrite && x.sink == c.sink {
+				may++
+			}
+		}
+		for i, s := range sent[:len(sent)-1] {
+			stored := slices.ContainsFunc(c.intents.during(c.sink, keys, s.at), func(i *intent) bool { return c.intents.done[i.id] })
+			if !s.clear || !stored {
+				continue
+			}
+			if may--; may < 0 {
+				c.verdict.fault("%s %v: at %.2fs and at %.2fs the same row came for event %s, and what came of the first was stored", c.sink, keys,
+					s.at.Sub(c.begun).Seconds(), sent[i+1].at.Sub(c.begun).Seconds(), event)
+				c.verdict.events = append(c.verdict.events, event)
+			}
+		}
 	}
 }
 

@@ -340,11 +340,13 @@ func TestWire(t *testing.T) {
 	w.mend()
 	expect(back, "late, but whole")
 
-	w.stall()
+	w.mute()
 	say(near, "posthumous")
 	for w.held() == 0 { // until the wire has it
 		time.Sleep(time.Millisecond)
 	}
+	say(back, "heard")
+	expect(near, "heard")
 	w.part(time.Millisecond)
 	if _, err := near.Read(make([]byte, 1)); err == nil {
 		t.Error("the process has not lost its connection")

@@ -45,20 +45,19 @@ type crm struct {
 	journal []write // all that the CRM has ever changed, in its order; the sandbox guards it
 
 	mu       sync.Mutex
-	faults   []func()        // what lifts them
-	under    int             // requests under way
-	requests int             // that write
-	failed   int             // of these, those without a 2xx
-	lost     int             // rows of these
-	rows     int             // rows written
-	sent     map[row]int     // how often each was sent
+	faults   []func() // what lifts them
+	under    int      // requests under way
+	requests int      // that write
+	failed   int      // of these, those without a 2xx
+	rows     int      // rows written
+	sent     map[row][]sending
 	unsure   map[string]bool // notes of which a create had no clear answer, by their bodies
 	wrote    []time.Time     // when requests that write came in
 	worst    time.Duration   // how much later than it may a request took effect; negative where none did
 }
 
 func newCRM(sink, dialect string) (*crm, error) {
-	c := &crm{sink: sink, dialect: dialect, sent: map[row]int{}, unsure: map[string]bool{}, worst: -time.Hour}
+	c := &crm{sink: sink, dialect: dialect, sent: map[row][]sending{}, unsure: map[string]bool{}, worst: -time.Hour}
 	text := func(names ...string) []sandbox.Property {
 		var list []sandbox.Property
 		for _, name := range names {
@@ -152,7 +151,7 @@ func (c *crm) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	writes := r.Method != http.MethodGet && !strings.HasSuffix(r.URL.Path, "/read") && !strings.HasSuffix(r.URL.Path, "/search") &&
 		!strings.HasSuffix(r.URL.Path, "/token")
-	rows := rowsOf(body)
+	rows := rowsOf(r.URL.Path, body)
 	a := &answered{ResponseWriter: w}
 	c.mu.Lock()
 	c.under++
@@ -178,14 +177,13 @@ func (c *crm) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.rows += len(rows)
 		clear := a.status >= 200 && a.status <= 299 && a.status != http.StatusMultiStatus && ended.Sub(begun) < crmTimeout
 		for _, r := range rows {
-			c.sent[r]++
+			c.sent[r] = append(c.sent[r], sending{begun, clear})
 			if r.note != "" && !clear {
 				c.unsure[r.note] = true
 			}
 		}
 		if !clear {
 			c.failed++
-			c.lost += max(len(rows), 1)
 		}
 	}()
 	c.box.ServeHTTP(a, r)
@@ -193,14 +191,27 @@ func (c *crm) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // row is one of a batch: the same hash means the same row for the same events.
 type row struct {
-	hash  uint64
-	event [36]byte // the one that the row tells
-	note  string   // the body, of a note
+	hash   uint64
+	event  [36]byte // the one that the row tells
+	object string
+	id     string // the CRM's, or "" where the row has
+	key    string // ours
+	note   string // the body, of a note
 }
 
-func rowsOf(body []byte) []row {
+// sending is one time that a row was sent.
+type sending struct {
+	at    time.Time
+	clear bool // the answer left no doubt
+}
+
+func rowsOf(path string, body []byte) []row {
+	object, _, _ := strings.Cut(path, "/batch/")
+	object = object[strings.LastIndex(object, "/")+1:]
 	var batch struct {
 		Inputs []struct {
+			ID         string            `json:"id"`
+			Property   string            `json:"idProperty"`
 			Trace      string            `json:"objectWriteTraceId"`
 			Properties map[string]string `json:"properties"`
 		} `json:"inputs"`
@@ -218,7 +229,12 @@ func rowsOf(body []byte) []row {
 		for _, name := range sortedKeys(in.Properties) {
 			fmt.Fprintf(h, "\x00%s=%s", name, in.Properties[name])
 		}
-		r := row{hash: h.Sum64(), note: in.Properties["hs_note_body"]}
+		r := row{hash: h.Sum64(), object: object, id: in.ID, note: in.Properties["hs_note_body"]}
+		if in.Property != "" {
+			r.id, r.key = "", in.ID
+		} else if r.note != "" {
+			r.key = r.note
+		}
 		copy(r.event[:], in.Trace)
 		rows = append(rows, r)
 	}
@@ -259,18 +275,6 @@ func (c *crm) busy() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.under > 0
-}
-
-// repeats counts the rows that were sent again though nothing about them had changed, and
-// nobody had asked for it: an event may be sent once more for each time that it was rewritten.
-func (c *crm) repeats(rewritten map[string]int) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	n := 0
-	for r, times := range c.sent {
-		n += max(times-1-rewritten[string(r.event[:])], 0)
-	}
-	return n
 }
 
 // records are the live ones of an object by the text of a property.

@@ -22,12 +22,10 @@ func (w *world) forget(ctx context.Context, address string) {
 }
 
 func (w *world) forgets(ctx context.Context, address string) error {
-	w.lose() // each sink is taken anew
 	out, err := w.command(ctx, "forget", address, "--yes")
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
-	w.lose()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.leaving[address] {

@@ -134,6 +134,10 @@ func selections() [][]string {
 	}
 }
 
+// hangs is how long a CRM hangs at most. That is so long that requests which wait for others begin
+// to hang, too, when the write intent that they belong to is half over.
+const hangs = 2*crmTimeout + 500*time.Millisecond
+
 // draw makes the plan of a run: each deed at least once, and others as long as there is time.
 func draw(seed uint64, length time.Duration) []step {
 	random := rand.New(rand.NewPCG(seed, 1))
@@ -159,7 +163,10 @@ func draw(seed uint64, length time.Duration) []step {
 		case freezeKill:
 			s.lasts = span(500*time.Millisecond, 4*time.Second)
 		case killHanging:
-			s.on, s.lasts = random.IntN(crms), span(100*time.Millisecond, 2500*time.Millisecond)
+			s.on, s.lasts = random.IntN(crms), span(100*time.Millisecond, hangs)
+			if random.IntN(2) == 0 { // many requests of one intent, of which some have had to wait
+				s.on, s.lasts = 0, span(crmTimeout+200*time.Millisecond, 2*crmTimeout-200*time.Millisecond)
+			}
 		case stallOne:
 			s.on, s.lasts = random.IntN(receivers+workers), span(500*time.Millisecond, 4*time.Second)
 		case cutReceiver:
@@ -187,7 +194,7 @@ func draw(seed uint64, length time.Duration) []step {
 		}
 		plan = append(plan, s)
 	}
-	if early := max(length-heals, length/6); length >= time.Minute {
+	if early := max(length-heals, length/3); length >= time.Minute {
 		for i, at := 0, span(0, early); i == 0 || at < early; i, at = i+1, at+span(5*time.Second, 20*time.Second) {
 			for _, d := range []deed{dropJobs, cutWorker, lateWorker} {
 				s := step{at: at + span(0, time.Second), do: d}
@@ -196,6 +203,9 @@ func draw(seed uint64, length time.Duration) []step {
 					s.on, s.lasts = random.IntN(workers), span(500*time.Millisecond, 15*time.Second)
 				case lateWorker:
 					s.on, s.lasts, s.latency = random.IntN(workers), span(50*time.Millisecond, 2*time.Second), span(500*time.Millisecond, 8*time.Second)
+					if random.IntN(2) == 0 {
+						s.latency = span(100*time.Millisecond, 500*time.Millisecond)
+					}
 				}
 				plan = append(plan, s)
 			}
@@ -228,7 +238,7 @@ func drawFaults(random *rand.Rand, span func(least, most time.Duration) time.Dur
 		case slow:
 			s.latency = span(50*time.Millisecond, 700*time.Millisecond)
 		case hang: // beyond the timeout, and within what may settle
-			s.latency = crmTimeout + span(50*time.Millisecond, crmSettle/2)
+			s.latency, s.lasts = crmTimeout+span(50*time.Millisecond, crmSettle/2), span(500*time.Millisecond, hangs)
 		case late:
 			s.latency = span(50*time.Millisecond, crmSettle*2/3)
 		}

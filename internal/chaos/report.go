@@ -74,8 +74,6 @@ type report struct {
 	replays        map[string]int // by how they have ended
 	replayedRoutes int
 	crms           []crmFigures
-	repeats        int
-	repeatsBound   int
 	writes         int // that were judged
 	excused        int // of records that nobody could know of yet
 	expired        int
@@ -88,7 +86,7 @@ type crmFigures struct {
 	records, requests, failed, rows, repeats int
 }
 
-func (w *world) report(l *load, events []event, intents *intents, routes map[string][]route) *report {
+func (w *world) report(l *load, events []event, routes map[string][]route) *report {
 	r := &report{load: time.Since(w.begun), stored: len(events), answered: len(l.accepted), duplicates: l.again, retries: l.retries, outcomes: map[string]int{}, replays: map[string]int{}, spans: w.spans, forgotten: len(w.forgotten)}
 	for _, list := range routes {
 		for _, x := range list {
@@ -96,29 +94,14 @@ func (w *world) report(l *load, events []event, intents *intents, routes map[str
 		}
 	}
 	for _, c := range w.crms {
-		rewritten := map[string]int{}
-		for id, list := range routes {
-			for _, x := range list {
-				if x.rewrite && x.sink == c.sink {
-					rewritten[id]++
-				}
-			}
+		f := crmFigures{sink: c.sink, requests: c.requests, failed: c.failed, rows: c.rows}
+		for _, sent := range c.sent {
+			f.repeats += len(sent) - 1
 		}
-		f := crmFigures{sink: c.sink, requests: c.requests, failed: c.failed, rows: c.rows, repeats: c.repeats(rewritten)}
 		for _, object := range sortedKeys(keyProperty) {
 			f.records += len(c.box.Records(c.dialect, object))
 		}
 		r.crms = append(r.crms, f)
-		r.repeats += f.repeats
-		if c.rows == 0 {
-			continue // they are not told apart
-		}
-		// A row may come again when its answer was lost, or when who sent it was lost or could not
-		// store what came of it: then it was in a write intent.
-		r.repeatsBound += c.lost
-		for _, at := range slices.Concat(w.losses, intents.takes[c.sink]) {
-			r.repeatsBound += intents.records(c.sink, at)
-		}
 	}
 	return r
 }
@@ -132,13 +115,12 @@ func (r *report) print(out io.Writer) {
 	for _, c := range r.crms {
 		fmt.Fprintf(w, "%s\t%d records; %d writing requests, %d without a 2xx", c.sink, c.records, c.requests, c.failed)
 		if c.rows > 0 { // in batches, which tell their rows apart
-			fmt.Fprintf(w, "; %d rows, %d of them sent before", c.rows, c.repeats)
+			fmt.Fprintf(w, "; %d rows, %d of them as before", c.rows, c.repeats)
 		}
 		fmt.Fprintln(w)
 	}
 	fmt.Fprintf(w, "judged\t%d writes, each by itself; %d of records that nobody could know of yet were older than one before\n", r.writes, r.excused)
 	fmt.Fprintf(w, "gone\t%d old events, %d people\n", r.expired, r.forgotten)
-	fmt.Fprintf(w, "sent twice\t%d rows, at most %d may be\n", r.repeats, r.repeatsBound)
 	_ = w.Flush()
 	fmt.Fprintln(out)
 	slices.SortStableFunc(r.spans, func(a, b span) int { return strings.Compare(a.what, b.what) })

@@ -167,29 +167,23 @@ func (w *world) do(ctx context.Context, s step) (undo func(context.Context) erro
 		return w.without(w.receivers[s.on].wire, (*wire).cut, (*wire).mend), nil
 	case cutWorker:
 		return w.without(w.workers[s.on].wire, (*wire).cut, (*wire).mend), nil
-	case lateOne, lateWorker:
-		slot := w.receivers[s.on%receivers]
-		if s.do == lateWorker {
-			slot = w.workers[s.on]
-		}
-		return w.without(slot.wire, (*wire).stall, func(wire *wire) { wire.part(s.latency) }), nil
+	case lateOne:
+		return w.without(w.receivers[s.on].wire, (*wire).mute, func(wire *wire) { wire.part(s.latency) }), nil
+	case lateWorker:
+		return w.without(w.workers[s.on].wire, (*wire).mute, func(wire *wire) { w.posthumous(w.workers[s.on], s.latency) }), nil
 	case freezeKill:
-		w.lose()
 		return func(ctx context.Context) error {
-			w.lose()
 			w.say("the frozen Postgres is killed")
 			err := w.pg.kill()
 			return errors.Join(err, w.pg.start(ctx))
 		}, w.pg.pause(ctx)
 	case killPostgres:
-		w.lose()
 		return func(ctx context.Context) error {
 			err := w.pg.start(ctx)
 			w.measure("work goes on after Postgres is back from kill -9", aimRestart, time.Now(), w.crms, false)
 			return err
 		}, w.pg.kill()
 	case freezePostgres:
-		w.lose()
 		return func(context.Context) error {
 			w.pg.resume()
 			w.measure("work goes on after Postgres is back from a freeze", aimRestart, time.Now(), w.crms, false)
@@ -202,12 +196,21 @@ func (w *world) do(ctx context.Context, s step) (undo func(context.Context) erro
 
 // without takes the way to Postgres from a process for a while.
 func (w *world) without(way *wire, take, give func(*wire)) func(context.Context) error {
-	w.lose()
 	take(way)
 	return func(context.Context) error {
-		w.lose()
 		give(way)
 		return nil
+	}
+}
+
+// posthumous ends the connections of a worker, and has what it had sent arrive later. Where that is
+// soon, it stands still meanwhile: what its question for jobs finds would be taken by the next one.
+func (w *world) posthumous(s *slot, late time.Duration) {
+	still := late < time.Second && !s.isFrozen() && s.freeze()
+	s.wire.part(late)
+	if still {
+		time.Sleep(2 * late)
+		s.thaw()
 	}
 }
 
@@ -262,7 +265,6 @@ func (w *world) killWorkers(ctx context.Context, slots []*slot) func(context.Con
 	for _, s := range slots {
 		if s.kill() {
 			were = append(were, s)
-			w.lose()
 		}
 	}
 	alone := len(slots) == len(w.workers)
@@ -288,7 +290,6 @@ func (w *world) freeze(ctx context.Context, s *slot, lasts time.Duration) func(c
 	if !s.freeze() {
 		return nil
 	}
-	w.lose()
 	w.measure("a frozen worker's sinks are worked again", 0, frozen, idle, true)
 	return func(context.Context) error {
 		w.say("the frozen worker wakes")
@@ -309,7 +310,6 @@ func (w *world) join(brief bool) func(context.Context) error {
 		s.start()
 		return func(ctx context.Context) error {
 			idle, since := w.ownedBy(ctx, s), time.Now()
-			w.lose()
 			if brief {
 				s.kill()
 				w.measure("a killed worker's sinks are worked again", aimTakeOver, since, idle, true)
@@ -359,7 +359,6 @@ func (w *world) nameOf(sink string) string {
 // reload puts a config in force. A process that has only just started ends from the signal,
 // and is started again.
 func (w *world) reload(text string) error {
-	w.lose()
 	w.good = text
 	err := w.writeConfig(text)
 	for _, s := range w.slots() {
@@ -377,13 +376,6 @@ func (w *world) reloadBad() error {
 	time.Sleep(200 * time.Millisecond) // as an operator takes to see the mistake
 	w.good = good
 	return w.writeConfig(good)
-}
-
-// lose notes that somebody may have lost what he knew of requests under way.
-func (w *world) lose() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.losses = append(w.losses, time.Now())
 }
 
 // ownedBy are the CRMs whose sink the process of a slot works.

@@ -19,7 +19,7 @@ type wire struct {
 
 	mu    sync.Mutex
 	state wireState
-	calm  chan struct{} // closed while nothing is held; renewed by stall
+	calm  chan struct{} // closed when nothing is held any more
 	bytes int           // that are held on their way to Postgres
 	pairs map[*pair]bool
 }
@@ -29,6 +29,7 @@ type wireState uint8
 const (
 	flows   wireState = iota
 	stalled           // what is sent stays on the way
+	muted             // what the process sends does, and it still hears
 	cutOff            // there are no connections
 )
 
@@ -48,8 +49,7 @@ func newWire(dsn string) (_ *wire, ours string, _ error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("a wire to Postgres: %w", err)
 	}
-	w := &wire{listener: l, postgres: u.Host, calm: make(chan struct{}), pairs: map[*pair]bool{}}
-	close(w.calm)
+	w := &wire{listener: l, postgres: u.Host, pairs: map[*pair]bool{}}
 	u.Host = l.Addr().String()
 	w.pumps.Go(w.accept)
 	return w, u.String(), nil
@@ -66,11 +66,8 @@ func (w *wire) accept() {
 }
 
 func (w *wire) serve(near net.Conn) {
-	w.flow()
-	w.mu.Lock()
-	cut := w.state == cutOff
-	w.mu.Unlock()
-	if cut {
+	w.flow(false)
+	if w.isCut() {
 		reset(near)
 		return
 	}
@@ -81,8 +78,13 @@ func (w *wire) serve(near net.Conn) {
 	}
 	p := &pair{near: near, far: far}
 	w.mu.Lock()
+	cut := w.state == cutOff
 	w.pairs[p] = true
 	w.mu.Unlock()
+	if cut { // meanwhile
+		reset(near)
+		_ = far.Close()
+	}
 	var back sync.WaitGroup
 	back.Go(func() { w.pump(p, p.near, p.far) })
 	w.pump(p, p.far, p.near)
@@ -90,6 +92,12 @@ func (w *wire) serve(near net.Conn) {
 	w.mu.Lock()
 	delete(w.pairs, p)
 	w.mu.Unlock()
+}
+
+func (w *wire) isCut() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state == cutOff
 }
 
 // pump copies one way until either end is gone, and then ends the other.
@@ -102,7 +110,7 @@ func (w *wire) pump(p *pair, to, from net.Conn) {
 			if to == p.far {
 				data = w.gather(from, data)
 			}
-			w.flow()
+			w.flow(to == p.near)
 			w.mu.Lock()
 			late := p.late
 			w.mu.Unlock()
@@ -141,7 +149,7 @@ func (w *wire) gather(from net.Conn, data []byte) []byte {
 	more := make([]byte, 32<<10)
 	for {
 		w.mu.Lock()
-		holds := w.state == stalled
+		holds := w.state == stalled || w.state == muted
 		w.mu.Unlock()
 		if !holds {
 			_ = from.SetReadDeadline(time.Time{})
@@ -172,28 +180,30 @@ func (w *wire) held() int {
 	return w.bytes
 }
 
-// flow waits while nothing moves.
-func (w *wire) flow() {
+// flow waits while nothing moves, to the process or to Postgres.
+func (w *wire) flow(back bool) {
 	for {
 		w.mu.Lock()
-		calm := w.calm
+		calm, free := w.calm, w.state == flows || w.state == cutOff || back && w.state == muted
 		w.mu.Unlock()
-		<-calm
-		w.mu.Lock()
-		same := calm == w.calm
-		w.mu.Unlock()
-		if same {
+		if free {
 			return
 		}
+		<-calm
 	}
 }
 
 // stall holds all that is sent, until mend or part.
-func (w *wire) stall() {
+func (w *wire) stall() { w.halt(stalled) }
+
+// mute holds what the process sends, until mend or part.
+func (w *wire) mute() { w.halt(muted) }
+
+func (w *wire) halt(how wireState) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.state == flows {
-		w.state, w.calm = stalled, make(chan struct{})
+		w.state, w.calm = how, make(chan struct{})
 	}
 }
 
@@ -224,7 +234,7 @@ func (w *wire) part(late time.Duration) {
 func (w *wire) mend() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.state == stalled {
+	if w.state == stalled || w.state == muted {
 		close(w.calm)
 	}
 	w.state = flows

@@ -46,7 +46,6 @@ type world struct {
 	relics    map[uuid.UUID]bool // events that were old and done when they were put into the tables
 	olds      map[uuid.UUID]bool // events that were old, and open
 	mu        sync.Mutex
-	losses    []time.Time          // when somebody may have lost what he knew of requests under way
 	leaving   map[string]bool      // who is to be forgotten, and is not yet
 	forgotten map[string]time.Time // who is, by e-mail: since when
 	spans     []span

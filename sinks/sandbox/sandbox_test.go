@@ -475,3 +475,31 @@ func BenchmarkUpsert(b *testing.B) {
 		}
 	}
 }
+
+// Who watches hears of each change, in their order.
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	var heard []string
+	s := New(Options{Watch: func(c Change) {
+		switch {
+		case c.Record.ID == "":
+			heard = append(heard, fmt.Sprintf("link of %s to %s: %v", c.Link.FromObject, c.Link.ToObject, c.Linked))
+		default:
+			heard = append(heard, fmt.Sprintf("%s %v: created %v, archived %v", c.Record.Object, c.Record.Properties["name"], c.Created, c.Archived))
+		}
+	}})
+	id := s.Put(hubspotName, "companies", map[string]any{"name": "Acme"})
+	s.Edit(hubspotName, "companies", id, map[string]any{"name": "Initech"})
+	l := Link{Dialect: hubspotName, FromObject: "contacts", FromID: "1", ToObject: "companies", ToID: id}
+	s.store.mu.Lock()
+	s.store.link(l)
+	s.store.link(l) // is there
+	s.store.unlink(func(old Link) bool { return old == l })
+	s.store.mu.Unlock()
+	s.Archive(hubspotName, "companies", id)
+	want := []string{
+		"companies Acme: created true, archived false", "companies Initech: created false, archived false",
+		"link of contacts to companies: true", "link of contacts to companies: false", "companies Initech: created false, archived true",
+	}
+	wantEqual(t, "heard", heard, want)
+}
