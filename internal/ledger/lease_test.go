@@ -2,6 +2,7 @@ package ledger_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -29,6 +30,28 @@ func acquire(t *testing.T, o *ledger.Leaser, sink string) (*ledger.Lease, []ledg
 		t.Fatal(err)
 	}
 	return lease, announced
+}
+
+// A batch that comes upon further records announces them, too: whoever takes the sink keeps off all.
+func TestAnnouncedAgain(t *testing.T) {
+	t.Parallel()
+	l := ledger.New(pgtest.Pool(t))
+	a, b := session(t, l, "a"), session(t, l, "b")
+	lease, _ := acquire(t, a, "crm")
+	id := newID(t)
+	keys := []ledger.RecordKey{{Object: "deals", Property: "deal_key", Key: "d1"}, {Object: "firms", Property: "firm_key", Key: "f1"}}
+	for n := range keys {
+		if err := l.Announce(t.Context(), *lease, id, keys[:n+1], time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.Release(t.Context(), *lease); err != nil {
+		t.Fatal(err)
+	}
+	_, announced := acquire(t, b, "crm")
+	if len(announced) != 1 || !slices.Equal(announced[0].Keys(), keys) {
+		t.Errorf("announced: %+v", announced)
+	}
 }
 
 // Invariant 11 of docs/design.md: of two owners of a sink never both get a batch
