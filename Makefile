@@ -33,10 +33,10 @@ fmt: ## format the code
 	gofmt -w .
 
 bench: postgres ## measure, about 15 minutes; ARGS="--list" lists the parts, ARGS="--rows 10000000" adds big tables (40 GB)
-	$(GO) run ./internal/bench $(ARGS)
+	$(GO) run ./internal/cmd/bench $(ARGS)
 
 chaos: postgres ## kill, freeze, cut off and fail everything under load, and judge every write; 5 to 8 minutes, ARGS="--seconds 3600" goes on
-	$(GO) run ./internal/chaos $(ARGS)
+	$(GO) run ./internal/cmd/chaos $(ARGS)
 
 laws: postgres ## play histories against a model CRM, and with every crash, for a minute each; ARGS=1h plays longer
 	PARTNERSYNC_LAWS=$(or $(ARGS),1m) $(GO) test -timeout 0 -run 'TestModel|TestLaws|TestEveryCrashPoint|TestCrashesAtRandom' ./records ./jobs

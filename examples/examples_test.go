@@ -28,11 +28,11 @@ import (
 	"partnersync/internal/config"
 	"partnersync/internal/ledger"
 	"partnersync/internal/pgtest"
+	"partnersync/internal/sandbox"
 	"partnersync/jobs"
 	"partnersync/receiver"
 	"partnersync/receiver/sources"
 	"partnersync/sinks"
-	"partnersync/sinks/sandbox"
 )
 
 var update = flag.Bool("update", false, "write the expected records")

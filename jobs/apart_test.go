@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"partnersync/internal/ledger"
+	"partnersync/internal/sandbox"
 	"partnersync/sinks"
-	"partnersync/sinks/sandbox"
 )
 
 // A conflict blocks the field at fault alone: the rest of the row arrives, and so does what later

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"partnersync/internal/ledger"
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // carrier is a CRM that takes a link, which is a field there, together with the row of its record.

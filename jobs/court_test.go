@@ -23,8 +23,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"partnersync/internal/ledger"
+	"partnersync/internal/sandbox"
 	"partnersync/sinks"
-	"partnersync/sinks/sandbox"
 )
 
 // court is what histories are played in: the real ledger on a real Postgres, the sandbox, and

@@ -29,9 +29,9 @@ import (
 
 	"partnersync/internal/config"
 	"partnersync/internal/ledger"
+	"partnersync/internal/sandbox"
 	"partnersync/records"
 	"partnersync/sinks"
-	"partnersync/sinks/sandbox"
 )
 
 // Every crash point: owners with their schedulers and batches work short histories against the

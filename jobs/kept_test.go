@@ -8,7 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"partnersync/internal/ledger"
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // staged are contacts whose lifecycle stage HubSpot does not let go back, and says nothing.

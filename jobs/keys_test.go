@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"partnersync/internal/ledger"
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // people are contacts under two kinds of keys; HubSpot has no two contacts of one e-mail.

@@ -9,7 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"partnersync/internal/ledger"
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // A job of Accept begins as soon as it is stored: River is notified, and does not look by itself

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"partnersync/internal/ledger"
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // linked maps deals to orders with a link to their firm, of which the given keys say how.

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"partnersync/internal/ledger"
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // The log holds no value of a payload, whatever becomes of a delivery: not the key that a link

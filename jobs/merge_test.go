@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"partnersync/internal/ledger"
+	"partnersync/internal/sandbox"
 	"partnersync/records"
 	"partnersync/sinks"
-	"partnersync/sinks/sandbox"
 )
 
 // A record that another cycle works on is not merged into, though an item of ours had named it.

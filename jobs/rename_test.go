@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"partnersync/internal/ledger"
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // renamedTo is the config with the sink crm under another name, which says what it was called.

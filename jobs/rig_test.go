@@ -22,8 +22,8 @@ import (
 	"partnersync/internal/config"
 	"partnersync/internal/ledger"
 	"partnersync/internal/pgtest"
+	"partnersync/internal/sandbox"
 	"partnersync/sinks"
-	"partnersync/sinks/sandbox"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -13,8 +13,8 @@ import (
 	"github.com/riverqueue/river"
 
 	"partnersync/internal/ledger"
+	"partnersync/internal/sandbox"
 	"partnersync/records"
-	"partnersync/sinks/sandbox"
 )
 
 // A short throttle, and then the record turns out to be gone: it is to be made again.

@@ -10,8 +10,8 @@ import (
 	"github.com/google/uuid"
 
 	"partnersync/internal/ledger"
+	"partnersync/internal/sandbox"
 	"partnersync/sinks"
-	"partnersync/sinks/sandbox"
 )
 
 // many accepts an update of each of n deals.

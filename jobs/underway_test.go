@@ -14,8 +14,8 @@ import (
 	"github.com/google/uuid"
 
 	"partnersync/internal/ledger"
+	"partnersync/internal/sandbox"
 	"partnersync/records"
-	"partnersync/sinks/sandbox"
 )
 
 // hold puts a server before the CRM that holds back the answer to the first POST whose body has a text,

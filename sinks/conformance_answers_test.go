@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // raw answers with bytes of our own and ends the connection.

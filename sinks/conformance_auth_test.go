@@ -17,7 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // whoami tells one account from another.

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // calls are one request of every operation of a sink.

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // Every way in which a CRM says that it has had enough, and what follows.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // A record that somebody else holds: to be tried again, and the others go on.

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // A target that says back all that it was sent: credentials and values stay out of

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"testing"
 
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // The conformance suite runs every preset of a CRM through every rule of the

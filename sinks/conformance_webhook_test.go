@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // The same faults for a target of which nothing is known but that it takes a POST.

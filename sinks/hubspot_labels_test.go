@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // labelled is a portal that has a label of its own, as the settings of the sink know it.

@@ -14,7 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"partnersync/internal/diag"
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 var update = flag.Bool("update", false, "write the golden files")

@@ -6,7 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // A person whose key is `email`: Pipedrive knows `emails` alone.

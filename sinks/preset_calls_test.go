@@ -6,7 +6,7 @@ import (
 
 	"github.com/shopspring/decimal"
 
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // dealsOf is what a CRM calls a deal, and which values one has.

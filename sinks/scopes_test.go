@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // The scopes that are missing are named, where they stand in the words and where they stand apart, of a request and of a row.

@@ -6,7 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // Notes and tasks name the module of what they are about, where its id does not tell.

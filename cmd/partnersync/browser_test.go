@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"partnersync/internal/pgtest"
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // A page of another site can have a browser of this machine ask for things; it gets and changes nothing.

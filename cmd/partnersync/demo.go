@@ -24,8 +24,8 @@ import (
 	"partnersync/internal/ledger"
 	"partnersync/internal/localpg"
 	"partnersync/internal/progress"
+	"partnersync/internal/sandbox"
 	"partnersync/receiver/sources"
-	"partnersync/sinks/sandbox"
 )
 
 type demoCmd struct {

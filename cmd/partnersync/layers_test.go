@@ -102,15 +102,15 @@ var layers = map[string][]string{
 	"internal/proc":             {},
 	"internal/localpg":          {"internal/proc"},
 	"internal/pgtest":           {"internal/localpg", "migrations"},
-	"internal/bench":            {"internal/config", "internal/ledger", "internal/localpg", "internal/proc", "internal/progress", "mappers", "migrations", "sinks", "sinks/sandbox"},
+	"internal/cmd/bench":        {"internal/config", "internal/ledger", "internal/localpg", "internal/proc", "internal/progress", "mappers", "migrations", "sinks", "internal/sandbox"},
 	"internal/pgstats":          {"internal/ledger"},
 	"internal/progress":         {},
-	"internal/chaos":            {"internal/localpg", "internal/proc", "sinks/sandbox"},
+	"internal/cmd/chaos":        {"internal/localpg", "internal/proc", "internal/sandbox"},
 	"migrations":                {},
 	"mappers":                   {"internal/diag", "internal/secret"},
 	"receiver/sources":          {"internal/diag", "internal/secret", "mappers"},
 	"sinks":                     {"internal/diag", "internal/secret", "internal/tracing", "mappers"},
-	"sinks/sandbox":             {},
+	"internal/sandbox":          {},
 	"internal/config":           {"internal/diag", "internal/secret", "mappers", "receiver/sources", "sinks"},
 	"receiver":                  {"internal/diag", "internal/ledger", "internal/secret", "internal/tracing", "mappers", "receiver/sources", "receiver/spool"},
 	"receiver/spool":            {},
@@ -152,7 +152,7 @@ func TestWhatPackagesDoNotKnow(t *testing.T) {
 	}{
 		{"mappers", []string{"net/http", "database/sql", postgres, river}},
 		{"sinks", []string{"database/sql", postgres, river, "internal/ledger"}},
-		{"sinks/sandbox", []string{"database/sql", postgres, river}},
+		{"internal/sandbox", []string{"database/sql", postgres, river}},
 		{"receiver/sources", []string{"database/sql", postgres, river}},
 		{"receiver", []string{river, "sinks", "jobs"}},
 		{"records", []string{"net/http", "database/sql", postgres, river, "internal/ledger", "sinks"}},
@@ -247,7 +247,7 @@ func TestNoCodeNamesAVendor(t *testing.T) {
 		t.Fatalf("presets %v", names)
 	}
 	for folder, files := range goFiles(t) {
-		if strings.HasPrefix(folder, "sinks/sandbox") || folder == "internal/bench" || folder == "internal/chaos" {
+		if strings.HasPrefix(folder, "internal/sandbox") || folder == "internal/cmd/bench" || folder == "internal/cmd/chaos" {
 			continue
 		}
 		for _, f := range files {

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"partnersync/internal/pgtest"
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // One process on an empty machine: its own Postgres, both vendors' samples over HTTP, and what it says of itself.

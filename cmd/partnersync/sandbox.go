@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"partnersync/internal/config"
+	"partnersync/internal/sandbox"
 	"partnersync/mappers"
 	"partnersync/sinks"
-	"partnersync/sinks/sandbox"
 )
 
 type sandboxCmd struct {

@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"partnersync/internal/config"
+	"partnersync/internal/sandbox"
 	"partnersync/mappers"
 	"partnersync/sinks"
-	"partnersync/sinks/sandbox"
 )
 
 // rehearsed are records of each preset, with what they have to have and fields of our own:

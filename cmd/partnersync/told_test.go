@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"partnersync/internal/pgtest"
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // What the commands tell of a value that the CRM refuses or keeps otherwise, and of what was skipped.

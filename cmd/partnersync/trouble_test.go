@@ -16,7 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"partnersync/internal/pgtest"
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // exec runs a command to its end and returns the exit code and what it printed.

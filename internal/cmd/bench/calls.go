@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // latency is how long a CRM far away takes for an answer.

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"partnersync/internal/config"
+	"partnersync/internal/sandbox"
 	"partnersync/sinks"
-	"partnersync/sinks/sandbox"
 )
 
 // dialect is how deals go to one CRM.

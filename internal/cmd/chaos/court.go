@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"partnersync/sinks/sandbox"
+	"partnersync/internal/sandbox"
 )
 
 // write is one change of a CRM, in the order in which the CRM made them.
