@@ -56,13 +56,35 @@ type Field struct {
 	Name     string
 	Rule     Rule
 	Value    any
-	Optional bool // may be left out if the CRM refuses it by name
+	Optional bool    // may be left out if the CRM refuses it by name
+	Ladder   *Ladder // under Forward
 }
+
+// Ladder is how far the values of a field under Forward are along: the value of the CRM is never
+// moved back along Order, nor out of Final.
+type Ladder struct{ Order, Final []string }
+
+// Match is one way to find the record that the CRM has already: all of its terms have to fit.
+type Match []Term
+
+// Term is a property of the CRM and the value that it has to have.
+type Term struct{ Property, Value string }
+
+// What happens where several records fit, and where the one that fits carries another key of ours.
+const (
+	SeveralDead   = "dead"
+	SeveralOldest = "oldest"
+	SeveralNewest = "newest"
+	TakenKeep     = "keep" // it keeps that key, and ours names it too
+	TakenTake     = "take" // ours takes the place of that
+	TakenDead     = "dead"
+)
 
 // Link is a wish to connect the record with another.
 type Link struct {
 	To       string // object of the other record
 	Key      Key    // of the other record
+	Match    []Match
 	As       string // label, role or field in the CRM; "" is the default
 	Only     bool   // replaces the former link of the same To and As
 	Required bool   // sent with the create
@@ -77,6 +99,9 @@ type Change struct {
 	Object  string
 	Mode    Mode
 	Key     Key
+	Match   []Match // in this order, where the CRM may have the record already; those with a null are left out
+	Several string
+	Taken   string
 	Fields  []Field // in the order of the file, each name once
 	Links   []Link
 	Rewrite bool // write what the CRM has acknowledged, too

@@ -32,7 +32,9 @@ const (
 	Upsert   Operation = "upsert"
 	Update   Operation = "update"
 	Create   Operation = "create"
-	Find     Operation = "find"
+	Find     Operation = "find"   // by our key
+	Search   Operation = "search" // by whatever fields
+	Read     Operation = "read"   // by the CRM's id
 	Link     Operation = "link"
 	Unlink   Operation = "unlink"
 	Archive  Operation = "archive"
@@ -53,7 +55,13 @@ type Row struct {
 
 	Operation Operation // what Group answers; "" lets the sink choose between update and upsert
 	Links     []RowLink // sent with the row, where the operation can; see Description.CarriesLinks
+
+	Terms []Term   // of Search: what the record has to have, all of it
+	Read  []string // of Find, Search and Read: the properties that the answer shall show
 }
+
+// Term is a property of a record and the value that it has to have.
+type Term struct{ Property, Value string }
 
 // RowLink is a link that goes along with the row of a record.
 type RowLink struct {
@@ -102,8 +110,17 @@ type Result struct {
 	Sent       bool           // with another class than OK: the request may have taken effect all the same
 	Dropped    []string       // optional fields that were left out in the end
 	Kept       map[string]any // with OK: fields of the row for which the answer shows another value than was sent, with that one: text, list of texts, nil
+	Hits       []Hit          // with OK of Search: the records that fit, oldest first where the target tells; of Find and Read the one
+	More       bool           // with OK of Search: there are more than Hits holds
 	RequestID  string         // the CRM's id of the request
 	Refused    string         // with Held: what of ours was refused, "token" or "credentials"; "" where they were good, but not for this
 	Absent     bool           // with Rejected: the record that the row names is not in the CRM
 	Unlinked   bool           // the links of the row were not made: with OK they are still to be made, with Rejected one that is required may be what was refused
+}
+
+// Hit is a record that a search has found.
+type Hit struct {
+	ID     string
+	Values map[string]any // those of Row.Read that the answer shows: text, bool, int64, decimal.Decimal, list of texts; nil where it shows that there is none
+	URL    string         // where people see it; "" where the preset does not tell
 }
