@@ -31,7 +31,10 @@ type batch struct {
 	workOf  map[*records.Record]*records.Work
 	ends    map[records.Key]*records.Record // what links lead to, of records that this batch does not work on
 	merges  []ledger.Merge                  // records that turned out to be one
+	sought  []sought                        // ends of links that the plan wants looked up
 	env     records.Env
+
+	identities map[*records.Work][]records.Key // of records that we did not know: see match.go
 
 	intent   uuid.UUID     // the write intent of what we send; zero while there is none
 	intended []records.Key // what it names
@@ -70,9 +73,9 @@ func newBatch(o *owner, plan *Plan, sink *sinks.Sink, jobs []*job) *batch {
 	b := &batch{
 		owner: o, conf: plan, sink: sink, jobs: jobs,
 		workOf: map[*records.Record]*records.Work{}, ends: map[records.Key]*records.Record{},
-		routes: map[*records.Cause]*route{},
+		routes: map[*records.Cause]*route{}, identities: map[*records.Work][]records.Key{},
 	}
-	b.env = records.Env{Can: target{sink}, GiveUp: o.giveUp, Neighbour: b.neighbour, Stub: b.stub}
+	b.env = records.Env{Can: target{sink}, GiveUp: o.giveUp, Neighbour: b.neighbour, Stub: b.stub, Seek: b.seek}
 	return b
 }
 
@@ -329,6 +332,7 @@ func joined(first, second *mappers.Change) *mappers.Change {
 	})
 	c.Fields = append(c.Fields, second.Fields...)
 	c.Links = slices.Concat(first.Links, second.Links)
+	c.Match = slices.Concat(first.Match, second.Match)
 	return &c
 }
 
@@ -371,6 +375,7 @@ func (b *batch) fold(ctx context.Context) error {
 	})
 	for _, w := range slices.Clone(b.works) {
 		w.Begin()
+		b.identify(w)
 	}
 	b.each(func(d *records.Delivery) {
 		if d.Open() {
@@ -478,7 +483,7 @@ func (b *batch) claimRecords(ctx context.Context) error {
 	for {
 		mine := b.jobs[:0]
 		for _, j := range b.jobs {
-			if b.owner.locks.claimRecords(b, j, b.recordsOf(j)) {
+			if b.owner.locks.claimRecords(b, j, b.recordsOf(j)) && b.owner.locks.claimKeys(b, j, b.identitiesOf(j)) {
 				mine = append(mine, j)
 			}
 		}

@@ -15,7 +15,10 @@ import (
 
 // commit stores what has become of everything, closes routes, and tells metrics and log.
 func (b *batch) commit(ctx context.Context) error {
-	for _, w := range b.works {
+	for _, w := range slices.Clone(b.works) {
+		if w.InVain() {
+			b.discard(w)
+		}
 		w.Rest()
 	}
 	report := b.report()
@@ -92,8 +95,17 @@ func (b *batch) inDoubt() (map[records.Key]time.Duration, time.Duration) {
 	left := map[records.Key]time.Duration{}
 	var longest time.Duration
 	for _, w := range b.works {
+		if w.Made() { // who looks for it otherwise than by its key cannot see it yet
+			for _, k := range b.identities[w] {
+				left[k] = max(left[k], b.sink.FindLag())
+				longest = max(longest, left[k])
+			}
+		}
 		if w.Hold <= 0 {
 			continue
+		}
+		for _, k := range b.identities[w] {
+			left[k] = max(left[k], w.Hold)
 		}
 		for _, d := range w.Deliveries {
 			left[d.Key] = max(left[d.Key], w.Hold)

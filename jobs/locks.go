@@ -113,6 +113,19 @@ func (l *locks) holds(b *batch, id uuid.UUID) bool {
 	return l.records[id] == b
 }
 
+// claimFree takes a key that b has come upon, unless another batch has it, or nobody may touch
+// what it names.
+func (l *locks) claimFree(b *batch, k records.Key) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if by := l.keys[k]; by != nil && by != b || time.Until(l.blocked[k]) > 0 {
+		return false
+	}
+	l.keys[k] = b
+	b.claimedKeys = append(b.claimedKeys, k)
+	return true
+}
+
 // claimMet takes a record that b has come upon, by all its keys, unless another batch works
 // on it or is about to, or nobody may touch it.
 func (l *locks) claimMet(b *batch, met ledger.Met) bool {

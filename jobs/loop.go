@@ -39,7 +39,9 @@ func (b *batch) round(ctx context.Context) (more bool, _ error) {
 	if err := b.seeEnds(ctx); err != nil {
 		return false, b.give(err)
 	}
+	b.twins()
 	steps := b.plan()
+	steps = append(steps, b.seekEnds(ctx)...)
 	if len(steps) == 0 {
 		return false, nil
 	}
@@ -207,6 +209,9 @@ func (b *batch) intentKeys() []records.Key {
 		if w.Record.Merged { // its other keys lead to it too
 			add(records.KeyOf(w.Record.ID))
 		}
+		for _, k := range b.identities[w] {
+			add(k)
+		}
 	}
 	return b.intended
 }
@@ -328,7 +333,7 @@ func (b *batch) call(ctx context.Context, steps []*records.Step, c *chunk) (resu
 	if c.links != nil {
 		return b.sink.Link(ctx, c.links)
 	}
-	if c.op != sinks.Find {
+	if c.op != sinks.Find && c.op != sinks.Search && c.op != sinks.Read {
 		b.owner.metrics.batchRows.WithLabelValues(b.owner.name).Observe(float64(len(c.rows)))
 	}
 	return b.sink.Write(ctx, c.op, c.rows)
@@ -338,7 +343,7 @@ func (b *batch) call(ctx context.Context, steps []*records.Step, c *chunk) (resu
 func (b *batch) apply(ctx context.Context, steps []*records.Step, results []sinks.Result) time.Duration {
 	answers := make([]records.Answer, len(steps))
 	for i, res := range results {
-		if steps[i].Do == records.Find {
+		if steps[i].Reads() {
 			res.Sent = false // a search changes nothing
 		}
 		answers[i] = b.owner.answerOf(res, ctx.Err() != nil)

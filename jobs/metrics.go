@@ -108,7 +108,7 @@ func (m *metrics) declare(plan *Plan) {
 func operations(s *sinks.Sink) []sinks.Operation {
 	list := []sinks.Operation{sinks.Token, sinks.WhoAmI}
 	for _, op := range []sinks.Operation{
-		sinks.Upsert, sinks.Update, sinks.Create, sinks.Find, sinks.Link, sinks.Unlink, sinks.Archive, sinks.Describe,
+		sinks.Upsert, sinks.Update, sinks.Create, sinks.Find, sinks.Search, sinks.Read, sinks.Link, sinks.Unlink, sinks.Archive, sinks.Describe,
 	} {
 		if s.Supports(op) {
 			list = append(list, op)

@@ -18,6 +18,18 @@ func (t target) Finds(key mappers.Key) bool {
 	return t.sink.Supports(sinks.Find) && key.Property != "" && !key.Local
 }
 
+func (t target) Makes(object string, key mappers.Key) bool {
+	return !key.Local && t.sink.Supports(sinks.Create) &&
+		t.sink.Description().Lacks(sinks.Create, sinks.Row{Object: object, Property: key.Property, Key: key.Value}) == ""
+}
+
+func (t target) UniqueKeys() bool           { return t.sink.UniqueKeys() }
+func (t target) Several(shown any) []string { return t.sink.Several(shown) }
+
+func (t target) Alike(property string, ours, shown any) bool {
+	return t.sink.Alike(property, ours, shown)
+}
+
 func (t target) Whole() bool            { return t.sink.Whole() }
 func (t target) Settle() time.Duration  { return t.sink.Settle() }
 func (t target) FindLag() time.Duration { return t.sink.FindLag() }
@@ -61,11 +73,24 @@ func (t target) row(s *records.Step) sinks.Row {
 			OccurredAt: last.Cause.OccurredAt, Mapping: last.Change.Mapping,
 		},
 	}
-	if s.Do == records.Find {
+	row.Read = s.Show
+	switch s.Do {
+	case records.Find:
 		row.ID, row.Operation = "", sinks.Find
 		return row
+	case records.Search:
+		row.ID, row.Operation = "", sinks.Search
+		for _, t := range s.Way {
+			row.Terms = append(row.Terms, sinks.Term{Property: t.Property, Value: t.Value})
+		}
+		return row
+	case records.Read:
+		row.Operation = sinks.Read
+		return row
 	}
-	row.Operation = t.operation(s.Mode, r.CRMID)
+	if row.Operation = t.operation(s.Mode, r.CRMID); s.Makes {
+		row.Operation = sinks.Create
+	}
 	for _, tie := range s.Carried {
 		row.Links = append(row.Links, sinks.RowLink{
 			Object: tie.Link.To, Property: tie.Link.Property, Key: tie.Link.Key, ID: tie.ID, As: tie.Link.As, Required: tie.Required,
@@ -93,7 +118,10 @@ func (o *owner) answerOf(res sinks.Result, cut bool) records.Answer {
 	a := records.Answer{
 		Class: string(res.Class), Status: res.Status, Reason: reasonOf(res), ID: res.ID, Existing: res.Existing, Created: res.Created,
 		Code: res.Code, Dropped: res.Dropped, Absent: res.Absent, Unlinked: res.Unlinked, Lost: res.Sent,
-		Fields: res.Fields, Kept: res.Kept,
+		Fields: res.Fields, Kept: res.Kept, More: res.More,
+	}
+	for _, h := range res.Hits {
+		a.Hits = append(a.Hits, records.Hit{ID: h.ID, Values: h.Values, URL: h.URL})
 	}
 	counts := o.breaker.observe(res.Class, a.Reason)
 	switch res.Class {

@@ -1,6 +1,9 @@
 package mappers
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Event is what a mapping runs on. Body is shaped: see Shape.
 type Event struct {
@@ -66,6 +69,15 @@ type Ladder struct{ Order, Final []string }
 
 // Match is one way to find the record that the CRM has already: all of its terms have to fit.
 type Match []Term
+
+// Properties names those that the terms ask for.
+func (m Match) Properties() string {
+	names := make([]string, len(m))
+	for i, t := range m {
+		names[i] = t.Property
+	}
+	return strings.Join(names, " and ")
+}
 
 // Term is a property of the CRM and the value that it has to have.
 type Term struct{ Property, Value string }

@@ -40,6 +40,15 @@ type Answer struct {
 	Counts   bool           // with Failed: it is a failure that counts
 	Short    bool           // with Busy: it is over so soon that waiting here pays
 	Wait     time.Duration
+	Hits     []Hit // of Search: the records that fit, oldest first; of Find and Read the one
+	More     bool  // there are more than Hits holds
+}
+
+// Hit is a record that the CRM shows.
+type Hit struct {
+	ID     string
+	Values map[string]any
+	URL    string // where people see it; "" where that is not known
 }
 
 // Effect is what the loop has to do after an answer, besides planning anew.
@@ -53,7 +62,7 @@ func (w *Work) Apply(s *Step, a Answer, env *Env) Effect {
 	if s.Tie != nil {
 		return w.applyLink(s, a, env)
 	}
-	if a.Lost && s.Do != Find {
+	if a.Lost && !s.Reads() {
 		w.lost(s, env)
 	}
 	if a.Kind == Busy {
@@ -64,16 +73,29 @@ func (w *Work) Apply(s *Step, a Answer, env *Env) Effect {
 			d.Status = int32(a.Status)
 			d.Wait(a.Class, a.Reason, max(a.Wait, time.Second))
 		}
-		w.unseen, w.seeking = w.seeking == suspect, nothing
+		w.unseen, w.seeking = w.seeking == suspect || w.seeking == target, nothing
 		return Effect{}
 	}
 	if a.Kind == Failed {
 		w.failed(s, a, env)
-		w.unseen, w.seeking = w.seeking == suspect, nothing
+		w.unseen, w.seeking = w.seeking == suspect || w.seeking == target, nothing
 		return Effect{}
 	}
-	if s.Do == Find {
+	switch {
+	case s.Do == Find && w.seeking == byKey:
+		w.foundByKey(s, a)
+		return Effect{}
+	case s.Do == Find && w.seeking != target:
 		w.found(s, a)
+		return Effect{}
+	case w.seeking == target:
+		w.foundTarget(s, a)
+		return Effect{}
+	case s.Do == Search:
+		w.matched(s, a, env)
+		return Effect{}
+	case s.Do == Read && a.Kind == Taken:
+		w.shown(a)
 		return Effect{}
 	}
 	switch a.Kind {
@@ -104,7 +126,8 @@ func (w *Work) taken(s *Step, a Answer) {
 	if a.ID != "" {
 		r.CRMID = a.ID
 	}
-	r.Presence, w.confirmed = Present, true
+	r.Presence, w.confirmed, w.vacant = Present, true, false
+	w.created = w.created || a.Created
 	if len(w.split) > 0 {
 		w.split = w.split[1:]
 	}
@@ -154,6 +177,11 @@ func (w *Work) acknowledge(s *Step, a Answer) {
 		}
 	}
 	w.Record.acknowledge(s.Sent, a.Kept)
+	for name, list := range s.Adds {
+		if f := w.Record.Fields[name]; f != nil && !slices.Contains(a.Dropped, name) {
+			f.Added = list
+		}
+	}
 }
 
 // removals is how many fields are left out by name before the row counts as refused whole.
@@ -310,6 +338,13 @@ func (w *Work) conflict(s *Step, a Answer, env *Env) {
 		}
 		return
 	}
+	w.contest = w.vacant && a.Existing == ""
+	w.adopt(s, a, a.Existing)
+}
+
+// adopt takes a record of the CRM that was there before for ours.
+func (w *Work) adopt(s *Step, a Answer, id string) {
+	r := w.Record
 	for _, d := range s.Serves {
 		if d.Ready() && d.Change.Mode == mappers.CreateOnly {
 			d.Status = int32(a.Status)
@@ -317,8 +352,9 @@ func (w *Work) conflict(s *Step, a Answer, env *Env) {
 			d.Finish(Skipped, SkipThere, "the record is there already")
 		}
 	}
-	if a.Existing != "" {
-		r.CRMID = a.Existing
+	w.vacant = false
+	if id != "" {
+		r.CRMID = id
 	}
 	if len(w.ready()) == 0 && r.CRMID != "" { // else who wants it next has to find out its id
 		r.Presence = Present
@@ -548,6 +584,10 @@ func (w *Work) Learns(s *Step, a Answer) string {
 	id := ""
 	switch {
 	case s.Tie != nil || s.Do == Archive && a.Kind != Conflict:
+	case s.Do == Search:
+		if hit, _ := w.pick(s, a); hit != nil {
+			id = hit.ID
+		}
 	case a.Kind == Taken && !s.Last.Change.Key.Local:
 		id = a.ID
 	case a.Kind == Conflict && w.Record.CRMID == "":
@@ -661,7 +701,7 @@ func (w *Work) Take(o *Work) {
 // Probe stands for a delivery where a record is looked up that no event of the batch is about.
 func Probe(by *Delivery, l *Link, k Key) *Delivery {
 	return &Delivery{
-		Cause: by.Cause, Key: k, Progress: Progress{Outcome: Delivered},
+		Cause: by.Cause, Key: k, Progress: Progress{Outcome: Delivered}, probe: true,
 		Change: &mappers.Change{Object: k.Object, Mode: mappers.Upsert, Key: mappers.Key{Property: l.Property, Value: l.Key}},
 	}
 }

@@ -67,6 +67,7 @@ type Delivery struct {
 	sent   bool     // one has brought a value of its own
 	refuse *verdict // of a part of what it wants; it ends so when the rest has arrived
 	notes  []string // what a person is to know of how it arrived
+	probe  bool     // no event's: the record is only looked up
 }
 
 // verdict is an end that is already known while other parts of a delivery are on their way.

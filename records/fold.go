@@ -1,6 +1,8 @@
 package records
 
 import (
+	"slices"
+
 	"github.com/google/uuid"
 
 	"partnersync/mappers"
@@ -32,7 +34,7 @@ func Fold(r *Record, change *mappers.Change, version Version) Tally {
 }
 
 func foldField(r *Record, change *mappers.Change, f mappers.Field, version Version, t *Tally) {
-	next := &Field{Wanted: NewValue(f.Value), Version: version, Mapping: change.Mapping, Rule: string(f.Rule)}
+	next := &Field{Wanted: NewValue(f.Value), Version: version, Mapping: change.Mapping, Rule: string(f.Rule), Ladder: f.Ladder}
 	have := r.Fields[f.Name]
 	if have == nil {
 		r.Fields[f.Name] = next
@@ -47,14 +49,23 @@ func foldField(r *Record, change *mappers.Change, f mappers.Field, version Versi
 		}
 		order = -order
 	}
-	if order < 0 {
+	again := next.Wanted.Equal(have.Wanted)
+	switch {
+	case order != 0 && next.once() && have.once() && have.settled(): // the CRM has a value, which stays
+		t.Same++
+		return
+	case order != 0 && f.Rule == mappers.Forward:
+		if !next.ahead(have) {
+			t.Stale++
+			return
+		}
+	case order < 0:
 		t.Stale++
 		return
 	}
-	again := next.Wanted.Equal(have.Wanted)
 	if order == 0 && again {
 		// The event itself once more: a repeat after a crash, or a replay.
-		have.Refused, have.Kept = uuid.Nil, nil
+		have.Refused, have.Kept, have.Ladder = uuid.Nil, nil, next.Ladder
 		if have.Pending() {
 			t.Pending++
 		} else {
@@ -63,7 +74,7 @@ func foldField(r *Record, change *mappers.Change, f mappers.Field, version Versi
 		return
 	}
 	r.Fields[f.Name] = next
-	next.Acked, next.AckedAt, next.HadAt = have.Acked, have.AckedAt, have.HadAt
+	next.Acked, next.AckedAt, next.HadAt, next.Added = have.Acked, have.AckedAt, have.HadAt, have.Added
 	switch {
 	case again && (have.Refused != uuid.Nil && have.Refused != unsaid || have.Kept != nil) && !change.Rewrite:
 		next.Refused, next.Kept = have.Refused, have.Kept
@@ -157,6 +168,10 @@ func Merge(into, from *Record) {
 			into.Fields[name] = f
 			continue
 		}
+		if f.conditional() || have.conditional() {
+			into.Fields[name] = meetFields(have, f)
+			continue
+		}
 		order := f.Version.Compare(have.Version)
 		if f.Rule == string(mappers.SetFirst) {
 			order = -order
@@ -217,6 +232,29 @@ func Merge(into, from *Record) {
 	into.Merged = true
 }
 
+// meetFields is what two statements about one field come to where the CRM has a say in it. What
+// became of either says nothing of the record that both are now: it is looked at again.
+func meetFields(a, b *Field) *Field {
+	won, lost := a, b
+	if b.Rule == string(mappers.Forward) && b.ahead(a) || b.Rule != string(mappers.Forward) && b.Version.Compare(a.Version) > 0 {
+		won, lost = b, a
+	}
+	if won.once() && !won.settled() && lost.settled() {
+		won = lost
+	}
+	if won.Rule == string(mappers.SetOnCreate) { // nothing makes the record any more
+		return won
+	}
+	for _, text := range lost.Added {
+		if !slices.Contains(won.Added, text) {
+			won.Added = append(slices.Clone(won.Added), text)
+		}
+	}
+	won.doubt()
+	won.Kept = nil
+	return won
+}
+
 // unsettle notes that links may not be there any more: the other record turned out to be the same,
 // and where a link takes the place of the former one of its role, its links may have done so.
 func (r *Record) unsettle(o *Record) {
@@ -233,7 +271,7 @@ func (r *Record) unsettle(o *Record) {
 // sent once more.
 func Rewrite(r *Record, change *mappers.Change, version Version) {
 	for _, f := range change.Fields {
-		if have := r.Fields[f.Name]; have != nil && have.Version == version {
+		if have := r.Fields[f.Name]; have != nil && have.Version == version && !have.once() {
 			have.doubt()
 			have.Kept = nil
 		}

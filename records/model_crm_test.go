@@ -390,3 +390,10 @@ func (c *crm) set(q request, r *row, name string, v any) {
 	c.h.stale(q, r, name, have, next)
 	r.cells[name] = next
 }
+
+func (m *manners) Makes(object string, key mappers.Key) bool { return !key.Local }
+func (m *manners) UniqueKeys() bool                          { return true }
+func (m *manners) Several(shown any) []string                { return texts(shown) }
+func (m *manners) Alike(property string, ours, shown any) bool {
+	return NewValue(ours).Equal(NewValue(shown))
+}

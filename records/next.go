@@ -26,6 +26,15 @@ type Capabilities interface {
 	// Repeats reports whether a row of the mode may be sent twice without harm, since the target
 	// makes no second record of the key.
 	Repeats(mode mappers.Mode, key mappers.Key) bool
+	// Makes reports whether a record of the key can be made by a request that never changes one
+	// that is there.
+	Makes(object string, key mappers.Key) bool
+	// UniqueKeys reports whether the target itself sees to it that no two records have one key.
+	UniqueKeys() bool
+	// Alike reports whether a value of ours and what the target shows of a property are the same,
+	// however it spells it; Several takes apart what it shows of a property with several values.
+	Alike(property string, ours, shown any) bool
+	Several(shown any) []string
 	// Settle is how long a request may still take effect, FindLag how long a search may miss
 	// what it has made.
 	Settle() time.Duration
@@ -55,6 +64,9 @@ type Env struct {
 	Neighbour func(*Link) Neighbour
 	// Stub has the record at the other end of a link made for a delivery; false where it cannot be.
 	Stub func(*Delivery, *Link) bool
+	// Seek has the record at the other end of a link looked up, by its key or in one of the ways;
+	// false where the batch cannot.
+	Seek func(*Delivery, *Link, []mappers.Match) bool
 
 	Links bool // plan the links; else the rows that come before them
 	Force bool // rows of records that link to each other: one has to begin without its link
@@ -71,6 +83,8 @@ const (
 	Archive           // archive it
 	Linking           // make a link
 	Unlink            // take one back
+	Search            // look for a record by other fields than our key
+	Read              // see what the CRM has
 )
 
 // Step is one request's share for one record.
@@ -86,7 +100,15 @@ type Step struct {
 	Optional []string
 	Carried  []Tie // links that go along with the row
 	Tie      *Tie  // of Linking and Unlink
+
+	Makes bool                // the row makes the record, and changes none that is there
+	Adds  map[string][]string // of fields under add: what is there by us once the row is taken
+	Way   mappers.Match       // of Search
+	Show  []string            // of Find, Search and Read: the properties that the answer is to show
 }
+
+// Reads reports whether the step changes nothing in the CRM.
+func (s *Step) Reads() bool { return s.Do == Find || s.Do == Search || s.Do == Read }
 
 // Tie is a link on its way.
 type Tie struct {
@@ -108,8 +130,11 @@ func (w *Work) Next(env *Env) []*Step {
 			d.state, d.retry = ready, 0
 		}
 	}
-	if w.seeking == suspect || w.seeking == survivor {
+	switch w.seeking {
+	case suspect, survivor:
 		return w.find()
+	case target:
+		return w.lookForTarget(env)
 	}
 	if w.Record.Presence == Gone {
 		if d := w.recreator(); d != nil {
@@ -124,7 +149,19 @@ func (w *Work) Next(env *Env) []*Step {
 	if env.Links {
 		return w.links(env)
 	}
-	if writers := w.writers(); len(writers) > 0 {
+	if len(w.writers()) > 0 {
+		if w.behind {
+			return nil
+		}
+		if step := w.look(env); step != nil {
+			return []*Step{step}
+		}
+		w.decide(env.Can)
+		for _, d := range w.ready() {
+			w.conclude(d, env)
+		}
+	}
+	if len(w.writers()) > 0 {
 		if step, wait := w.write(env); step != nil {
 			return []*Step{step}
 		} else if wait {
@@ -186,6 +223,8 @@ func (w *Work) conclude(d *Delivery, env *Env) {
 		d.arrive()
 	case d.tally.Pending > 0 && r.arrived(v): // by a request for another key of the record
 		d.arrive()
+	case len(left) > 0 && d.tally.Pending > 0 && d.tally.Stale == 0:
+		d.Finish(Skipped, class, strings.Join(left, "; "))
 	case d.tally.Pending > 0:
 		d.Finish(Stale, "", "a newer event arrived before this one was sent")
 	case len(left) > 0 && d.tally.Refused > 0:
@@ -284,6 +323,16 @@ func (w *Work) leftOut(d *Delivery) (notes []string, class string) {
 		}
 	}
 	class = SkipKept
+	var unmade []string
+	for _, f := range d.Change.Fields {
+		if have := w.Record.Fields[f.Name]; have != nil && have.Version == d.Cause.Version && have.Refused == unsaid && f.Rule == mappers.SetOnCreate {
+			unmade = append(unmade, f.Name)
+		}
+	}
+	if len(unmade) > 0 {
+		class = SkipThere
+		notes = append(notes, fmt.Sprintf("without %s, which only a new record gets", strings.Join(unmade, ", ")))
+	}
 	for event, names := range by {
 		class = SkipRefused
 		slices.Sort(names)
@@ -397,7 +446,18 @@ func (w *Work) row(serves []*Delivery, sent map[string]Sent, can Capabilities) *
 	}
 	for name, v := range sent {
 		s.Values[name] = v.Value.Go
+		if f := r.Fields[name]; f.Rule == string(mappers.Add) && f.Version == v.Version {
+			all := []any{}
+			for _, text := range w.union(name, f, can) {
+				all = append(all, text)
+			}
+			if s.Adds == nil {
+				s.Adds = map[string][]string{}
+			}
+			s.Values[name], s.Adds[name] = all, w.adds(name, f, can)
+		}
 	}
+	s.Makes = w.vacant && s.Mode == mappers.Upsert && can.Makes(r.Object, last.Change.Key)
 	if can.Whole() {
 		// What the target makes of a request does not depend on those before.
 		for name, f := range r.Fields {
@@ -407,7 +467,8 @@ func (w *Work) row(serves []*Delivery, sent map[string]Sent, can Capabilities) *
 		}
 	}
 	key := last.Change.Key
-	if r.CRMID != "" && r.Presence == Unknown && key.Property != "" && !key.Local || s.Mode == mappers.CreateOnly && !key.Local {
+	adopted := r.CRMID != "" && r.Presence == Unknown && !w.keeps
+	if adopted && key.Property != "" && !key.Local || (s.Mode == mappers.CreateOnly || s.Makes) && !key.Local {
 		// Adopted: it was there before we knew of it, and lacks our key. Or it is made by a plain create.
 		s.Values[key.Property] = key.Value
 	}
@@ -444,6 +505,9 @@ func (w *Work) carry(s *Step, env *Env) bool {
 		if t.ID != "" && byID || t.ID == "" && byKey {
 			s.Carried = append(s.Carried, t)
 			continue
+		}
+		if t.Required && w.seek(l, env) {
+			return false
 		}
 		if t.Required && !w.without(l, "", env) {
 			return false
@@ -566,7 +630,7 @@ func (w *Work) links(env *Env) []*Step {
 		}
 		n := env.Neighbour(l)
 		switch {
-		case n.Work != nil && n.Work.seeking == suspect:
+		case n.Work != nil && (n.Work.seeking == suspect || n.Work.seeking == target):
 			continue // it is being looked up
 		case n.Work != nil && n.Work.unseen:
 			for _, d := range w.serving(l, nil) {
@@ -579,6 +643,8 @@ func (w *Work) links(env *Env) []*Step {
 				w.over(l) // its other end is not known any more
 				continue
 			}
+		case w.seek(l, env):
+			continue
 		default:
 			w.missing(l, w.serving(l, nil), "", env)
 			continue

@@ -50,7 +50,10 @@ type Field struct {
 	AckedAt Version   // zero: nothing yet, or nothing that we can be sure of
 	HadAt   Version   // where AckedAt is zero: of what the CRM took last before that came into doubt
 	Refused uuid.UUID // the event whose value the CRM refused, where that is the wanted one; it is not sent again
-	Kept    *Value    // what the CRM's answer shows in place of the wanted value; it is not sent again
+	Kept    *Value    // what the CRM shows in place of the wanted value; it is not sent again
+
+	Ladder *mappers.Ladder // under forward
+	Added  []string        // under add: the values that are there, or may be, since we put them there
 }
 
 // Pending reports whether the CRM lacks the wanted value and may still take it.
@@ -167,13 +170,18 @@ func (r *Record) Clone() *Record {
 func (r *Record) remake(by Version) {
 	r.CRMID, r.Presence = "", Unknown
 	r.resend(by)
+	for _, f := range r.Fields {
+		if f.Rule == string(mappers.SetOnCreate) && f.Refused == unsaid {
+			f.Refused = uuid.Nil
+		}
+	}
 }
 
 // resend forgets what the CRM has of a record, so that all that is known is sent again.
 func (r *Record) resend(by Version) {
 	for _, f := range r.Fields {
 		f.doubt()
-		f.Kept = nil
+		f.Kept, f.Added = nil, nil
 	}
 	for _, l := range r.Links {
 		l.Have, l.Owed = Absent, by

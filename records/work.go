@@ -28,8 +28,19 @@ type Work struct {
 	resending bool // all that is known is sent again, since the CRM has put another record in the place of the former
 	confirmed bool // the CRM has answered for the record in this batch
 	archived  bool // by a request of this batch
+	created   bool // likewise
 	covered   *coverage
 	checked   map[*Link]bool // links that were refused, whose other ends were looked up
+
+	seen    *sight          // what the CRM has shown of the record
+	vacant  bool            // the CRM has no such record: the next request makes it
+	way     int             // of the ways to find it, the next to be tried
+	keyed   bool            // it was looked up by our key
+	contest bool            // something is in the way of a create, and the CRM does not say what
+	keeps   bool            // the record that was found carries another key of ours, which stays
+	behind  bool            // another record of the batch may turn out to be the same, and comes first
+	targets []mappers.Match // of a link's other end, which is looked up: the ways to find it
+	ends    map[*Link]bool  // links whose other ends were looked up
 }
 
 // remedy is something that is tried once for a record in a batch.
@@ -65,6 +76,8 @@ const (
 	survivor          // somebody may have merged it into another
 	toArchive         // only the CRM may know it
 	suspect           // a link to it was refused: is it there?
+	byKey             // it may be there already
+	target            // a link leads to it, and we do not know it
 )
 
 // Sent is a value on its way, with the version that it was wanted in.
@@ -113,6 +126,9 @@ func (w *Work) archivers() []*Delivery {
 	return slices.DeleteFunc(w.ready(), func(d *Delivery) bool { return d.Change.Mode != mappers.Archive })
 }
 
+// Made reports whether a request of the batch has made the record.
+func (w *Work) Made() bool { return w.created }
+
 // Makes reports whether the batch is still to make the record.
 func (w *Work) Makes() bool { return w.Record.CRMID == "" && len(w.writers()) > 0 }
 
@@ -153,6 +169,7 @@ func (w *Work) pending() map[string]Sent {
 	}
 	for name, f := range w.Record.Fields {
 		switch {
+		case w.hides(name, f):
 		case f.Pending():
 			if mine == nil || mine[f.Version] {
 				sent[name] = Sent{f.Wanted, f.Version}
@@ -172,6 +189,9 @@ func (w *Work) pending() map[string]Sent {
 // that counts among them.
 func (w *Work) former(name string, f *Field) (Sent, bool) {
 	var best Sent
+	if f.conditional() {
+		return best, false
+	}
 	if f.AckedAt.IsZero() && !w.spent[name][f.HadAt] {
 		best = Sent{f.Acked, f.HadAt}
 	}
@@ -208,9 +228,9 @@ func (w *Work) parts() []part {
 				continue
 			}
 			v := d.Cause.Version
-			wants := f.Version == v && f.Pending()
+			wants := f.Version == v && f.Pending() && !w.hides(g.Name, f)
 			switch {
-			case f.Version == v:
+			case f.Version == v || f.conditional():
 			case g.Rule != mappers.SetFirst:
 				wants = v.Compare(f.Version) < 0 && f.lacks(v)
 			case f.Refused != uuid.Nil:
@@ -224,10 +244,10 @@ func (w *Work) parts() []part {
 	}
 	had := part{sent: map[string]Sent{}}
 	for name, f := range w.Record.Fields {
-		if !f.Pending() || w.alone {
+		if !f.Pending() || w.alone || w.hides(name, f) {
 			continue
 		}
-		if f.lacks(f.HadAt) { // that was taken once, so it is no part of what is refused
+		if f.lacks(f.HadAt) && !f.conditional() { // that was taken once, so it is no part of what is refused
 			had.sent[name] = Sent{f.Acked, f.HadAt}
 		}
 		if f.HadAt == f.Version {
@@ -264,6 +284,9 @@ type coverage struct {
 // value of it passes for acknowledged.
 func (w *Work) Intend(s *Step, can Capabilities) *Record {
 	r := w.Record
+	if s.Reads() {
+		return nil
+	}
 	unrepeatable := s.Do == Write && s.unrepeatable(can)
 	if r.New && len(s.Carried) == 0 && s.Tie == nil && !unrepeatable {
 		return nil
@@ -291,6 +314,13 @@ func (w *Work) Intend(s *Step, can Capabilities) *Record {
 	}
 	w.covered.links = true
 	c.doubt(names)
+	for name, list := range s.Adds {
+		for _, text := range list {
+			if f := c.Fields[name]; !slices.Contains(f.Added, text) {
+				f.Added = append(slices.Clone(f.Added), text)
+			}
+		}
+	}
 	for _, l := range c.Links {
 		if l.Need() != Nothing && (l.Want == Linked || l.Have != Absent) {
 			l.Have = InDoubt

@@ -103,6 +103,29 @@ func (s *Sink) keptOf(r *shownRules, u *unit, tree any) map[string]any {
 	return kept
 }
 
+// Alike reports whether a value of ours and what the target shows of a property are the same,
+// however it spells it.
+func (s *Sink) Alike(property string, ours, shown any) bool {
+	return blank(ours) == blank(shown) && s.same(&shownRules{}, property, ours, shown)
+}
+
+// Several takes apart what the target shows of a property with several values.
+func (s *Sink) Several(shown any) []string {
+	list, isList := shown.([]any)
+	if text, isText := shown.(string); isText {
+		list = s.cut(text)
+	} else if !isList {
+		return nil
+	}
+	var out []string
+	for _, e := range list {
+		if text, ok := textOf(e); ok && text != "" {
+			out = append(out, text)
+		}
+	}
+	return out
+}
+
 // same reports whether a target shows what it was sent, however it spells it. In doubt it does:
 // a value that was taken must not pass for one that was not.
 func (s *Sink) same(r *shownRules, name string, sent, shown any) bool {

@@ -95,7 +95,7 @@ func reach(all map[string][]string, folder string) map[string]string {
 var layers = map[string][]string{
 	"internal/secret":           {},
 	"internal/diag":             {"internal/secret"},
-	"internal/ledger":           {"records"},
+	"internal/ledger":           {"mappers", "records"},
 	"records":                   {"mappers"},
 	"internal/tracing":          {"internal/secret"},
 	"internal/tracing/otlptest": {},

@@ -150,6 +150,7 @@ const ruleErased = "erased"
 func erase(f *Field) {
 	f.Wanted, f.Acked = records.NewValue(nil), records.NewValue(nil)
 	f.AckedAt, f.Refused, f.Kept, f.Rule = f.Version, f.Version.Event, nil, ruleErased
+	f.Added = nil
 }
 
 // mentions reports whether a text has one of the ids in quotes.

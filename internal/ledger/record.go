@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"partnersync/mappers"
 	"partnersync/records"
 )
 
@@ -149,7 +151,9 @@ func scanRecords(rows pgx.Rows) (map[RecordKey]*Record, error) {
 // The stored form is compact, since it is rewritten with every delivery: a field is
 // {"v":wanted,"t":[µs,rank,event],"m":mapping,"r":rule} with "k":true where the CRM
 // has acknowledged just that, or else "a":acknowledged,"b":[version], with "h" for "b" where
-// that has come into doubt since.
+// that has come into doubt since. "x" is the event whose value the CRM refused, "kv" what it keeps
+// in place of it. Under forward "o" and "f" are the order and the final values, under add "d" is
+// what we have added.
 
 func encodeFields(fields map[string]*Field) []byte {
 	b := []byte{'{'}
@@ -180,9 +184,39 @@ func encodeFields(fields map[string]*Field) []byte {
 		if f.Kept != nil {
 			b = append(append(b, `,"kv":`...), f.Kept.JSON...)
 		}
+		if f.Ladder != nil {
+			b = appendTexts(append(b, `,"o":`...), f.Ladder.Order)
+			b = appendTexts(append(b, `,"f":`...), f.Ladder.Final)
+		}
+		if len(f.Added) > 0 {
+			b = appendTexts(append(b, `,"d":`...), f.Added)
+		}
 		b = append(b, '}')
 	}
 	return append(b, '}')
+}
+
+func appendTexts(b []byte, list []string) []byte {
+	b = append(b, '[')
+	for i, text := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendText(b, text)
+	}
+	return append(b, ']')
+}
+
+func readTexts(d *jsontext.Decoder) ([]string, error) {
+	v, err := readValue(d)
+	list, _ := v.Go.([]any)
+	var out []string
+	for _, e := range list {
+		if text, ok := e.(string); ok {
+			out = append(out, text)
+		}
+	}
+	return out, err
 }
 
 func decodeFields(data []byte) (map[string]*Field, error) {
@@ -216,6 +250,14 @@ func decodeFields(data []byte) (map[string]*Field, error) {
 			case "kv":
 				f.Kept = &Value{}
 				*f.Kept, err = readValue(d)
+			case "o":
+				f.Ladder = cmp.Or(f.Ladder, &mappers.Ladder{})
+				f.Ladder.Order, err = readTexts(d)
+			case "f":
+				f.Ladder = cmp.Or(f.Ladder, &mappers.Ladder{})
+				f.Ladder.Final, err = readTexts(d)
+			case "d":
+				f.Added, err = readTexts(d)
 			default:
 				err = d.SkipValue()
 			}

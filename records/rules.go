@@ -1,0 +1,221 @@
+package records
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"partnersync/mappers"
+)
+
+// The value rules that depend on what the CRM has: what sales own stays theirs.
+//
+//	set_on_create  ours only in the request that makes the record
+//	set_if_empty   ours only where the CRM shows nothing; once it has a value, that stays
+//	forward        ours only where it is further along than what the CRM shows
+//	add            what the CRM shows and ours; only what we have added is taken away
+//
+// A value that does not count is settled like one that the CRM will not have: with Refused or
+// Kept, so that it is not sent.
+
+// conditional reports whether what the CRM has decides whether the value of a field is sent.
+func (f *Field) conditional() bool {
+	switch mappers.Rule(f.Rule) {
+	case mappers.SetOnCreate, mappers.SetIfEmpty, mappers.Forward, mappers.Add:
+		return true
+	}
+	return false
+}
+
+// once reports whether the first value that the field gets stays, whatever later events want.
+func (f *Field) once() bool {
+	return f.Rule == string(mappers.SetOnCreate) || f.Rule == string(mappers.SetIfEmpty)
+}
+
+// settled reports whether it is decided that the CRM has a value of the field, ours or its own.
+func (f *Field) settled() bool {
+	return !f.AckedAt.IsZero() || f.Kept != nil || f.Refused != uuid.Nil
+}
+
+// rank is how far along a value is. One that the ladder does not know has none.
+func rank(l *mappers.Ladder, v any) (int, bool) {
+	text, ok := v.(string)
+	if !ok || l == nil {
+		return 0, false
+	}
+	same := func(step string) bool { return strings.EqualFold(strings.TrimSpace(step), strings.TrimSpace(text)) }
+	if slices.ContainsFunc(l.Final, same) {
+		return len(l.Order), true
+	}
+	if i := slices.IndexFunc(l.Order, same); i >= 0 {
+		return i, true
+	}
+	return 0, false
+}
+
+// ahead reports whether the statement of a field under forward decides over another: the one
+// that is further along, of two that say the same the newer, of two final ones the older.
+func (f *Field) ahead(o *Field) bool {
+	mine, _ := rank(f.Ladder, f.Wanted.Go)
+	its, known := rank(f.Ladder, o.Wanted.Go)
+	switch {
+	case !known || mine > its:
+		return true
+	case mine < its:
+		return false
+	case f.Ladder != nil && mine == len(f.Ladder.Order) && !f.Wanted.Equal(o.Wanted):
+		return f.Version.Compare(o.Version) < 0
+	}
+	return f.Version.Compare(o.Version) > 0
+}
+
+// sight is what the CRM has shown of a record in this batch.
+type sight struct {
+	id     string
+	values map[string]any
+}
+
+// asks are the fields whose values the CRM has to show before it is known whether ours are sent.
+func (w *Work) asks() []string {
+	var names []string
+	for name, f := range w.Record.Fields {
+		if f.conditional() && f.Pending() && f.Rule != string(mappers.SetOnCreate) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// hides reports whether a field must not be sent yet, since the CRM has not shown what it has.
+func (w *Work) hides(name string, f *Field) bool {
+	if !f.conditional() || w.vacant {
+		return false
+	}
+	if w.Record.CRMID == "" || f.Rule == string(mappers.SetOnCreate) {
+		return true
+	}
+	return w.seen == nil || w.seen.id != w.Record.CRMID
+}
+
+// decide settles the values that do not count, by what the CRM has shown.
+func (w *Work) decide(can Capabilities) {
+	r := w.Record
+	if w.vacant || r.CRMID == "" && r.Presence != Present {
+		return
+	}
+	for name, f := range r.Fields {
+		if !f.conditional() || !f.Pending() {
+			continue
+		}
+		if f.Rule == string(mappers.SetOnCreate) {
+			f.Refused = unsaid
+			continue
+		}
+		if w.hides(name, f) {
+			continue
+		}
+		shown, told := w.seen.values[name]
+		empty := blank(shown)
+		keep := func() { v := NewValue(shown); f.Kept = &v }
+		have := func() { f.Acked, f.AckedAt, f.HadAt = f.Wanted, f.Version, Version{} }
+		switch {
+		case f.Rule == string(mappers.Add):
+			if told && sameTexts(w.union(name, f, can), can.Several(shown)) {
+				have()
+			}
+		case !told:
+			keep() // the CRM does not let us see it: it may have a value
+		case empty:
+		case can.Alike(name, f.Wanted.Go, shown):
+			have()
+		case f.Rule == string(mappers.SetIfEmpty):
+			keep()
+		default:
+			mine, _ := rank(f.Ladder, f.Wanted.Go)
+			its, known := rank(f.Ladder, shown)
+			if !known || its >= mine {
+				keep()
+			}
+		}
+	}
+}
+
+// union is what a field under add is to have: what the CRM shows and what we want, without what
+// we have added and want no more.
+func (w *Work) union(name string, f *Field, can Capabilities) []string {
+	ours := texts(f.Wanted.Go)
+	var out []string
+	if w.seen != nil {
+		for _, text := range can.Several(w.seen.values[name]) {
+			if slices.Contains(ours, text) || !slices.Contains(f.Added, text) {
+				out = append(out, text)
+			}
+		}
+	}
+	for _, text := range ours {
+		if !slices.Contains(out, text) {
+			out = append(out, text)
+		}
+	}
+	return out
+}
+
+// adds are the values that are there since we put them, once a request has put ours there. What
+// was there before we wanted it is not ours.
+func (w *Work) adds(name string, f *Field, can Capabilities) []string {
+	var there, ours []string
+	if w.seen != nil {
+		there = can.Several(w.seen.values[name])
+	}
+	for _, text := range texts(f.Wanted.Go) {
+		if slices.Contains(f.Added, text) || !slices.Contains(there, text) {
+			ours = append(ours, text)
+		}
+	}
+	return ours
+}
+
+// blank reports whether a CRM shows that a field has no value.
+func blank(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return true
+	case string:
+		return strings.TrimSpace(v) == ""
+	case []any:
+		return len(v) == 0
+	}
+	return false
+}
+
+// texts are the elements of the value of a field under add.
+func texts(v any) []string {
+	var out []string
+	list, ok := v.([]any)
+	if !ok {
+		list = []any{v}
+	}
+	for _, e := range list {
+		if text, ok := e.(string); ok && !slices.Contains(out, text) {
+			out = append(out, text)
+		}
+	}
+	return out
+}
+
+// sameTexts reports whether two lists hold the same, in whatever order.
+func sameTexts(a, b []string) bool {
+	for _, text := range a {
+		if !slices.Contains(b, text) {
+			return false
+		}
+	}
+	for _, text := range b {
+		if !slices.Contains(a, text) {
+			return false
+		}
+	}
+	return true
+}
