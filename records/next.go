@@ -221,6 +221,8 @@ func (w *Work) conclude(d *Delivery, env *Env) {
 		d.Finish(Unchanged, "", "the CRM had it before the replay")
 	case d.tally.Acked > 0 && r.Presence != Unknown:
 		d.arrive()
+	case d.tally.Pending > 0 && r.arrived(v) && w.seen != nil && !w.confirmed && !d.Repeat:
+		d.Finish(Unchanged, "", "the CRM has it already")
 	case d.tally.Pending > 0 && r.arrived(v): // by a request for another key of the record
 		d.arrive()
 	case len(left) > 0 && d.tally.Pending > 0 && d.tally.Stale == 0:

@@ -1,0 +1,356 @@
+package records
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"partnersync/mappers"
+)
+
+// desk is a CRM with records of sales, for one record of ours.
+type desk struct {
+	*manners
+	unkeyed  bool
+	rows     []*deskRow
+	taken    map[string]string // a value that no create may have, and whose it is
+	requests []string
+}
+
+type deskRow struct {
+	id     string
+	values map[string]any
+}
+
+func (d *desk) UniqueKeys() bool { return !d.unkeyed }
+
+func (d *desk) answer(s *Step) Answer {
+	r := s.Work.Record
+	hit := func(row *deskRow) Hit {
+		h := Hit{ID: row.id, Values: map[string]any{}}
+		for _, name := range s.Show {
+			h.Values[name] = row.values[name]
+		}
+		return h
+	}
+	at := func(id string) *deskRow {
+		i := slices.IndexFunc(d.rows, func(row *deskRow) bool { return row.id == id })
+		if i < 0 {
+			return nil
+		}
+		return d.rows[i]
+	}
+	switch s.Do {
+	case Search:
+		d.requests = append(d.requests, "search "+s.Way.Properties())
+		a := Answer{Kind: Taken, Class: "ok"}
+		for _, row := range d.rows {
+			if !slices.ContainsFunc(s.Way, func(t mappers.Term) bool { return row.values[t.Property] != t.Value }) {
+				a.Hits = append(a.Hits, hit(row))
+			}
+		}
+		return a
+	case Find:
+		d.requests = append(d.requests, "find")
+		for _, row := range d.rows {
+			if row.values["k"] == s.Last.Change.Key.Value {
+				return Answer{Kind: Taken, ID: row.id, Hits: []Hit{hit(row)}}
+			}
+		}
+		return Answer{Kind: Denied, Absent: true}
+	case Read:
+		d.requests = append(d.requests, "read")
+		return Answer{Kind: Taken, ID: r.CRMID, Hits: []Hit{hit(at(r.CRMID))}}
+	}
+	names := []string{}
+	for name := range s.Values {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	row := at(r.CRMID)
+	if row == nil && !s.Makes && s.Mode == mappers.Upsert {
+		for _, o := range d.rows {
+			if o.values["k"] == s.Last.Change.Key.Value {
+				row = o
+			}
+		}
+	}
+	switch {
+	case row != nil:
+		d.requests = append(d.requests, "update "+strings.Join(names, " "))
+	case s.Mode == mappers.UpdateOnly:
+		d.requests = append(d.requests, "update")
+		return Answer{Kind: Denied, Class: "rejected", Absent: true}
+	default:
+		for name, v := range s.Values {
+			if id, ok := d.taken[fmt.Sprint(name, "=", v)]; ok {
+				d.requests = append(d.requests, "conflict")
+				return Answer{Kind: Conflict, Class: "conflict", Existing: id}
+			}
+		}
+		d.requests = append(d.requests, "create "+strings.Join(names, " "))
+		row = &deskRow{id: fmt.Sprint("new", len(d.rows)), values: map[string]any{}}
+		d.rows = append(d.rows, row)
+		for name, v := range s.Values {
+			row.values[name] = v
+		}
+		return Answer{Kind: Taken, Class: "ok", ID: row.id, Created: true}
+	}
+	for name, v := range s.Values {
+		row.values[name] = v
+	}
+	return Answer{Kind: Taken, Class: "ok", ID: row.id}
+}
+
+// work plays one batch of changes of one record.
+func (d *desk) work(r *Record, changes ...*mappers.Change) []*Delivery {
+	w := &Work{Record: r}
+	for i, c := range changes {
+		c.Mapping, c.Object = "m", "contacts"
+		if c.Mode == "" {
+			c.Mode = mappers.Upsert
+		}
+		if c.Key.Property == "" {
+			c.Key = mappers.Key{Property: "k", Value: "1"}
+		}
+		at := int64(10*len(d.requests) + i + 1)
+		w.Deliveries = append(w.Deliveries, &Delivery{Change: c, Key: Key{Object: "contacts", Property: "k", Key: "1"}, Cause: &Cause{
+			Event: uuid.UUID{byte(at), byte(i + 1)}, Version: Version{At: at, Event: uuid.UUID{byte(at), byte(i + 1)}}, ReceivedAt: start,
+		}})
+	}
+	w.Begin()
+	env := &Env{Can: d, Now: start, GiveUp: time.Hour, Neighbour: func(*Link) Neighbour { return Neighbour{} }}
+	for range 20 {
+		steps := w.Next(env)
+		if len(steps) == 0 {
+			break
+		}
+		for _, s := range steps {
+			if next := w.Intend(s, d); next != nil {
+				w.Stored()
+			}
+			w.Apply(s, d.answer(s), env)
+		}
+	}
+	w.Rest()
+	return w.Deliveries
+}
+
+func fields(rule mappers.Rule, pairs ...any) []mappers.Field {
+	var list []mappers.Field
+	for i := 0; i < len(pairs); i += 2 {
+		f := mappers.Field{Name: pairs[i].(string), Rule: rule, Value: pairs[i+1]}
+		if rule == mappers.Forward {
+			f.Ladder = &mappers.Ladder{Order: []string{"lead", "mql", "customer"}, Final: []string{"churned", "lost"}}
+		}
+		list = append(list, f)
+	}
+	return list
+}
+
+func by(pairs ...string) mappers.Match {
+	var m mappers.Match
+	for i := 0; i < len(pairs); i += 2 {
+		m = append(m, mappers.Term{Property: pairs[i], Value: pairs[i+1]})
+	}
+	return m
+}
+
+func sales(id string, pairs ...any) *deskRow {
+	row := &deskRow{id: id, values: map[string]any{}}
+	for i := 0; i < len(pairs); i += 2 {
+		row.values[pairs[i].(string)] = pairs[i+1]
+	}
+	return row
+}
+
+// What is found, adopted, made and left alone, each with the requests that it takes.
+func TestLook(t *testing.T) {
+	t.Parallel()
+	mail := []mappers.Match{by("email", "a@b.co")}
+	tests := []struct {
+		name     string
+		rows     []*deskRow
+		taken    map[string]string
+		unkeyed  bool // the CRM does not see to it that keys are unique
+		change   mappers.Change
+		outcome  Outcome
+		reason   string
+		requests []string
+		want     map[string]any // of the record in the end
+	}{
+		{
+			name: "one fits, and is adopted", rows: []*deskRow{sales("7", "email", "a@b.co", "name", "Old")},
+			change:  mappers.Change{Match: mail, Fields: fields(mappers.Set, "name", "New")},
+			outcome: Delivered, requests: []string{"search email", "update k name"}, want: map[string]any{"k": "1", "name": "New"},
+		},
+		{
+			name:   "none fits, and one is made",
+			change: mappers.Change{Match: mail, Fields: fields(mappers.Set, "name", "New")}, outcome: Delivered,
+			requests: []string{"search email", "create k name"},
+		},
+		{
+			name: "the second way fits", rows: []*deskRow{sales("7", "name", "Ann")},
+			change:  mappers.Change{Match: []mappers.Match{by("email", "a@b.co"), by("name", "Ann")}},
+			outcome: Delivered, requests: []string{"search email", "search name", "update k"},
+		},
+		{
+			name: "all terms of a way have to fit", rows: []*deskRow{sales("7", "name", "Ann", "city", "Rome")},
+			change:  mappers.Change{Match: []mappers.Match{by("name", "Ann", "city", "Oslo")}},
+			outcome: Delivered, requests: []string{"search name and city", "create k"},
+		},
+		{
+			name: "several fit", rows: []*deskRow{sales("7", "email", "a@b.co"), sales("8", "email", "a@b.co")},
+			change:  mappers.Change{Match: mail, Fields: fields(mappers.Set, "name", "New")},
+			outcome: Dead, reason: "2 contacts fit by email: 7, 8", requests: []string{"search email"},
+		},
+		{
+			name: "the oldest of several", rows: []*deskRow{sales("7", "email", "a@b.co"), sales("8", "email", "a@b.co")},
+			change:  mappers.Change{Match: mail, Several: mappers.SeveralOldest},
+			outcome: Delivered, requests: []string{"search email", "update k"}, want: map[string]any{"k": "1"},
+		},
+		{
+			name: "one that carries another key keeps it", rows: []*deskRow{sales("7", "email", "a@b.co", "k", "9")},
+			change:  mappers.Change{Match: mail, Fields: fields(mappers.Set, "name", "New")},
+			outcome: Delivered, requests: []string{"search email", "update name"}, want: map[string]any{"k": "9", "name": "New"},
+		},
+		{
+			name: "or gives it up", rows: []*deskRow{sales("7", "email", "a@b.co", "k", "9")},
+			change:  mappers.Change{Match: mail, Taken: mappers.TakenTake, Fields: fields(mappers.Set, "name", "New")},
+			outcome: Delivered, requests: []string{"search email", "update k name"}, want: map[string]any{"k": "1"},
+		},
+		{
+			name: "or is not touched", rows: []*deskRow{sales("7", "email", "a@b.co", "k", "9")},
+			change:  mappers.Change{Match: mail, Taken: mappers.TakenDead, Fields: fields(mappers.Set, "name", "New")},
+			outcome: Dead, reason: "the contacts that fits by email carries another k: 7", requests: []string{"search email"}, want: map[string]any{"k": "9"},
+		},
+		{
+			name: "create_only leaves alone what fits", rows: []*deskRow{sales("7", "email", "a@b.co")},
+			change:  mappers.Change{Mode: mappers.CreateOnly, Match: mail, Fields: fields(mappers.Set, "name", "New")},
+			outcome: Skipped, reason: "the record is there already", requests: []string{"search email"},
+		},
+		{
+			name: "update_only adopts", rows: []*deskRow{sales("7", "email", "a@b.co")},
+			change:  mappers.Change{Mode: mappers.UpdateOnly, Match: mail, Fields: fields(mappers.Set, "name", "New")},
+			outcome: Delivered, requests: []string{"search email", "update k name"},
+		},
+		{
+			name: "update_only makes none", change: mappers.Change{Mode: mappers.UpdateOnly, Match: mail, Fields: fields(mappers.SetIfEmpty, "name", "New")},
+			outcome: Skipped, requests: []string{"search email", "update"},
+		},
+		{
+			name: "what is in the way of a create is adopted", rows: []*deskRow{sales("7", "email", "A@B.co", "owner", "Ann")}, taken: map[string]string{"email=a@b.co": "7"},
+			change:  mappers.Change{Fields: append(fields(mappers.SetOnCreate, "owner", "Bob"), fields(mappers.Set, "email", "a@b.co")...)},
+			outcome: Delivered, reason: "without owner, which only a new record gets", requests: []string{"conflict", "update email k"}, want: map[string]any{"owner": "Ann"},
+		},
+		{
+			name: "without unique keys ours is looked up first", unkeyed: true, rows: []*deskRow{sales("7", "k", "1")},
+			change:  mappers.Change{Match: mail, Fields: fields(mappers.Set, "name", "New")},
+			outcome: Delivered, requests: []string{"find", "update name"},
+		},
+		{
+			name:    "a new record gets everything",
+			change:  mappers.Change{Match: mail, Fields: slices.Concat(fields(mappers.SetOnCreate, "a", "1"), fields(mappers.SetIfEmpty, "b", "2"), fields(mappers.Forward, "c", "mql"), fields(mappers.Add, "d", []any{"x"}))},
+			outcome: Delivered, requests: []string{"search email", "create a b c d k"},
+		},
+		{
+			name: "one of sales keeps what it has", rows: []*deskRow{sales("7", "email", "a@b.co", "a", "0", "b", "0", "c", "customer", "d", []any{"y"})},
+			change:  mappers.Change{Match: mail, Fields: slices.Concat(fields(mappers.SetOnCreate, "a", "1"), fields(mappers.SetIfEmpty, "b", "2"), fields(mappers.Forward, "c", "mql"), fields(mappers.Add, "d", []any{"x"}))},
+			outcome: Delivered, reason: "the CRM keeps another value of b, c; without a, which only a new record gets", requests: []string{"search email", "update d k"},
+			want: map[string]any{"a": "0", "b": "0", "c": "customer"},
+		},
+		{
+			name: "without match the values are read by our key", rows: []*deskRow{sales("7", "k", "1", "b", "0")},
+			change:  mappers.Change{Fields: fields(mappers.SetIfEmpty, "b", "2")},
+			outcome: Skipped, reason: "the CRM keeps another value of b", requests: []string{"find"},
+		},
+		{
+			name: "an empty field is filled", rows: []*deskRow{sales("7", "k", "1", "b", "")},
+			change:  mappers.Change{Fields: fields(mappers.SetIfEmpty, "b", "2")},
+			outcome: Delivered, requests: []string{"find", "update b"},
+		},
+		{
+			name: "forward goes on", rows: []*deskRow{sales("7", "k", "1", "c", "lead")},
+			change:  mappers.Change{Fields: fields(mappers.Forward, "c", "customer")},
+			outcome: Delivered, requests: []string{"find", "update c"},
+		},
+		{
+			name: "what is final stays", rows: []*deskRow{sales("7", "k", "1", "c", "churned")},
+			change:  mappers.Change{Fields: fields(mappers.Forward, "c", "customer")},
+			outcome: Skipped, reason: "the CRM keeps another value of c", requests: []string{"find"},
+		},
+		{
+			name: "so does what the order does not know", rows: []*deskRow{sales("7", "k", "1", "c", "partner")},
+			change:  mappers.Change{Fields: fields(mappers.Forward, "c", "customer")},
+			outcome: Skipped, reason: "the CRM keeps another value of c", requests: []string{"find"},
+		},
+		{
+			name: "nothing is added twice", rows: []*deskRow{sales("7", "k", "1", "d", []any{"x", "y"})},
+			change:  mappers.Change{Fields: fields(mappers.Add, "d", []any{"x"})},
+			outcome: Unchanged, requests: []string{"find"},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d := &desk{manners: &manners{Find: true}, unkeyed: tt.unkeyed, rows: tt.rows, taken: tt.taken}
+			r := New(uuid.UUID{1}, Key{"contacts", "k", "1"})
+			got := d.work(r, &tt.change)[0]
+			if got.Outcome != tt.outcome || got.Reason != tt.reason && (tt.reason != "" || got.Outcome == Delivered) {
+				t.Errorf("%s: %q", got.Outcome, got.Reason)
+			}
+			if !slices.Equal(d.requests, tt.requests) {
+				t.Errorf("requests: %q", d.requests)
+			}
+			for name, v := range tt.want {
+				if is := d.rows[0].values[name]; !NewValue(is).Equal(NewValue(v)) {
+					t.Errorf("%s is %v, not %v", name, is, v)
+				}
+			}
+		})
+	}
+}
+
+// What later events of a known record ask of the CRM.
+func TestKnown(t *testing.T) {
+	t.Parallel()
+	d := &desk{manners: &manners{Find: true}, rows: []*deskRow{sales("7", "email", "a@b.co", "d", []any{"theirs", "both"})}}
+	r := New(uuid.UUID{1}, Key{"contacts", "k", "1"})
+	mail := []mappers.Match{by("email", "a@b.co")}
+	for i, step := range []struct {
+		fields   []mappers.Field
+		outcome  Outcome
+		requests string
+		want     map[string]any
+	}{
+		{fields(mappers.SetIfEmpty, "b", "1"), Delivered, "search email, update b k", map[string]any{"b": "1"}},
+		{fields(mappers.SetIfEmpty, "b", "2"), Unchanged, "", map[string]any{"b": "1"}},
+		{fields(mappers.SetOnCreate, "a", "1"), Skipped, "", map[string]any{"a": nil}},
+		{fields(mappers.Forward, "c", "mql"), Delivered, "read, update c", map[string]any{"c": "mql"}},
+		{fields(mappers.Forward, "c", "lead"), Stale, "", map[string]any{"c": "mql"}},
+		{fields(mappers.Forward, "c", "customer"), Delivered, "read, update c", map[string]any{"c": "customer"}},
+		{fields(mappers.Add, "d", []any{"ours", "both"}), Delivered, "read, update d", map[string]any{"d": []any{"theirs", "both", "ours"}}},
+		{fields(mappers.Add, "d", []any{"next"}), Delivered, "read, update d", map[string]any{"d": []any{"theirs", "both", "next"}}},
+		{fields(mappers.Add, "d", []any{"next"}), Unchanged, "", nil},
+		{fields(mappers.Set, "name", "x"), Delivered, "update name", nil},
+	} {
+		before := len(d.requests)
+		got := d.work(r, &mappers.Change{Match: mail, Fields: step.fields})[0]
+		if made := strings.Join(d.requests[before:], ", "); got.Outcome != step.outcome || made != step.requests {
+			t.Errorf("%d: %s %q by %q", i, got.Outcome, got.Reason, made)
+		}
+		for name, v := range step.want {
+			if is := d.rows[0].values[name]; !NewValue(is).Equal(NewValue(v)) {
+				t.Errorf("%d: %s is %v, not %v", i, name, is, v)
+			}
+		}
+	}
+	// Somebody moves the record on, and back: neither is undone.
+	d.rows[0].values["c"] = "churned"
+	if got := d.work(r, &mappers.Change{Fields: fields(mappers.Forward, "c", "lost")})[0]; got.Outcome != Skipped || d.rows[0].values["c"] != "churned" {
+		t.Errorf("%s %q: %v", got.Outcome, got.Reason, d.rows[0].values)
+	}
+}
