@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"pgregory.net/rapid"
 
 	"partnersync/mappers"
 )
@@ -353,4 +355,38 @@ func TestKnown(t *testing.T) {
 	if got := d.work(r, &mappers.Change{Fields: fields(mappers.Forward, "c", "lost")})[0]; got.Outcome != Skipped || d.rows[0].values["c"] != "churned" {
 		t.Errorf("%s %q: %v", got.Outcome, got.Reason, d.rows[0].values)
 	}
+}
+
+// Before the CRM has its say, the value rules commute: in any order, and in two records that turn
+// out to be one. Under forward that holds for all that has become of a value, too.
+func TestAnyOrderUnderValueRules(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		var events []happening
+		for i := range rapid.IntRange(1, 7).Draw(t, "events") {
+			c := change()
+			c.Fields = append(c.Fields, fields(mappers.Forward, "c", rapid.SampledFrom([]string{"lead", "mql", "customer", "churned", "lost"}).Draw(t, "stage"))...)
+			v := rapid.SampledFrom([]string{"x", "y"}).Draw(t, "value")
+			c.Fields = append(c.Fields, fields(mappers.SetIfEmpty, "b", v)...)
+			c.Fields = append(c.Fields, fields(mappers.SetOnCreate, "a", v)...)
+			c.Fields = append(c.Fields, fields(mappers.Add, "d", []any{v})...)
+			events = append(events, happening{c, at(int64(rapid.IntRange(1, 50).Draw(t, "at")*10 + i))})
+		}
+		whole, one, two := empty(), empty(), empty()
+		for _, e := range events {
+			Fold(whole, e.change, e.version)
+		}
+		settle := rapid.Bool().Draw(t, "settle")
+		for _, e := range rapid.Permutation(events).Draw(t, "order") {
+			r := rapid.SampledFrom([]*Record{one, two}).Draw(t, "record")
+			Fold(r, e.change, e.version)
+			if f := r.Fields["c"]; settle && rapid.Bool().Draw(t, "taken") {
+				f.Acked, f.AckedAt = f.Wanted, f.Version
+			}
+		}
+		Merge(one, two)
+		if diff := cmp.Diff(wantedOf(whole), wantedOf(one)); diff != "" {
+			t.Fatal(diff)
+		}
+	})
 }

@@ -64,7 +64,7 @@ func (f *Field) ahead(o *Field) bool {
 		return true
 	case mine < its:
 		return false
-	case f.Ladder != nil && mine == len(f.Ladder.Order) && !f.Wanted.Equal(o.Wanted):
+	case f.Ladder != nil && mine == len(f.Ladder.Order):
 		return f.Version.Compare(o.Version) < 0
 	}
 	return f.Version.Compare(o.Version) > 0
