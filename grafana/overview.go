@@ -19,6 +19,7 @@ var (
 	}
 	whyMapping = map[string]string{
 		"null_key": "the event does not name the record", "lookup_missed": "a value is missing in a table", "expression": "a value does not fit",
+		"forward": "a value is not in its order",
 	}
 	whatBecame = []struct{ outcome, words string }{
 		{"delivered", "delivered"}, {"unchanged", "the CRM had it"}, {"stale", "overtaken"}, {"skipped", "not wanted"}, {"dead", "needs somebody"},

@@ -94,7 +94,7 @@ func (m *metrics) declare(plan *Plan) {
 		for _, reason := range records.Skips() {
 			m.skipped.WithLabelValues(info.Sink, info.Name, reason)
 		}
-		for _, reason := range []string{"null_key", "lookup_missed", "expression"} {
+		for _, reason := range []string{"null_key", "lookup_missed", "expression", "forward"} {
 			m.mappingErrors.WithLabelValues(info.Name, reason)
 		}
 	}

@@ -28,8 +28,17 @@ type SourceInfo struct {
 type SinkInfo struct {
 	Preset  string   // for messages
 	Modes   []Mode   // nil is all
-	Objects []string // nil is any
+	Objects []string // nil is any; names for a hint where Object tells which are known
 	Links   bool     // whether it can connect records
+	// OrdersHits is whether a search tells which of several records is the oldest.
+	OrdersHits bool
+	// Object gives the one name of an object that has several, and whether there is such an object. nil: each name is one.
+	Object func(name string) (canonical string, known bool)
+	// Search, Find and Read tell why it cannot look up records of an object by properties, find one by our key, and show
+	// what one holds; "" where it can. nil: it can.
+	Search func(object string, properties []string) string
+	Find   func(object string) string
+	Read   func(object string) string
 	// Lacks tells why records such as a mapping makes cannot be written in a mode; "" where they can. nil is never.
 	Lacks func(m *MappingInfo, mode Mode) string
 	// Link tells why it cannot send a link of records in a mode; "" where it can. later: not with the request that makes
@@ -46,6 +55,13 @@ func (s *SinkInfo) modes(m *MappingInfo) []string {
 		}
 	}
 	return out
+}
+
+func (s *SinkInfo) object(name string) (canonical string, known bool) {
+	if s.Object != nil {
+		return s.Object(name)
+	}
+	return name, s.Objects == nil || slices.Contains(s.Objects, name)
 }
 
 func (s *SinkInfo) called(name string) string {

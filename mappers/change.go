@@ -54,7 +54,8 @@ type Key struct {
 }
 
 // Field is one value for one property of a record. Value is a string, bool,
-// int64, decimal.Decimal, []any or map[string]any; nil only under Clear.
+// int64, decimal.Decimal, []any or map[string]any; nil only under Clear, a single
+// value under Forward, []any of texts, each once, under Add.
 type Field struct {
 	Name     string
 	Rule     Rule
@@ -136,6 +137,6 @@ type Outcome struct {
 // closed set (a metric label), Message tells a person where and what; neither
 // holds a value of the payload.
 type Failure struct {
-	Reason  string // "null_key", "lookup_missed", "expression"
+	Reason  string // "null_key", "lookup_missed", "expression", "forward"
 	Message string
 }

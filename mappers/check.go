@@ -532,6 +532,11 @@ func (c *check) result() {
 		need, fits = "a number", k == Integer || k == Number
 	case WantTime:
 		need, fits = "a time", k == Time
+	case WantSingle:
+		need, fits = "a single value", k != List && k != Object
+	case WantTexts:
+		elem := schemaOf(got).Elem
+		need, fits = "a text or a list of texts", k != Object && (elem == nil || elem.Kind != Object && elem.Kind != List && elem.Kind != Map)
 	}
 	if fits {
 		return

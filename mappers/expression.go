@@ -37,6 +37,8 @@ const (
 	WantList        // []any
 	WantNumber      // int64 or decimal.Decimal
 	WantTime        // time.Time
+	WantSingle      // string, bool, int64, decimal.Decimal or time.Time
+	WantTexts       // []any of strings, each once; a single value is a list of it
 )
 
 // Expression is one compiled expression.
@@ -48,6 +50,7 @@ type Expression struct {
 	chain   []string // the whole expression when it is no more than event.a.b
 	reads   []read
 	fixed   []string // texts of its own that the result may be
+	tables  []string // tables whose values the result may be
 }
 
 // read is a constant path that an expression reads below a variable.
@@ -64,8 +67,9 @@ func Compile(n diag.Node, want Want, scope *Scope, d *diag.Decoding) *Expression
 	if !c.yaml() || !c.parse() || !c.names() || !c.types() {
 		return nil
 	}
-	e := &Expression{node: n, want: want, kind: schemaOf(c.tree.Node.Nature()), reads: readsOf(c.tree.Node), fixed: fixedIn(c.tree.Node, nil)}
-	if want == WantAny || want == WantText {
+	e := &Expression{node: n, want: want, kind: schemaOf(c.tree.Node.Nature()), reads: readsOf(c.tree.Node)}
+	e.fixed, e.tables = constantsOf(c.tree.Node)
+	if want == WantAny || want == WantText || want == WantSingle || want == WantTexts {
 		e.chain = chain(c.tree.Node)
 	}
 	program, err := assemble(c.tree, scope)
@@ -212,6 +216,10 @@ func (e *Expression) finish(v any) (any, error) {
 		return wanted(v, "a number", func(v any) (any, bool) { _, ok := toNumber(v); return v, ok })
 	case WantTime:
 		return wanted(v, "a time", func(v any) (time.Time, bool) { return ParseTime(v, "") })
+	case WantSingle:
+		return wanted(v, "a single value", func(v any) (any, bool) { _, ok := scalarText(v); return v, ok })
+	case WantTexts:
+		return wanted(v, "a text or a list of texts", eachOnce)
 	}
 	return v, nil
 }

@@ -240,6 +240,25 @@ func scalarText(v any) (string, bool) {
 	return "", false
 }
 
+// eachOnce are the texts of a single value or of a list, each once.
+func eachOnce(v any) ([]any, bool) {
+	list, ok := v.([]any)
+	if !ok {
+		list = []any{v}
+	}
+	var out []any
+	for _, one := range list {
+		text, ok := scalarText(one)
+		if !ok {
+			return nil, false
+		}
+		if !slices.Contains(out, any(text)) {
+			out = append(out, text)
+		}
+	}
+	return out, true
+}
+
 func functions() []*function {
 	return slices.Concat(textFunctions(), valueFunctions(), peopleFunctions())
 }

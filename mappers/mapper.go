@@ -39,7 +39,7 @@ func CompileAll(nodes []diag.Node, c *Catalog, d *diag.Decoding) *Mapper {
 			all = append(all, m)
 		}
 	}
-	meetings(all, c, d)
+	meetings(all, len(all) == len(nodes), c, d)
 	return out
 }
 
@@ -233,14 +233,23 @@ func (r *running) one() {
 		r.failure("null_key", fmt.Sprintf("%s: the key is null", rec.key.parts[0].Pos()))
 		return
 	}
+	if rec.match != nil {
+		change.Several, change.Taken = rec.several, rec.taken
+		if change.Match, ok = r.matches(rec.match); !ok {
+			return
+		}
+	}
 	for _, f := range rec.fields {
 		v, ok := r.eval(f.value)
 		if !ok {
 			return
 		}
 		switch {
+		case v != nil && f.ladder != nil && !f.ladder.holds(v):
+			r.failure("forward", fmt.Sprintf("%s: the value stands neither in order nor in final of %s", f.value.Pos(), f.name))
+			return
 		case v != nil:
-			change.Fields = append(change.Fields, Field{Name: f.name, Rule: f.rule, Value: outgoing(v), Optional: f.optional})
+			change.Fields = append(change.Fields, Field{Name: f.name, Rule: f.rule, Value: outgoing(v), Optional: f.optional, Ladder: f.ladder})
 		case f.clear && r.blank(f.value):
 			change.Fields = append(change.Fields, Field{Name: f.name, Rule: Clear, Optional: f.optional})
 		}
@@ -253,6 +262,9 @@ func (r *running) one() {
 		if k.Value != "" { // a null key means no link
 			link := l.Link
 			link.Key = k
+			if link.Match, ok = r.matches(l.match); !ok {
+				return
+			}
 			change.Links = append(change.Links, link)
 		}
 	}

@@ -35,6 +35,7 @@ type entry struct {
 	Mode        diag.Node         `yaml:"mode"`
 	Key         diag.Node         `yaml:"key"`
 	Match       diag.Node         `yaml:"match"`
+	Several     diag.Node         `yaml:"several"`
 	Taken       diag.Node         `yaml:"taken"`
 	Absent      diag.Node         `yaml:"absent"`
 	IfDeleted   diag.Node         `yaml:"if_deleted"`
@@ -56,7 +57,7 @@ type entry struct {
 }
 
 // later are the keys that are part of the grammar and do not work yet.
-var later = []string{"match", "set_if_empty", "set_on_create", "forward", "sum", "count", "add", "needs", "taken"}
+var later = []string{"sum", "count", "needs"}
 
 // sharedKeys stand on a mapping, never in its records.
 var sharedKeys = []string{"name", "on", "let", "needs", "records"}
@@ -280,6 +281,7 @@ func (c *compilation) mapping(e entry, entries []entry, source string) []*record
 	for _, r := range entries {
 		one := c.record(r, each)
 		one.source, one.lets = source, lets
+		c.offLadder(one)
 		if when != nil {
 			one.when = append([]*Expression{when}, one.when...)
 		}
@@ -370,11 +372,19 @@ func (c *compilation) compile(n diag.Node, want Want) *Expression {
 
 // notYet refuses a key that a later version knows.
 func (c *compilation) notYet(n diag.Node, key string) {
+	if at := keyOf(n, key); at.Exists() {
+		c.d.Errorf(at, "it comes with a later version; take it out until then", "%s is not available yet", key)
+	}
+}
+
+// keyOf is a key of a map itself, or the zero Node.
+func keyOf(n diag.Node, key string) diag.Node {
 	for _, e := range n.Entries() {
 		if e.Key.Text() == key {
-			c.d.Errorf(e.Key, "it comes with a later version; take it out until then", "%s is not available yet", key)
+			return e.Key
 		}
 	}
+	return diag.Node{}
 }
 
 // expressions gives the entries of a map of expressions, each name once. It
@@ -432,6 +442,7 @@ type MappingInfo struct {
 	Key    string   // the property that holds our key; "" for a local key
 	Fields []string // the properties that it writes, in the order of the file
 	Kinds  []Kind   // of Fields, as far as they are known before an event comes: any is not known
+	Match  []string // the properties by which it looks for the record, each once
 	Links  []LinkInfo
 }
 
@@ -440,7 +451,8 @@ type LinkInfo struct {
 	To  string // object at the other end
 	Key string // the property that it is found by
 
-	Remove bool // it is taken away
+	Match  []string // the properties that it is looked for by where the key finds nothing
+	Remove bool     // it is taken away
 }
 
 // day is what `for` of a link is without one.

@@ -23,6 +23,9 @@ type record struct {
 	object   string
 	mode     Mode
 	key      key
+	match    []way
+	several  string
+	taken    string
 	fields   []field
 	links    []link
 	rewrite  bool
@@ -44,11 +47,15 @@ type field struct {
 	value    *Expression
 	clear    bool
 	optional bool
+	ladder   *Ladder // under forward
+	closed   bool    // whether all values of ladder are known by now
 }
 
 type link struct {
 	Link
-	key key
+	at    diag.Node // of to
+	key   key
+	match []way
 }
 
 // record compiles one record. each is that of the mapping, if it has one and no records.
@@ -79,15 +86,16 @@ func (c *compilation) record(e entry, each *Expression) *record {
 	} else {
 		r.key = c.key(e.Key)
 	}
-	c.fields(e, r)
+	c.adoption(e, r, sink)
+	c.fields(e, r, sink)
 	for _, n := range e.Links {
-		if l, ok := c.link(n, false); ok {
+		if l, ok := c.link(n, false, r.sink, sink); ok {
 			c.sendable(n, r, &l.Link, sink)
 			r.links = append(r.links, l)
 		}
 	}
 	for _, n := range e.Unlink {
-		if l, ok := c.link(n, true); ok {
+		if l, ok := c.link(n, true, r.sink, sink); ok {
 			c.sendable(n, r, &l.Link, sink)
 			r.links = append(r.links, l)
 		}
@@ -110,7 +118,7 @@ func (c *compilation) record(e entry, each *Expression) *record {
 
 // info describes the record.
 func (r *record) info() MappingInfo {
-	info := MappingInfo{Sink: r.sink, Object: r.object, Mode: r.mode, Pos: r.pos}
+	info := MappingInfo{Sink: r.sink, Object: r.object, Mode: r.mode, Pos: r.pos, Match: sought(r.match)}
 	if !r.key.local {
 		info.Key = r.key.property
 	}
@@ -123,7 +131,7 @@ func (r *record) info() MappingInfo {
 		info.Kinds = append(info.Kinds, kind)
 	}
 	for _, l := range r.links {
-		info.Links = append(info.Links, LinkInfo{To: l.To, Key: l.key.property, Remove: l.Remove})
+		info.Links = append(info.Links, LinkInfo{To: l.To, Key: l.key.property, Match: sought(l.match), Remove: l.Remove})
 	}
 	return info
 }
@@ -162,12 +170,21 @@ func (c *compilation) target(e entry, r *record) *SinkInfo {
 	if !e.Object.Exists() {
 		c.d.Errorf(e.Node, "it names what the CRM calls its kind of record, such as contacts", "the key %q is missing", "object")
 	} else if name, ok := c.d.Scalar(e.Object); ok {
-		if sink != nil && sink.Objects != nil && !slices.Contains(sink.Objects, name) {
-			c.d.Errorf(e.Object, diag.OneOf(name, sink.Objects), "%s has no object %q", sink.called(r.sink), name)
-		}
-		r.object = name
+		r.object = c.object(e.Object, name, r.sink, sink)
 	}
 	return sink
+}
+
+// object gives the one name that a sink's object goes by.
+func (c *compilation) object(n diag.Node, name, at string, sink *SinkInfo) string {
+	if sink == nil {
+		return name
+	}
+	canonical, known := sink.object(name)
+	if !known {
+		c.d.Errorf(n, diag.OneOf(name, sink.Objects), "%s has no object %q", sink.called(at), name)
+	}
+	return canonical
 }
 
 func (c *compilation) mode(e entry, name string, sink *SinkInfo) Mode {
@@ -231,7 +248,7 @@ func (c *compilation) key(n diag.Node) key {
 }
 
 // fields reads the sections of a record. A field stands in one of them.
-func (c *compilation) fields(e entry, r *record) {
+func (c *compilation) fields(e entry, r *record, sink *SinkInfo) {
 	first := map[string]string{}
 	section := func(n diag.Node, rule Rule) {
 		for _, f := range c.expressions(n) {
@@ -245,18 +262,26 @@ func (c *compilation) fields(e entry, r *record) {
 				c.d.Errorf(f.Key, "every record is written with its key", "the field %q is the key", name)
 				continue
 			}
-			r.fields = append(r.fields, field{at: f.Key, name: name, rule: rule, value: c.compile(f.Value, WantAny)})
+			one := field{at: f.Key, name: name, rule: rule}
+			switch rule {
+			case Forward:
+				c.ladder(f.Value, &one)
+			case Add:
+				one.value = c.compile(f.Value, WantTexts)
+			default:
+				one.value = c.compile(f.Value, WantAny)
+			}
+			r.fields = append(r.fields, one)
 		}
 	}
 	// The order of the file is kept inside a section; sections come as written.
 	for _, k := range e.Node.Entries() {
-		switch k.Key.Text() {
-		case "set":
-			section(k.Value, Set)
-		case "set_first":
-			section(k.Value, SetFirst)
-		case "touch":
-			section(k.Value, Touch)
+		switch rule := Rule(k.Key.Text()); rule {
+		case SetOnCreate, SetIfEmpty, Forward, Add:
+			c.comparable(k.Key, rule, r, sink)
+			section(k.Value, rule)
+		case Set, SetFirst, Touch:
+			section(k.Value, rule)
 		}
 	}
 	for _, n := range e.Clear {
@@ -270,6 +295,23 @@ func (c *compilation) fields(e entry, r *record) {
 	for _, n := range e.Optional {
 		if f := c.named(n, r, "optional"); f != nil {
 			f.optional = true
+		}
+	}
+}
+
+// comparable reports a rule that asks for what the CRM has, where there is nothing to ask.
+func (c *compilation) comparable(at diag.Node, rule Rule, r *record, sink *SinkInfo) {
+	switch {
+	case r.mode == Append:
+		c.d.Errorf(at, "write it under set", "%s is for records that may be there already, and mode append makes one of each event", rule)
+	case r.mode == Archive:
+		c.d.Errorf(at, "", "mode archive writes no value, so none can stand under %s", rule)
+	case r.mode == UpdateOnly && rule == SetOnCreate:
+		c.d.Errorf(at, "the mapping that makes it may hold them", "mode update_only makes no record, so it cannot set values on create")
+	case rule == SetOnCreate || sink == nil || sink.Read == nil || r.object == "":
+	default:
+		if why := sink.Read(r.object); why != "" {
+			c.d.Errorf(at, "", "%s cannot read %s, which %s needs: %s", sink.called(r.sink), r.object, rule, why)
 		}
 	}
 }
@@ -291,7 +333,7 @@ func (c *compilation) named(n diag.Node, r *record, section string) *field {
 }
 
 // link reads an entry of links or unlink.
-func (c *compilation) link(n diag.Node, remove bool) (link, bool) {
+func (c *compilation) link(n diag.Node, remove bool, name string, sink *SinkInfo) (link, bool) {
 	var raw struct {
 		Node     diag.Node     `yaml:",node"`
 		To       string        `yaml:"to,required"`
@@ -307,15 +349,17 @@ func (c *compilation) link(n diag.Node, remove bool) (link, bool) {
 	if n.Kind() != diag.Map {
 		return link{}, false
 	}
-	c.notYet(n, "match")
 	if remove {
 		for _, e := range n.Entries() {
-			if name := e.Key.Text(); slices.Contains([]string{"only", "required", "missing", "for"}, name) {
+			if name := e.Key.Text(); slices.Contains([]string{"match", "only", "required", "missing", "for"}, name) {
 				c.d.Errorf(e.Key, "", "%s is for links, not for unlink", name)
 			}
 		}
 	}
-	l := link{Link: Link{To: raw.To, As: raw.As, Required: raw.Required, For: raw.For, Remove: remove}}
+	l := link{at: n.Get("to"), Link: Link{To: raw.To, As: raw.As, Required: raw.Required, For: raw.For, Remove: remove}}
+	if l.To != "" {
+		l.To = c.object(l.at, l.To, name, sink)
+	}
 	if raw.Only.Exists() {
 		l.Only = c.choice(raw.Only, "one") == "one"
 	}
@@ -328,6 +372,13 @@ func (c *compilation) link(n diag.Node, remove bool) (link, bool) {
 	}
 	if raw.Key.Exists() {
 		l.key = c.key(raw.Key)
+	}
+	if raw.Match.Exists() && !remove {
+		l.match = c.match(raw.Match, l.key)
+		if l.key.local {
+			c.d.Errorf(keyOf(n, "match"), "name the property of the CRM that holds our key: `key: {property: expression}`", "match needs a key that the CRM holds")
+		}
+		c.searchable(l.match, l.To, name, sink)
 	}
 	return l, true
 }

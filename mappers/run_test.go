@@ -112,6 +112,82 @@ func TestRun(t *testing.T) {
 				{To: "companies", Key: Key{Property: "shop_user", Value: "d1"}, As: "old", Remove: true},
 			}
 		})},
+		{"match, in its order, without the ways that have a null", head + `
+  match:
+    - {domain: domain(event.contact.email)}
+    - {name: event.account_name, city: event.contact.city}
+    - {city: event.contact.city, name: event.account_name}
+    - {name: event.account_name, stage: 'lookup(event.stage, "deal_stages")'}
+    - {stage: 'lookup(event.key, "deal_stages")'}
+    - {amount: event.amount, rate: event.rate, blank: 'event["blank"]'}
+    - {amount: event.amount, won: string(event.archived)}
+    - {type: value("deal"), key: event.key}`, []Outcome{{Mapping: "deals", Misses: []string{"deal_stages"}, Changes: []Change{{
+			Mapping: "deals", Object: "deals", Mode: Upsert, Key: Key{Property: "shop_key", Value: "d1"}, Several: SeveralDead, Taken: TakenKeep,
+			Match: []Match{
+				{{"name", "Some Company"}, {"stage", "qualifiedtobuy"}},
+				{{"amount", "8753"}, {"won", "false"}},
+				{{"type", "deal"}, {"key", "d1"}},
+			},
+		}}}}},
+		{"match of which every way has a null", head + `
+  match: [{domain: domain(event.contact.email)}]
+  several: newest
+  taken: take`, change(func(c *Change) { c.Several, c.Taken = SeveralNewest, TakenTake })},
+		{"match of elements, in the other modes", `
+- name: deals
+  on: shop.deal.created
+  each: event.users
+  to: crm
+  object: deals
+  mode: update_only
+  key: {shop_user: item.id}
+  match: [{email: lower(item.email)}]
+  taken: dead
+  several: oldest`, []Outcome{{Mapping: "deals", Changes: []Change{
+			{Mapping: "deals", Object: "deals", Mode: UpdateOnly, Absent: "hold", Key: Key{Property: "shop_user", Value: "1"}, Several: SeveralOldest, Taken: TakenDead, Match: []Match{{{"email", "a@example.com"}}}},
+			{Mapping: "deals", Object: "deals", Mode: UpdateOnly, Absent: "hold", Key: Key{Property: "shop_user", Value: "2"}, Several: SeveralOldest, Taken: TakenDead},
+		}}}},
+		{"match of which a term fails", head + `
+  match: [{name: event.account_name}, {tier: event.meta.tier + 1}]`,
+			[]Outcome{{Mapping: "deals", Failed: &Failure{Reason: "expression", Message: "config.yaml:8:62: + takes two texts or two numbers, these are a text and a whole number"}}}},
+		{"match of a link", head + `
+  links:
+    - {to: companies, key: {shop_user: event.key}, match: [{domain: domain(event.contact.email)}, {name: event.account_name}]}
+    - {to: companies, key: {shop_user: event.contact.email}, match: [{name: event.account_name}]}
+    - {to: people, key: {shop_user: event.key}, match: [{email: event.contact.email}]}`, change(func(c *Change) {
+			c.Links = []Link{
+				{To: "companies", Key: Key{Property: "shop_user", Value: "d1"}, Missing: "retry", For: day, Match: []Match{{{"name", "Some Company"}}}},
+				{To: "people", Key: Key{Property: "shop_user", Value: "d1"}, Missing: "retry", For: day},
+			}
+		})},
+		{"rules that ask what the CRM has, in the order of the file", head + `
+  set_if_empty: {phone: event.contact.phone, owner: event.account_name}
+  add: {tags: event.tags, one: event.stage, many: '[event.amount, event.amount, "8753", "a", event.contact.email]', none: event.contact.email, nothing: '[]'}
+  set: {name: event.account_name}
+  forward:
+    stage: {value: event.stage, order: [New, Working, Won], final: Lost}
+    step: {value: 'event.archived ? 3 : 1', order: [1, 2], final: [3]}
+    last: {value: value("Lost"), order: [New, Won], final: [Lost]}
+    town: {value: event.contact.city, order: [a, b]}
+  set_on_create: {status: value("NEW"), city: event.contact.city}
+  optional: [owner, one, stage, status]`, fields(
+			Field{Name: "owner", Rule: SetIfEmpty, Value: "Some Company", Optional: true},
+			Field{Name: "tags", Rule: Add, Value: []any{"gold", "emea"}},
+			Field{Name: "one", Rule: Add, Value: []any{"Working"}, Optional: true},
+			Field{Name: "many", Rule: Add, Value: []any{"8753", "a"}},
+			Field{Name: "name", Rule: Set, Value: "Some Company"},
+			Field{Name: "stage", Rule: Forward, Value: "Working", Optional: true, Ladder: &Ladder{Order: []string{"New", "Working", "Won"}, Final: []string{"Lost"}}},
+			Field{Name: "step", Rule: Forward, Value: int64(1), Ladder: &Ladder{Order: []string{"1", "2"}, Final: []string{"3"}}},
+			Field{Name: "last", Rule: Forward, Value: "Lost", Ladder: &Ladder{Order: []string{"New", "Won"}, Final: []string{"Lost"}}},
+			Field{Name: "status", Rule: SetOnCreate, Value: "NEW", Optional: true},
+		)},
+		{"a value that the order of forward does not know", head + `
+  set: {name: event.account_name}
+  forward: {stage: {value: event.stage, order: [New, Won]}}`,
+			[]Outcome{{Mapping: "deals", Failed: &Failure{Reason: "forward", Message: "config.yaml:9:28: the value stands neither in order nor in final of stage"}}}},
+		{"a list among what is added", head + `
+  add: {tags: event.meta.tier, more: 'event.archived ? event.meta.tier : event.users'}`,
+			[]Outcome{{Mapping: "deals", Failed: &Failure{Reason: "expression", Message: "config.yaml:8:38: this must be a text or a list of texts, but is a list"}}}},
 		{"a false when", head + `
   when: event.archived`, []Outcome{{Mapping: "deals", Skipped: "when is false"}}},
 		{"each", `

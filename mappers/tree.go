@@ -62,29 +62,53 @@ func readsOf(root ast.Node) []read {
 	return out
 }
 
-// fixedIn collects the constants that may be the result: not those that something is compared with.
-func fixedIn(n ast.Node, out []string) []string {
+// constantsOf gives the texts that may be the result, not those that something is compared with, and the tables that may give it.
+func constantsOf(root ast.Node) (texts, tables []string) {
+	for _, n := range resultsIn(root, nil) {
+		switch n := n.(type) {
+		case *ast.StringNode:
+			texts = append(texts, n.Value)
+		case *ast.IntegerNode:
+			texts = append(texts, strconv.Itoa(n.Value))
+		case *ast.CallNode:
+			if name := calledName(n); name == "lookup" && len(n.Arguments) == 2 {
+				if table, ok := n.Arguments[1].(*ast.StringNode); ok {
+					tables = append(tables, table.Value)
+				}
+			}
+		}
+	}
+	return texts, tables
+}
+
+// resultsIn collects the parts of which one is the result, or a part of it where that is a list.
+func resultsIn(n ast.Node, out []ast.Node) []ast.Node {
 	switch n := n.(type) {
-	case *ast.StringNode:
-		return append(out, n.Value)
-	case *ast.IntegerNode:
-		return append(out, strconv.Itoa(n.Value))
 	case *ast.ConditionalNode:
-		return fixedIn(n.Exp2, fixedIn(n.Exp1, out))
+		return resultsIn(n.Exp2, resultsIn(n.Exp1, out))
 	case *ast.BinaryNode:
 		if n.Operator == "??" {
-			return fixedIn(n.Right, fixedIn(n.Left, out))
+			return resultsIn(n.Right, resultsIn(n.Left, out))
 		}
 	case *ast.ArrayNode:
 		for _, one := range n.Nodes {
-			out = fixedIn(one, out)
+			out = resultsIn(one, out)
 		}
+		return out
 	case *ast.CallNode:
-		if name, ok := n.Callee.(*ast.IdentifierNode); ok && strings.TrimSuffix(name.Value, called) == "value" && len(n.Arguments) == 1 {
-			return fixedIn(n.Arguments[0], out)
+		if calledName(n) == "value" && len(n.Arguments) == 1 {
+			return resultsIn(n.Arguments[0], out)
 		}
 	}
-	return out
+	return append(out, n)
+}
+
+func calledName(n *ast.CallNode) string {
+	name, ok := n.Callee.(*ast.IdentifierNode)
+	if !ok {
+		return ""
+	}
+	return strings.TrimSuffix(name.Value, called)
 }
 
 // span is from where n begins to where it ends; the location of a field is that
