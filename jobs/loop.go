@@ -99,7 +99,7 @@ func (b *batch) plan() []*records.Step {
 			for i := 0; i < len(b.works); i++ { // planning a link may add one
 				steps = append(steps, b.works[i].Next(&b.env)...)
 			}
-			if len(steps) > 0 {
+			if len(steps) > 0 || len(b.sought) > 0 {
 				return steps
 			}
 		}

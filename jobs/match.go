@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"slices"
+	"strings"
 	"time"
 
 	"partnersync/internal/ledger"
@@ -21,7 +22,7 @@ import (
 func (b *batch) identity(object string, m mappers.Match) records.Key {
 	h := sha256.New()
 	for _, t := range m {
-		for _, part := range []string{t.Property, b.sink.Fold(t.Property, t.Value)} {
+		for _, part := range []string{t.Property, b.sink.Fold(t.Property, strings.TrimSpace(t.Value))} {
 			h.Write(append([]byte(part), 0))
 		}
 	}

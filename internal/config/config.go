@@ -468,19 +468,13 @@ func sinkInfo(d *sinks.Description) *mappers.SinkInfo {
 	return info
 }
 
-// askable says what a sink can be asked of the records that it has, by rows such as would ask.
+// askable says what a sink can be asked of the records that it has.
 func askable(info *mappers.SinkInfo, d *sinks.Description) {
-	info.Search = func(object string, properties []string) string {
-		row := sinks.Row{Object: object}
-		for _, name := range properties {
-			row.Terms = append(row.Terms, sinks.Term{Property: name, Value: "x"})
-		}
-		return d.Lacks(sinks.Search, row)
-	}
+	info.Search, info.Read, info.OrdersHits = d.CannotSearch, d.CannotRead, d.OrdersHits()
+	info.Object, info.Objects = d.Object, d.Objects()
 	info.Find = func(object string) string {
 		return d.Lacks(sinks.Find, sinks.Row{Object: object, Property: "x", Key: "x"})
 	}
-	info.Read = func(object string) string { return d.Lacks(sinks.Read, sinks.Row{Object: object, ID: "1"}) }
 }
 
 // lacks tells why a sink cannot write the records of a mapping in a mode, by a row such as the mapping makes.

@@ -11,6 +11,7 @@ import (
 
 	"partnersync/internal/ledger"
 	"partnersync/internal/pgtest"
+	"partnersync/mappers"
 	"partnersync/records"
 )
 
@@ -69,6 +70,8 @@ func TestRecordSurvivesStoring(t *testing.T) {
 			"pending": {Wanted: value(decimal.RequireFromString("95.50")), Version: newer, Mapping: "deals", Rule: "set", Acked: value(int64(7)), AckedAt: older},
 			"new":     {Wanted: value([]any{"x", int64(1), nil, map[string]any{"k": true}}), Version: older, Mapping: "deals", Rule: "set_first"},
 			"refused": {Wanted: value("\"quoted\"\n\u2028é"), Version: older, Mapping: "m", Rule: "set", Refused: event},
+			"moved":   {Wanted: value("b"), Version: newer, Mapping: "m", Rule: "forward", Ladder: &mappers.Ladder{Order: []string{"a", "b"}, Final: []string{"c"}}},
+			"added":   {Wanted: value("b"), Version: newer, Mapping: "m", Rule: "add", Added: []string{"a", "b"}},
 			"kept":    {Wanted: value("b"), Version: newer, Mapping: "m", Rule: "set", Kept: ptr(value("a"))},
 			"blank":   {Wanted: value(nil), Version: older, Mapping: "m", Rule: "clear"},
 		},

@@ -1,0 +1,192 @@
+package jobs
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"partnersync/internal/ledger"
+	"partnersync/internal/sandbox"
+)
+
+// firms are found by their name before they are made, and deals are linked to them.
+const firms = `
+mappings:
+  - name: firms
+    on: [shop.company.created, shop.company.updated]
+    to: crm
+    object: firms
+    key: {firm_key: event.key}
+    match: [{name: event.name}]
+    set: {name: event.name}
+    set_on_create: {source: 'value("partnersync")'}
+    set_if_empty: {owner: '"owner of " + event.name'}
+`
+
+func firmRig(t *testing.T, mappings string) *rig {
+	return newRig(t, setup{
+		mappings: mappings, sinks: "    find_lag: 300ms\n",
+		box: sandbox.Options{Lag: 200 * time.Millisecond, Custom: map[string][]sandbox.Property{
+			"hubspot/firms": {{Name: "firm_key", Unique: true}, {Name: "name"}, {Name: "owner"}, {Name: "source"}, {Name: "stage"}, {Name: "tags", Type: "enumeration", FieldType: "checkbox", Options: []string{"a", "b", "c"}}},
+		}},
+	})
+}
+
+// firms is what the CRM has of the firms.
+func (r *rig) firms() map[string]map[string]any {
+	out := map[string]map[string]any{}
+	for _, rec := range r.box.Records("hubspot", "firms") {
+		out[rec.ID] = rec.Properties
+	}
+	return out
+}
+
+func (r *rig) requests(op string) int {
+	n := 0
+	for _, q := range r.box.Requests() {
+		if strings.HasSuffix(q.Path, op) {
+			n++
+		}
+	}
+	return n
+}
+
+// A firm that sales has entered is adopted, with what sales have put there; one that is new is
+// made whole.
+func TestAdoptedByMatch(t *testing.T) {
+	t.Parallel()
+	r := firmRig(t, firms)
+	theirs := r.box.Put("hubspot", "firms", map[string]any{"name": "Acme", "owner": "Ann"})
+	time.Sleep(250 * time.Millisecond) // the search shows it by then
+	for i, fate := range r.deliver(shopEvent("company.created", "f1", 1, "name", "ACME"), shopEvent("company.created", "f2", 2, "name", "Beta")) {
+		if fate.Outcome != ledger.Delivered {
+			t.Errorf("%d: %+v", i, fate)
+		}
+	}
+	all := r.firms()
+	acme := all[theirs]
+	if len(all) != 2 || acme["firm_key"] != "f1" || acme["owner"] != "Ann" || acme["source"] != nil && acme["source"] != "" {
+		t.Errorf("%v", all)
+	}
+	delete(all, theirs)
+	for _, beta := range all {
+		if beta["owner"] != "owner of Beta" || beta["source"] != "partnersync" || beta["firm_key"] != "f2" {
+			t.Errorf("%v", beta)
+		}
+	}
+	searches, reads := r.requests("/search"), r.requests("/batch/read")
+	r.deliver(shopEvent("company.updated", "f1", 3, "name", "Acme Inc"), shopEvent("company.updated", "f2", 4, "name", "Beta Inc"))
+	if r.requests("/search") != searches || r.requests("/batch/read") != reads {
+		t.Errorf("known records are looked up: %+v", r.box.Requests())
+	}
+}
+
+// Two events under two keys about one new firm make one, in one batch or two.
+func TestOneFirmOfTwoKeys(t *testing.T) {
+	t.Parallel()
+	for name, perJob := range map[string]int{"in one job": 2, "in two": 1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := firmRig(t, firms)
+			ids := r.acceptPerJob(perJob, shopEvent("company.created", "f1", 1, "name", "Acme"), shopEvent("company.created", "f2", 2, "name", "acme "))
+			for id, fate := range r.ended(ids...) {
+				if fate.Outcome != ledger.Delivered && fate.Outcome != ledger.Stale {
+					t.Errorf("%s: %+v", id, fate)
+				}
+			}
+			if all := r.firms(); len(all) != 1 {
+				t.Errorf("%v", all)
+			}
+			var records int
+			if err := r.pool.QueryRow(r.context(), `SELECT count(*) FROM records`).Scan(&records); err != nil || records != 1 {
+				t.Errorf("%d records, %v", records, err)
+			}
+		})
+	}
+}
+
+// An event right behind the one that made the firm waits until a search shows it.
+func TestMatchWithinTheLag(t *testing.T) {
+	t.Parallel()
+	r := firmRig(t, firms)
+	fates := r.deliver(shopEvent("company.created", "f1", 1, "name", "Acme"), shopEvent("company.created", "f2", 2, "name", "Acme"))
+	if all := r.firms(); len(all) != 1 || fates[1].Outcome != ledger.Delivered && fates[1].Outcome != ledger.Unchanged {
+		t.Errorf("%v %+v", all, fates[1])
+	}
+}
+
+// Several firms that fit end the event, with their ids; none is touched, none is made.
+func TestSeveralFirms(t *testing.T) {
+	t.Parallel()
+	r := firmRig(t, firms)
+	ids := []string{r.box.Put("hubspot", "firms", map[string]any{"name": "Acme"}), r.box.Put("hubspot", "firms", map[string]any{"name": "acme"})}
+	time.Sleep(250 * time.Millisecond)
+	before := r.firms()
+	fate := r.deliver(shopEvent("company.created", "f1", 1, "name", "Acme"))[0]
+	if fate.Outcome != ledger.Dead || !strings.Contains(fate.Reason, ids[0]) || !strings.Contains(fate.Reason, ids[1]) {
+		t.Errorf("%+v", fate)
+	}
+	if after := r.firms(); !maps.EqualFunc(before, after, func(a, b map[string]any) bool { return maps.Equal(a, b) }) {
+		t.Errorf("%v became %v", before, after)
+	}
+}
+
+// A hundred new firms take one search and one request that makes them.
+func TestSharedSearch(t *testing.T) {
+	t.Parallel()
+	r := firmRig(t, firms)
+	r.stop()
+	var events []event
+	for i := range 100 {
+		events = append(events, shopEvent("company.created", "f"+uuid.NewString(), int64(i), "name", uuid.NewString()))
+	}
+	ids := r.acceptPerJob(100, events...)
+	r.start()
+	r.ended(ids...)
+	if n := r.requests("/search"); n > 2 || len(r.firms()) != 100 { // a search has at most 3,000 characters of names
+		t.Errorf("%d searches, %d firms", n, len(r.firms()))
+	}
+}
+
+// The other end of a link is looked for in the CRM, by our key and by match.
+func TestLinkToWhatOnlyTheCRMKnows(t *testing.T) {
+	t.Parallel()
+	r := firmRig(t, strings.Replace(deals, "touch:", `links:
+      - {to: firms, key: {firm_key: event.company}, match: [{name: event.note}], missing: skip}
+    touch:`, 1))
+	byKey := r.box.Put("hubspot", "firms", map[string]any{"name": "Acme", "firm_key": "f1"})
+	byName := r.box.Put("hubspot", "firms", map[string]any{"name": "Beta"})
+	time.Sleep(250 * time.Millisecond)
+	fates := r.deliver(
+		deal("d1", 1, "name", "one", "company", "f1"), deal("d2", 2, "name", "two", "company", "f2", "note", "Beta"),
+		deal("d3", 3, "name", "three", "company", "f3", "note", "Gamma"),
+	)
+	for i, fate := range fates {
+		if fate.Outcome != ledger.Delivered {
+			t.Errorf("%d: %+v", i, fate)
+		}
+	}
+	var ends []string
+	for _, l := range r.box.Links("hubspot") {
+		if l.ToObject == "firms" {
+			ends = append(ends, l.ToID)
+		}
+	}
+	slices.Sort(ends)
+	want := []string{byKey, byName}
+	slices.Sort(want)
+	if !slices.Equal(slices.Compact(ends), want) {
+		t.Errorf("links to %v, not %v", ends, want)
+	}
+	if all := r.firms(); len(all) != 2 {
+		t.Errorf("%v", all)
+	}
+	var unknown int
+	if err := r.pool.QueryRow(r.context(), `SELECT count(*) FROM records WHERE crm_id IS NULL OR crm_id = ''`).Scan(&unknown); err != nil || unknown != 0 {
+		t.Errorf("%d records of which nothing is known are kept, %v", unknown, err)
+	}
+}
