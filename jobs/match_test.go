@@ -190,3 +190,47 @@ func TestLinkToWhatOnlyTheCRMKnows(t *testing.T) {
 		t.Errorf("%d records of which nothing is known are kept, %v", unknown, err)
 	}
 }
+
+// What sales have put into a record stays, whoever moves it: a stage that is further along, tags of
+// theirs, what they have filled.
+func TestValueRules(t *testing.T) {
+	t.Parallel()
+	r := firmRig(t, `
+mappings:
+  - name: firms
+    on: [shop.company.created, shop.company.updated]
+    to: crm
+    object: firms
+    key: {firm_key: event.key}
+    set_if_empty: {owner: value("us")}
+    forward: {stage: {value: event.stage, order: [lead, customer], final: [lost]}}
+    add: {tags: event.tags}
+`)
+	id := r.box.Put("hubspot", "firms", map[string]any{"firm_key": "f1", "stage": "lead", "tags": "a"})
+	steps := []struct {
+		edit    map[string]any // by sales, before
+		fields  []any
+		outcome ledger.Outcome
+		want    map[string]any
+	}{
+		{nil, []any{"stage", "customer", "tags", []any{"b"}}, ledger.Delivered, map[string]any{"owner": "us", "stage": "customer", "tags": "a;b"}},
+		{map[string]any{"owner": "Ann"}, []any{"stage", "lead", "tags", []any{"c"}}, ledger.Delivered, map[string]any{"owner": "Ann", "stage": "customer", "tags": "a;c"}},
+		{map[string]any{"stage": "lost"}, []any{"stage", "customer", "tags", []any{"a", "c"}}, ledger.Unchanged, map[string]any{"stage": "lost", "tags": "a;c"}},
+		{nil, []any{"tags", []any{"b"}}, ledger.Delivered, map[string]any{"tags": "a;b"}},
+	}
+	for i, s := range steps {
+		if s.edit != nil {
+			r.box.Edit("hubspot", "firms", id, s.edit)
+		}
+		fate := r.deliver(shopEvent("company.updated", "f1", int64(i), s.fields...))[0]
+		if fate.Outcome != s.outcome {
+			t.Errorf("%d: %s %q", i, fate.Outcome, fate.Reason)
+		}
+		got := r.firms()[id]
+		for name, want := range s.want {
+			if got[name] != want {
+				t.Errorf("%d: %s is %v, not %v", i, name, got[name], want)
+			}
+		}
+	}
+}

@@ -43,7 +43,7 @@ sources:
         occurred_at: event.at
       deal.updated: {<<: *deal, rank: 1}
       company.created: &company
-        schema: {key: id, at: time s, name: text}
+        schema: {key: id, at: time s, name: text, stage: text, tags: list of text}
         entity: {company: event.key}
         occurred_at: event.at
       company.updated: {<<: *company, rank: 1}
