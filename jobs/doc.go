@@ -12,6 +12,7 @@
 //	batch.go      load, map, lock, fold, loop, commit; one goroutine for each batch
 //	loop.go       plan, announce, send, apply; a goroutine for each call of the sink
 //	merge.go      keys that turn out to name one record
+//	match.go      events under several keys that may be about one record
 //	commit.go     the end of a batch, in one transaction
 //	locks.go      who works on which record; shared by the batches of a sink, behind a mutex
 //	cache.go      records in memory; likewise

@@ -9,7 +9,8 @@
 //	Field    Wanted at Version             what the newest event wants (set_first: the oldest)
 //	         Acked at AckedAt              what the CRM took last; no AckedAt: nobody is sure, and
 //	                                       HadAt tells of when it was
-//	         Refused, Kept                 the CRM will not have the wanted value; it is not sent again
+//	         Refused, Kept                 the CRM will not have the wanted value, or has one of its own
+//	                                       that stays; it is not sent again
 //	Link     Want  Linked, Unlinked        what the newest statement wants
 //	         Have  Absent, InDoubt, Exists what the CRM has
 //	         Verdict Open, Refused, Waived whether it may still be acted on; Need is the table of all three
@@ -25,8 +26,8 @@
 // # The loop
 //
 //	Begin    lays the changes of a batch over the desired state (Fold)
-//	Next     ends the deliveries that need nothing more and names the next step:
-//	         Find, Write, Archive, and when the rows are done Linking and Unlink
+//	Next     ends the deliveries that need nothing more and names the next step: Find, Search or
+//	         Read, then Write, Archive, and when the rows are done Linking and Unlink
 //	Intend   is the record as it has to be stored before the step is sent: in doubt
 //	Apply    turns the answer into observed state and outcomes
 //	Rest     puts off what is left
@@ -44,7 +45,12 @@
 //     is in doubt: it is sent again, and a create that must not be repeated is not.
 //   - No value is sent that is older than what the CRM has acknowledged.
 //   - Each remedy is tried once for a record in a batch, so that a batch ends.
+//   - A record that may be found in the CRM is looked for before it is made, and is made by a
+//     request that changes none that is there.
+//   - A value under a rule that depends on the CRM is sent only after the CRM has shown what it
+//     has, or that it has no such record.
 //
 // fold.go is the desired state, link.go the state of links, delivery.go that of deliveries,
-// work.go a record within a batch, next.go the next step, apply.go the answers.
+// work.go a record within a batch, look.go what the CRM has already, rules.go the values that
+// depend on that, next.go the next step, apply.go the answers.
 package records
