@@ -2,6 +2,8 @@ package config_test
 
 import (
 	"bytes"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -41,6 +43,33 @@ mappings:
 		diag.Print(&out, problems, func(string) []byte { return []byte(text) })
 		if test.want == "" && problems.Failed() || test.want != "" && !strings.Contains(out.String(), "config.yaml:"+test.at+": error: "+test.want+"\n") {
 			t.Errorf("%s:\n%s", test.section, &out)
+		}
+	}
+}
+
+// What the README and the example show of match and of rules is sound, as far as the sink can be asked.
+func TestDocumentedMatch(t *testing.T) {
+	t.Parallel()
+	example, err := os.ReadFile(exampleFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme := block(t, "../../README.md", "before another is made:\n\n```yaml\n")
+	before, rest, _ := strings.Cut(string(example), "    # match: ")
+	commented, after, _ := strings.Cut("    # match: "+rest, "    optional: [hs_lead_status")
+	head, _, _ := strings.Cut(string(example), "\nmappings:\n")
+	for name, text := range map[string]string{
+		"README":  head + "\nmappings:\n" + readme,
+		"example": before + regexp.MustCompile(`(?m)^    # `).ReplaceAllString(commented, "    ") + "    optional: [hs_lead_status" + after,
+	} {
+		_, problems := config.Parse("config.yaml", []byte(text), config.Options{Lenient: true, Getenv: func(string) (string, bool) { return "a-secret-of-the-test", true }})
+		for _, p := range problems {
+			if !strings.Contains(p.Message, "cannot look up") && !strings.Contains(p.Message, "cannot read") {
+				t.Errorf("%s: %v", name, p)
+			}
+		}
+		if !strings.Contains(text, "\n    match:") || !strings.Contains(text, "\n    set_if_empty:") {
+			t.Errorf("%s has no match:\n%s", name, text)
 		}
 	}
 }
