@@ -372,6 +372,17 @@ func TestMappingsTellWhatTheyLookFor(t *testing.T) {
 	info := compileAll(t, head+`
   match: [{email: event.contact.email}, {name: event.account_name, email: event.key}]
   links: [{to: companies, key: {shop_key: event.key}, match: [{domain: domain(event.contact.email)}]}]`).Mappings()[0]
+	totals := compileAll(t, `
+- name: totals
+  on: shop.deal.*
+  to: crm
+  object: totals
+  key: {shop_key: value("total")}
+  match: [{name: value("Total")}]
+  forward: {stage: {value: event.stage, order: [New, 2], final: Gone}}`)
+	if diff := cmp.Diff([]string{"total", "Total", "New", "2", "Gone"}, totals.Constants()); diff != "" {
+		t.Error(diff)
+	}
 	if diff := cmp.Diff([][]string{{"email", "name"}, {"domain"}}, [][]string{info.Match, info.Links[0].Match}); diff != "" {
 		t.Error(diff)
 	}
