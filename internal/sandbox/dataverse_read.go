@@ -107,7 +107,7 @@ func dvColumn(navigation string, p *Property) string {
 	return stem
 }
 
-// filter reads what $filter says: comparisons by eq, joined by and, or and parentheses.
+// filter reads what $filter says: comparisons by eq and contains(), joined by and, or and parentheses.
 func (d *dataverse) filter(t *table, s string) (func(*record) bool, *dvError) {
 	if strings.TrimSpace(s) == "" {
 		return func(*record) bool { return true }, nil
@@ -167,12 +167,20 @@ func (p *dvFilter) comparison() func(*record) bool {
 		p.rest = rest
 		return inner
 	}
+	inside := false
 	name, rest, _ := strings.Cut(p.rest, " ")
-	if p.rest = rest; !p.word("eq") {
+	if after, ok := strings.CutPrefix(p.rest, "contains("); ok {
+		inside = true
+		name, rest, _ = strings.Cut(after, ",")
+	}
+	if p.rest = rest; !inside && !p.word("eq") {
 		p.fail("The filter is not one that the sandbox understands.")
 		return never
 	}
 	value, quoted, ok := p.literal()
+	if rest, closed := strings.CutPrefix(p.rest, ")"); inside {
+		p.rest, ok = rest, ok && closed
+	}
 	if !ok {
 		p.fail("Syntax error in the filter: there is an unterminated literal.")
 		return never
@@ -201,6 +209,11 @@ func (p *dvFilter) comparison() func(*record) bool {
 	case column.Type != anyType && quoted != (column.Type == "string"):
 		p.fail("A binary operator with incompatible types was detected for the column '" + name + "' and operator kind 'Equal'.")
 		return never
+	}
+	if inside {
+		return func(r *record) bool {
+			return quoted && strings.Contains(strings.ToLower(text(r.properties[column.Name])), strings.ToLower(value))
+		}
 	}
 	return func(r *record) bool { return holds(r.properties[column.Name], value, strings.EqualFold) }
 }

@@ -88,6 +88,8 @@ func TestDataverseRows(t *testing.T) {
 		exchange{name: "filter with parentheses", path: dvAPI + "contacts?$select=contactid&$filter=" + queryEscape("(new_key eq 'x' and firstname eq 'Jane') or (new_key eq 'C1' and (firstname eq 'jane'))"), want: 200,
 			says: map[string]any{"value.0.contactid": id, "value.1": nil}},
 		exchange{name: "and binds before or", path: dvAPI + "contacts?$filter=" + queryEscape("new_key eq 'C1' or new_key eq 'x' and firstname eq 'y'"), want: 200, says: map[string]any{"value.0.contactid": id}},
+		exchange{name: "contains", path: dvAPI + "contacts?$filter=" + queryEscape("(contains(firstname,'AN') and new_key eq 'c1')"), want: 200, says: map[string]any{"value.0.contactid": id, "value.1": nil}},
+		exchange{name: "contains that stays open", path: dvAPI + "contacts?$filter=" + queryEscape("contains(firstname,'AN'"), want: 400},
 		exchange{name: "filter by id", path: dvAPI + "contacts?$filter=" + queryEscape("contactid eq "+id+" or contactid eq 00000000-0000-4000-8000-000000000000"), want: 200, says: map[string]any{"value.0.contactid": id, "value.1": nil}},
 		exchange{name: "an id in quotes", path: dvAPI + "contacts?$filter=" + queryEscape("contactid eq '"+id+"'"), want: 400, holds: "incompatible types"},
 		exchange{name: "a number in quotes", path: dvAPI + "contacts?$filter=" + queryEscape("new_number eq '5'"), want: 400, holds: "incompatible types"},

@@ -146,11 +146,11 @@ func (p *pipedrive) serveNew(c *call, at []string) reply {
 		}
 	}
 	t := p.store.table(pipedriveName, at[0])
+	if t != nil && t.object != "notes" && len(at) == 2 && at[1] == "search" && c.method == http.MethodGet {
+		return p.searchObject(c, t)
+	}
 	if t == nil || t.object == "leads" || t.object == "notes" {
 		return p.refusal(c, http.StatusNotFound, "")
-	}
-	if len(at) == 2 && at[1] == "search" && c.method == http.MethodGet {
-		return p.searchObject(c, t)
 	}
 	return p.serveRecords(c, t, at[1:])
 }

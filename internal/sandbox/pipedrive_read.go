@@ -9,6 +9,11 @@ import (
 
 func (p *pipedrive) get(c *call, t *table, id string) reply {
 	r := t.live(id)
+	if gone := t.byID[id]; gone != nil && gone.archived && p.server.varies(PipedriveShowsDeleted) {
+		shown := p.show(t, gone, nil)
+		shown["is_deleted"] = true
+		return p.succeed(http.StatusOK, shown)
+	}
 	if r == nil {
 		return p.notFound(t)
 	}
@@ -83,7 +88,7 @@ func (p *pipedrive) show(t *table, r *record, wanted []string) fieldMap {
 	if t.object != "leads" && t.object != "notes" {
 		out["custom_fields"] = custom
 	}
-	out["id"] = pdID(t.object, r.id)
+	out["id"], out["is_deleted"] = pdID(t.object, r.id), false
 	if out["owner_id"] == nil {
 		out["owner_id"] = 777
 	}
@@ -190,7 +195,7 @@ func (p *pipedrive) item(t *table, r *record, seen fieldMap) fieldMap {
 	}
 	out := fieldMap{"id": pdID(t.object, r.id), "type": t.typeID, "custom_fields": custom, "notes": []string{}}
 	switch t.object {
-	case "deals":
+	case "deals", "leads":
 		out["title"], out["value"], out["currency"], out["status"] = seen["title"], seen["value"], seen["currency"], seen["status"]
 	case "persons":
 		out["name"], out["emails"], out["phones"] = seen["name"], pdTexts(seen["emails"]), pdTexts(seen["phones"])

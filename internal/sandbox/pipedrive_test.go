@@ -100,6 +100,21 @@ func TestPipedriveLeadsAndNotes(t *testing.T) {
 	)
 }
 
+func TestPipedriveDeleted(t *testing.T) {
+	t.Parallel()
+	for want, variants := range map[int][]Variant{404: nil, 200: {PipedriveShowsDeleted}} {
+		s := furnished(Options{Variants: variants})
+		id := s.Put("pipedrive", "persons", map[string]any{"name": "Jane"})
+		converse(t, s, exchange{name: "there", path: pdV2 + "persons/" + id, want: 200, says: map[string]any{"data.is_deleted": false}})
+		s.Archive("pipedrive", "persons", id)
+		h := ask(t, s, exchange{path: pdV2 + "persons/" + id})
+		wantEqual(t, "status", h.status, want)
+		if want == 200 {
+			wantEqual(t, "deleted", h.at("data.is_deleted"), any(true))
+		}
+	}
+}
+
 func TestPipedriveVariantsOfSearch(t *testing.T) {
 	t.Parallel()
 	s := furnished(Options{Variants: []Variant{PipedriveFindsMore, PipedriveShowsField}})
@@ -151,6 +166,7 @@ func TestPipedriveSearch(t *testing.T) {
 			says: map[string]any{"data.0.id": n, "data.0.custom_fields.score": 5, "data.0.custom_fields." + personHash: nil, "data.1": nil}},
 		exchange{name: "too many ids", path: pdV2 + "persons?ids=" + strings.Repeat("1,", 100) + id, want: 400},
 		exchange{name: "too many custom fields", path: pdV2 + "persons/" + id + "?custom_fields=" + strings.Repeat("a,", 15) + "b", want: 400},
+		exchange{name: "a lead by its title", path: pdV2 + "leads/search?term=L&fields=title&exact_match=true", want: 200, says: map[string]any{"data.items.0.item.id": lead}},
 		exchange{name: "archived deals are not listed", path: pdV2 + "deals", want: 200, says: map[string]any{"data": []any{}}},
 		exchange{name: "but read", path: pdV2 + "deals/" + archived, want: 200, says: map[string]any{"data.is_archived": true}},
 		exchange{name: "get", path: pdV2 + "persons/" + id, want: 200, says: map[string]any{"data.name": "Jane Doe"}},

@@ -18,6 +18,8 @@ const (
 	PipedriveContactSync Variant = "pipedrive: contact sync is on"
 	// PipedriveFindsMore makes exact searches find what contains the term, too: they are not exact in all generations.
 	PipedriveFindsMore Variant = "pipedrive: exact searches find what contains the term"
+	// PipedriveShowsDeleted answers the read of a deleted record with the record, marked as deleted. By default it is not there.
+	PipedriveShowsDeleted Variant = "pipedrive: a deleted record can be read"
 	// PipedriveShowsField shows the value that was searched in the answer of a search by field, under the field's key, as API
 	// v1 did. By default such an answer holds ids and names alone.
 	PipedriveShowsField Variant = "pipedrive: a search by field shows the field"
