@@ -3,6 +3,7 @@ package sinks
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 )
@@ -313,7 +314,11 @@ func (d *Description) way(op Operation, u *unit) (*operation, string) {
 		var space [96]byte
 		group := append(space[:0], byte('0'+i))
 		for _, l := range o.shared {
-			text, _ := textOf(value(l))
+			v := value(l)
+			text, ok := textOf(v)
+			if !ok {
+				text = fmt.Sprint(v)
+			}
 			group = append(append(group, 0), text...)
 		}
 		return o, string(group)

@@ -149,7 +149,9 @@ func (r *resultRules) checkFields(op Operation, n diag.Node, d *diag.Decoding) {
 		d.Errorf(n.Get("mode"), "", "only describe can have the mode %q", r.Mode)
 	case op == Describe && r.Results.Field == nil:
 		d.Errorf(n.Get("results"), "add field: {name: ...}", "the mode %q needs to know where the name of a field is", r.Mode)
-	case op != Describe && (r.Results.Field != nil || r.Next != nil):
-		d.Errorf(n, "", "only describe has `field` and `next`")
+	case op != Describe && r.Results.Field != nil:
+		d.Errorf(n, "", "only describe has `field`")
+	case op != Describe && op != Search && r.Next != nil:
+		d.Errorf(n, "", "only describe and search have `next`")
 	}
 }

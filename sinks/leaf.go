@@ -113,11 +113,14 @@ func objectOf(fields map[string]mappers.Schema) mappers.Schema {
 
 func rowSchema() mappers.Schema {
 	link := objectOf(map[string]mappers.Schema{"object": textSchema, "property": textSchema, "key": textSchema, "id": textSchema, "as": textSchema})
+	term := objectOf(map[string]mappers.Schema{"property": textSchema, "value": textSchema})
 	return objectOf(map[string]mappers.Schema{
 		"trace": textSchema, "object": textSchema, "property": textSchema, "key": textSchema, "id": textSchema,
 		"values": {Kind: mappers.Map, Elem: &anySchema}, "fields": {Kind: mappers.Map, Elem: &anySchema},
 		"others": {Kind: mappers.Map, Elem: &anySchema},
 		"links":  {Kind: mappers.List, Elem: &link},
+		"terms":  {Kind: mappers.List, Elem: &term},
+		"read":   {Kind: mappers.List, Elem: &textSchema},
 		"event": objectOf(map[string]mappers.Schema{
 			"id": textSchema, "source": textSchema, "type": textSchema, "mapping": textSchema,
 			"occurred_at": {Kind: mappers.Time, Unit: "s"},
@@ -151,6 +154,9 @@ func operationScope(op Operation, settings map[string]mappers.Schema) *mappers.S
 	}
 	if op == Describe {
 		v["request"] = objectOf(map[string]mappers.Schema{"id": textSchema, "cursor": textSchema})
+	}
+	if op.looks() {
+		v["request"] = objectOf(map[string]mappers.Schema{"id": textSchema, "read": {Kind: mappers.List, Elem: &textSchema}})
 	}
 	switch op {
 	case Link, Unlink:
@@ -220,8 +226,16 @@ func (u *unit) variable(v *valueRules) map[string]any {
 	for i, l := range r.Links {
 		links[i] = map[string]any{"object": l.Object, "property": l.Property, "key": l.Key, "id": l.ID, "as": l.As}
 	}
+	terms := make([]any, len(r.Terms))
+	for i, t := range r.Terms {
+		terms[i] = map[string]any{"property": t.Property, "value": t.Value}
+	}
+	read := make([]any, len(r.Read))
+	for i, name := range r.Read {
+		read[i] = name
+	}
 	u.seen = map[string]any{
-		"trace": r.Trace, "object": r.Object, "property": r.Property, "key": r.Key, "id": r.ID, "links": links,
+		"trace": r.Trace, "object": r.Object, "property": r.Property, "key": r.Key, "id": r.ID, "links": links, "terms": terms, "read": read,
 		"values": v.plainly(u, theValues), "fields": v.plainly(u, withKey), "others": v.plainly(u, butKey),
 		"event": map[string]any{
 			"id": r.Event.ID, "source": r.Event.Source, "type": r.Event.Type, "mapping": r.Event.Mapping,

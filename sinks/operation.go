@@ -12,7 +12,10 @@ import (
 )
 
 // operations are the ones that a description may have.
-var operations = []Operation{Upsert, Update, Create, Find, Link, Unlink, Archive, Describe, WhoAmI}
+var operations = []Operation{Upsert, Update, Create, Find, Search, Read, Link, Unlink, Archive, Describe, WhoAmI}
+
+// looks reports whether the operation only looks at records.
+func (op Operation) looks() bool { return op == Find || op == Search || op == Read }
 
 // operation is one compiled way to carry out an operation.
 type operation struct {
@@ -28,6 +31,7 @@ type operation struct {
 	headers    []named
 	body       *body
 	rows       int
+	size       int  // bytes that its address and body may have together; 0: any
 	repeatable bool // sending it twice does no harm
 	result     resultRules
 	outline    *outline
@@ -52,6 +56,7 @@ type operationDocument struct {
 	Headers    diag.Node   `yaml:"headers"`
 	Body       diag.Node   `yaml:"body"`
 	Rows       int         `yaml:"rows"`
+	Size       int         `yaml:"size"` // bytes that the address and the body may have together
 	Repeatable *bool       `yaml:"repeatable"`
 	Result     resultRules `yaml:"result"`
 	Self       diag.Node   `yaml:",node"`
@@ -202,6 +207,7 @@ func (desc *Description) compileOperation(op Operation, index int, n, all diag.N
 	if !slices.Contains([]string{"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"}, o.method) {
 		d.Errorf(n.Get("method"), "one of: GET, POST, PUT, PATCH, DELETE, HEAD", "unknown method %q", doc.Method)
 	}
+	o.size = doc.Size
 	o.repeatable = op != Create
 	if doc.Repeatable != nil {
 		o.repeatable = *doc.Repeatable
@@ -268,7 +274,7 @@ func (desc *Description) settleRows(o *operation, doc *operationDocument, n diag
 	if desc.batch.Rows > 0 {
 		o.rows = min(o.rows, desc.batch.Rows)
 	}
-	if o.rows > 1 && o.body != nil && !o.body.repeatsRows() {
+	if o.rows > 1 && o.body != nil && !o.body.repeatsRows() && !slices.ContainsFunc(o.leaves(), func(l *leaf) bool { return l.rows }) {
 		o.body = &body{kind: bodyEach, element: o.body}
 	}
 }

@@ -98,7 +98,7 @@ func (p path) texts(tree any, property string, out []string) []string {
 			out = append(out, v)
 		case []any:
 			for _, e := range v {
-				if text, ok := e.(string); ok {
+				if text, ok := scalar(e); ok {
 					out = append(out, text)
 				}
 			}
@@ -112,6 +112,9 @@ func (p path) each(tree any, property string, yield func(any)) {
 		return
 	}
 	if len(p) == 0 {
+		if text, ok := scalar(tree); ok {
+			tree = text
+		}
 		yield(tree)
 		return
 	}
@@ -200,8 +203,24 @@ func (o *outline) add(paths ...path) {
 // everyElement is the step that leads into a list.
 func everyElement() path { return path{{list: true, index: every}} }
 
-// decode reads one JSON document: objects become map[string]any, lists []any,
-// everything else its text, null nil. What the outline does not ask for is absent.
+// numeral is a number of an answer, in its digits.
+type numeral string
+
+// scalar is the text of a single value of an answer.
+func scalar(v any) (string, bool) {
+	switch v := v.(type) {
+	case string:
+		return v, true
+	case numeral:
+		return string(v), true
+	case bool:
+		return strconv.FormatBool(v), true
+	}
+	return "", false
+}
+
+// decode reads one JSON document: objects become map[string]any, lists []any, texts and booleans
+// themselves, numbers a numeral, null nil. What the outline does not ask for is absent.
 func (o *outline) decode(data []byte) (any, error) {
 	dec := jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	tree, err := o.value(dec, 0)
@@ -236,8 +255,16 @@ func (o *outline) value(dec *jsontext.Decoder, depth int) (any, error) {
 		return nil, dec.SkipValue()
 	}
 	token, err := dec.ReadToken()
-	if err != nil || token.Kind() == 'n' {
+	if err != nil {
 		return nil, err
+	}
+	switch token.Kind() {
+	case 'n':
+		return nil, nil
+	case 't', 'f':
+		return token.Kind() == 't', nil
+	case '0':
+		return numeral(token.String()), nil
 	}
 	return token.String(), nil
 }

@@ -48,6 +48,9 @@ type Description struct {
 	headers    diag.Node
 	values     valueRules
 	folds      foldRules
+	objects    objectRules
+	also       map[string][]string // properties that hold further values of another
+	recordURL  *template
 	timeout    time.Duration
 	settle     time.Duration
 	findLag    time.Duration
@@ -70,30 +73,33 @@ type Description struct {
 
 // document is the grammar of a description.
 type document struct {
-	Preset       string        `yaml:"preset"`
-	BaseURL      diag.Node     `yaml:"base_url"`
-	URL          diag.Node     `yaml:"url"` // base_url of a target that has but one address
-	Auth         authRules     `yaml:"auth"`
-	Sign         *signature    `yaml:"sign"`
-	Settings     diag.Node     `yaml:"settings"`
-	Headers      diag.Node     `yaml:"headers"`
-	Values       valueRules    `yaml:"values"`
-	Fold         foldRules     `yaml:"fold"`
-	Timeout      time.Duration `yaml:"timeout"`
-	Settle       time.Duration `yaml:"settle"`
-	FindLag      time.Duration `yaml:"find_lag"`
-	Concurrency  int           `yaml:"concurrency"`
-	Batch        batchRules    `yaml:"batch"`
-	Limits       []limitRule   `yaml:"limits"`
-	Reports      []report      `yaml:"reports"`
-	Budget       *budgetRules  `yaml:"budget"`
-	MaxAnswer    int64         `yaml:"max_answer"`
-	Error        refusal       `yaml:"error"`
-	RowError     refusal       `yaml:"row_error"`
-	Classify     []rule        `yaml:"classify"`
-	ClassifyRows []rule        `yaml:"classify_rows"`
-	Operations   diag.Node     `yaml:"operations"`
-	Formerly     []string      `yaml:"formerly,single"` // names that the sink had before
+	Preset       string              `yaml:"preset"`
+	BaseURL      diag.Node           `yaml:"base_url"`
+	URL          diag.Node           `yaml:"url"` // base_url of a target that has but one address
+	Auth         authRules           `yaml:"auth"`
+	Sign         *signature          `yaml:"sign"`
+	Settings     diag.Node           `yaml:"settings"`
+	Headers      diag.Node           `yaml:"headers"`
+	Values       valueRules          `yaml:"values"`
+	Fold         foldRules           `yaml:"fold"`
+	Also         map[string][]string `yaml:"also"`
+	Objects      objectRules         `yaml:"objects"`
+	RecordURL    diag.Node           `yaml:"record_url"` // where people see a record
+	Timeout      time.Duration       `yaml:"timeout"`
+	Settle       time.Duration       `yaml:"settle"`
+	FindLag      time.Duration       `yaml:"find_lag"`
+	Concurrency  int                 `yaml:"concurrency"`
+	Batch        batchRules          `yaml:"batch"`
+	Limits       []limitRule         `yaml:"limits"`
+	Reports      []report            `yaml:"reports"`
+	Budget       *budgetRules        `yaml:"budget"`
+	MaxAnswer    int64               `yaml:"max_answer"`
+	Error        refusal             `yaml:"error"`
+	RowError     refusal             `yaml:"row_error"`
+	Classify     []rule              `yaml:"classify"`
+	ClassifyRows []rule              `yaml:"classify_rows"`
+	Operations   diag.Node           `yaml:"operations"`
+	Formerly     []string            `yaml:"formerly,single"` // names that the sink had before
 }
 
 // batchRules say how many rows go into a request, and how long a row may wait
@@ -186,6 +192,11 @@ func Load(name string, user diag.Node, d *diag.Decoding) *Description {
 		desc.sign.check(desc.whole.Get("sign"), d)
 	}
 	desc.compileOperations(doc.Operations, user, d)
+	if doc.RecordURL.Exists() {
+		scope := operationScope(Read, desc.settingSchemas())
+		scope.Variables["auth"] = settingsScope().Variables["auth"]
+		desc.recordURL = compileTemplate(doc.RecordURL, scope, d)
+	}
 	desc.collectSecrets()
 	return desc
 }
@@ -219,7 +230,7 @@ func (desc *Description) fill(doc *document, d *diag.Decoding) {
 	desc.limits, desc.reports, desc.budget = doc.Limits, doc.Reports, doc.Budget
 	desc.maxAnswer = cmp.Or(doc.MaxAnswer, int64(defaultMaxAnswer))
 	desc.errors, desc.rowErrors = doc.Error, doc.RowError
-	desc.formerly = doc.Formerly
+	desc.formerly, desc.also, desc.objects = doc.Formerly, doc.Also, doc.Objects
 	desc.classify, desc.rowRules = doc.Classify, doc.ClassifyRows
 	desc.settings = map[string]any{}
 	for _, e := range doc.Settings.Entries() {

@@ -44,6 +44,7 @@ type rendering struct {
 	id     string
 	cursor string // of the page that is asked for
 	failed map[*unit]error
+	read   []any // request.read, once somebody reads it
 }
 
 // render makes the request for rows that agree on all that they share. The
@@ -101,6 +102,9 @@ func (d *Description) renderPage(o *operation, units []*unit, cursor string) (*r
 			req.header.Set(h.name, text)
 		}
 	}
+	if len(units) == 1 && o.tooLarge(req) {
+		return all(errTooLarge)
+	}
 	for _, u := range units {
 		if r.failed[u] == nil {
 			req.units = append(req.units, u)
@@ -114,11 +118,15 @@ func (d *Description) renderPage(o *operation, units []*unit, cursor string) (*r
 
 // whole are the rows that have what the operation cannot do without.
 func (r *rendering) whole(o *operation) []*unit {
-	if len(o.needs) == 0 {
+	if len(o.needs) == 0 && o.name != Search {
 		return r.units
 	}
 	kept := make([]*unit, 0, len(r.units))
 	for _, u := range r.units {
+		if o.name == Search && (len(u.row.Terms) == 0 || slices.ContainsFunc(u.row.Terms, func(t Term) bool { return t.Value == "" })) {
+			r.failed[u] = errNoTerm
+			continue
+		}
 		for _, need := range o.needs {
 			if err := need.lacks(r, u); err != nil {
 				r.failed[u] = err
@@ -131,6 +139,9 @@ func (r *rendering) whole(o *operation) []*unit {
 	}
 	return kept
 }
+
+// errNoTerm is the error of a row that would find anything.
+var errNoTerm = errors.New("a search needs a value for each of its terms")
 
 // need is something that a row must have for an operation.
 type need struct {
@@ -390,8 +401,15 @@ func (r *rendering) appendSpread(dst []byte, b *body, taken []entry, u *unit, it
 
 // vars are the variables of an expression.
 func (r *rendering) vars(l *leaf, u *unit, item any) map[string]any {
+	request := map[string]any{"id": r.id, "cursor": blankNil(r.cursor)}
+	if r.op.looks() {
+		if r.read == nil {
+			r.read = r.d.shownFor(r.op, r.units)
+		}
+		request["read"] = r.read
+	}
 	m := map[string]any{
-		"setting": r.d.settings, "operation": string(r.op), "request": map[string]any{"id": r.id, "cursor": blankNil(r.cursor)}, "item": item,
+		"setting": r.d.settings, "operation": string(r.op), "request": request, "item": item,
 		"auth": map[string]any{"tenant": r.d.auth.Tenant, "base_url": r.d.base.origin + r.d.base.path},
 	}
 	name := "record"

@@ -17,7 +17,9 @@ type resultRules struct {
 	Results listing    `yaml:"results"`
 	Errors  listing    `yaml:"errors"`
 	Expect  *condition `yaml:"expect"` // holds in every answer that means success
-	Next    *path      `yaml:"next"`   // of describe: what request.cursor is for the next page
+	Next    *path      `yaml:"next"`   // what request.cursor is for the next page; of search: there only where there is one
+	More    *condition `yaml:"more"`   // of search: there are more than the answer has
+	Limit   int        `yaml:"limit"`  // of search: there may be more where the answer has so many
 
 	property *leaf // see listing.Property
 }
@@ -37,6 +39,7 @@ type listing struct {
 	Is      map[string]path `yaml:"is"` // where the element names its row: trace, id, key
 	ID      extract         `yaml:"id"`
 	Shows   extract         `yaml:"shows"` // of find: the value that was searched; an element that shows another is not the record
+	Made    *path           `yaml:"made"`  // of search: when the record was made
 	Created *condition      `yaml:"created"`
 	OK      *condition      `yaml:"ok"` // under ordered: the row was accepted
 	Values  *shownRules     `yaml:"values"`
@@ -54,16 +57,22 @@ func (r *resultRules) check(op Operation, n diag.Node, d *diag.Decoding) {
 	switch {
 	case !slices.Contains(modes, r.Mode):
 		d.Errorf(n.Get("mode"), diag.OneOf(r.Mode, modes), "unknown mode %q", r.Mode)
-	case r.Mode == modeFound && op != Find:
-		d.Errorf(n.Get("mode"), "", "only find can have the mode %q", r.Mode)
+	case r.Mode == modeFound && !op.looks():
+		d.Errorf(n.Get("mode"), "", "only find, search and read can have the mode %q", r.Mode)
+	case op == Search && (r.Mode != modeFound || r.Results.Values == nil || r.Results.ID == nil):
+		d.Errorf(n, "add mode: found, and to the results id and values", "a search shows what it has found")
+	case op == Read && r.Results.Values == nil:
+		d.Errorf(n, "add values to the results", "a read shows the values of a record")
+	case op != Search && (r.More != nil || r.Limit != 0 || r.Results.Made != nil):
+		d.Errorf(n, "", "only search has `more`, `limit` and `made`")
 	case r.Mode != modeStatus && r.Results.At == nil:
 		d.Errorf(n, "add results: {at: ...}", "the mode %q needs the place of the results", r.Mode)
 	case r.Mode == modeCorrelated && len(r.Results.Is) == 0:
 		d.Errorf(n, "add is: {trace: ...} to the results", "the mode %q needs to know how results name their row", r.Mode)
 	case len(r.Results.Shows) > 0 && r.Mode != modeFound:
 		d.Errorf(n.Get("results").Get("shows"), "", "only find shows what was searched")
-	case r.Results.Values != nil && op != Upsert && op != Update && op != Create:
-		d.Errorf(n.Get("results").Get("values"), "", "only upsert, update and create show values")
+	case r.Results.Values != nil && op != Upsert && op != Update && op != Create && !op.looks():
+		d.Errorf(n.Get("results").Get("values"), "", "only upsert, update, create, find, search and read show values")
 	default:
 		r.checkFields(op, n, d)
 	}
@@ -81,6 +90,7 @@ func (r *resultRules) check(op Operation, n diag.Node, d *diag.Decoding) {
 
 func (r *resultRules) outline(o *outline, rowErrors []extract) {
 	r.Expect.outline(o)
+	r.More.outline(o)
 	if r.Next != nil {
 		o.add(*r.Next)
 	}
@@ -102,6 +112,9 @@ func (r *resultRules) outline(o *outline, rowErrors []extract) {
 			}
 			l.ID.outline(o, below...)
 			l.Shows.outline(o, below...)
+			if l.Made != nil {
+				o.add(append(below, *l.Made)...)
+			}
 			l.Created.outline(o, below...)
 			l.OK.outline(o, below...)
 			l.Values.outline(o, below...)
@@ -121,6 +134,8 @@ type outcome struct {
 	stop   bool // the whole request failed: what follows is not sent either
 	again  bool // not at fault: send again with the others that were not
 	unlink bool // a link that it carries may be at fault
+
+	crowded bool // the answer has no room for all that its rows have found
 }
 
 // unknown is the code of an answer that does not say what became of a row.
@@ -294,6 +309,9 @@ func (u *unit) carries(fields []string) bool {
 		if _, has := u.row.Values[f]; has && !u.omit[f] || f == u.row.Property {
 			return true
 		}
+		if slices.ContainsFunc(u.row.Terms, func(t Term) bool { return t.Property == f }) {
+			return true
+		}
 	}
 	return false
 }
@@ -336,6 +354,7 @@ func (s *Sink) readStatus(out []outcome, o *operation, units []*unit, a *answer)
 	}
 	if l.At == nil && len(units) == 1 {
 		out[0].Kept = s.keptOf(l.Values, units[0], a.tree)
+		out[0].Hits = s.hitsOf(o, units[0], a.tree, id)
 	}
 	s.readErrors(out, o, units, a, func(i int) bool { return true })
 }
@@ -348,6 +367,10 @@ func (s *Sink) readOrdered(out []outcome, o *operation, units []*unit, a *answer
 		return
 	}
 	for i, row := range rows {
+		if row == nil && o.name == Read {
+			out[i].absent(Read)
+			continue
+		}
 		if l.OK != nil && !l.OK.holds(a, row, "") {
 			s.refuseRow(&out[i], o, units[i], a, row)
 			continue
@@ -362,6 +385,7 @@ func (s *Sink) accept(out *outcome, o *operation, u *unit, a *answer, row any) {
 	out.Class, out.ID = OK, l.ID.one(a, row, a.property)
 	out.Created = o.name == Create || l.Created != nil && l.Created.holds(a, row, a.property)
 	out.Kept = s.keptOf(l.Values, u, row)
+	out.Hits = s.hitsOf(o, u, row, out.ID)
 	if len(l.ID) > 0 && out.ID == "" {
 		out.Class, out.Code, out.Message, out.Sent = Unavailable, unknown, "the answer does not name the record", true
 	}
@@ -466,56 +490,6 @@ func (s *Sink) readErrors(out []outcome, o *operation, units []*unit, a *answer,
 			out[i].Class = Split
 		}
 	}
-}
-
-func (s *Sink) readFound(out []outcome, o *operation, units []*unit, a *answer) {
-	l := &o.result.Results
-	list, ok := l.At.at(a.tree, "").([]any)
-	if !ok && !a.empty {
-		s.fail(out, units, a, "the answer has a shape that the description does not know")
-		return
-	}
-	rows := newDirectory(s, units)
-	ids := make([][]string, len(units))
-	for _, element := range list {
-		if shown := l.Shows.all(a, element, a.property); len(shown) > 0 && !s.shows(units, shown) {
-			continue
-		}
-		whose := []int{0}
-		if len(l.Is) > 0 {
-			whose = rows.named(l.Is, element, a.property)
-		}
-		id := l.ID.one(a, element, a.property)
-		if id == "" || len(whose) == 0 {
-			// To take it for nothing would make the record a second time.
-			s.fail(out, units, a, "the answer does not name the records that it found")
-			return
-		}
-		for _, i := range whose {
-			if !slices.Contains(ids[i], id) {
-				ids[i] = append(ids[i], id)
-			}
-		}
-	}
-	for i := range out {
-		switch found := ids[i]; len(found) {
-		case 0:
-			out[i].Class, out[i].Absent = Rejected, true
-			out[i].Code, out[i].Message = "not_found", "no record has this key"
-		case 1:
-			out[i].Class, out[i].ID = OK, found[0]
-		default:
-			out[i].Class, out[i].Code = Rejected, "several_found"
-			out[i].Message = "several records have this key: " + strings.Join(found[:min(len(found), 10)], ", ")
-		}
-	}
-}
-
-// shows reports whether one of the texts is the key of a row: not every search is exact.
-func (s *Sink) shows(units []*unit, texts []string) bool {
-	return slices.ContainsFunc(units, func(u *unit) bool {
-		return slices.ContainsFunc(texts, func(text string) bool { return s.Fold(u.row.Property, text) == u.name(s, "key") })
-	})
 }
 
 // describe puts an answer without a message of its own into words.

@@ -12,7 +12,7 @@ import (
 	"partnersync/internal/diag"
 )
 
-// shownRules say where the answer to a write shows the values that the record has by now.
+// shownRules say where an answer shows the values that a record has.
 type shownRules struct {
 	At   places `yaml:"at,required"` // objects whose members are the fields; of two that have a field the first counts
 	As   []path `yaml:"as,single"`   // where an element of a field shows its value, if that is an object
@@ -43,22 +43,40 @@ func (r *shownRules) outline(o *outline, below ...path) {
 
 // field is what the answer shows of a field; false where it does not show it.
 func (r *shownRules) field(tree any, name string) (any, bool) {
+	v, has := r.raw(tree, name)
+	if !has {
+		return nil, false
+	}
+	return r.plain(v)
+}
+
+// raw is what stands in the place of a field. Where no name is the same, one counts that differs in its case.
+func (r *shownRules) raw(tree any, name string) (any, bool) {
+	var like any
+	near := false
 	for _, at := range r.At {
-		if m, ok := at.at(tree, "").(map[string]any); ok {
-			if v, has := m[name]; has {
-				return r.plain(v)
+		m, _ := at.at(tree, "").(map[string]any)
+		if v, has := m[name]; has {
+			return v, true
+		}
+		for other, v := range m {
+			if !near && strings.EqualFold(other, name) {
+				like, near = v, true
 			}
 		}
 	}
-	return nil, false
+	return like, near
 }
 
 // plain is a value that can be compared: nothing, a text, or a list of texts. What has more
 // parts than one says nothing.
 func (r *shownRules) plain(v any) (any, bool) {
+	if text, ok := scalar(v); ok {
+		return text, true
+	}
 	switch v := v.(type) {
-	case nil, string:
-		return v, true
+	case nil:
+		return nil, true
 	case map[string]any:
 		for _, as := range r.As {
 			if text, ok := as.at(v, "").(string); ok {

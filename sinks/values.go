@@ -339,36 +339,3 @@ func appendQuoted(dst []byte, text string) []byte {
 	}
 	return out
 }
-
-// foldRules say how keys compare, by property; "*" is any other.
-type foldRules map[string]string
-
-// DecodeNode reads one rule for all properties, or a map.
-func (f *foldRules) DecodeNode(n diag.Node, d *diag.Decoding) {
-	*f = foldRules{}
-	check := func(n diag.Node, property string) {
-		text, ok := d.Scalar(n)
-		if ok && text != "lower" && text != "none" {
-			d.Errorf(n, "one of: lower, none", "unknown fold %q", text)
-		}
-		(*f)[property] = text
-	}
-	if n.Kind() != diag.Map {
-		check(n, "*")
-		return
-	}
-	for _, e := range n.Entries() {
-		check(e.Value, e.Key.Text())
-	}
-}
-
-func (f foldRules) fold(property, key string) string {
-	how, ok := f[property]
-	if !ok {
-		how = f["*"]
-	}
-	if how == "lower" {
-		return strings.ToLower(key)
-	}
-	return key
-}

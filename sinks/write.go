@@ -56,6 +56,9 @@ func (s *Sink) run(ctx context.Context, op Operation, units []*unit) []Result {
 		results[u.at] = o.Result
 		results[u.at].Dropped = slices.Sorted(maps.Keys(u.omit))
 		results[u.at].Unlinked = o.Class == OK && u.bare || o.Class == Rejected && o.unlink
+		if op == Search || op == Read {
+			results[u.at].Sent = false // there is no effect that it might have
+		}
 	}
 	return results
 }
@@ -133,7 +136,7 @@ func (s *Sink) parts(op Operation, units []*unit) []part {
 	for _, u := range units {
 		way, group := s.desc.way(op, u)
 		wave := 0
-		if name := u.identity(s, way); name != "" {
+		if name := u.identity(s, way); name != "" && op != Search {
 			wave = seen[name]
 			seen[name]++
 		}
@@ -176,11 +179,18 @@ func (w *writing) request(way *operation, units []*unit) bool {
 		}
 		return false
 	}
+	if way.size > 0 && len(units) > 1 {
+		if req, _ := w.s.desc.render(way, units); req != nil && way.tooLarge(req) {
+			return w.part(way, units)
+		}
+	}
 	clean := true
 	var split, again []*unit
 	for i, o := range w.s.exchange(w.ctx, way, units) {
 		u := units[i]
 		switch {
+		case o.crowded:
+			return w.part(way, units)
 		case o.again:
 			again = append(again, u)
 		case o.Class == Split && len(units) == 1:
@@ -202,6 +212,19 @@ func (w *writing) request(way *operation, units []*unit) bool {
 	}
 	return clean
 }
+
+// part sends the rows in two requests: none of them is to blame.
+func (w *writing) part(way *operation, units []*unit) bool {
+	left := w.request(way, units[:len(units)/2])
+	right := w.request(way, units[len(units)/2:])
+	return left && right
+}
+
+// errTooLarge is the error of a row that does not fit into a request of its own.
+var errTooLarge = errors.New("it would be larger than the target takes")
+
+// tooLarge reports whether a request is larger than the target takes.
+func (o *operation) tooLarge(r *request) bool { return o.size > 0 && len(r.url)+len(r.body) > o.size }
 
 // halve parts rows of which one at least is refused. Where the first half is
 // taken whole the bad row is in the second, which need not be tried as it is.
