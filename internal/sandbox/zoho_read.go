@@ -82,7 +82,11 @@ func (z *zoho) search(c *call, t *table) reply {
 			p.why = "unexpected end"
 		}
 		if p.why != "" {
-			return z.fail(http.StatusBadRequest, zError{"INVALID_QUERY", "invalid query formed", fieldMap{"reason": p.why}})
+			details := fieldMap{"reason": p.why}
+			if p.field != "" { // that the field is named is assumed
+				details["api_name"] = p.field
+			}
+			return z.fail(http.StatusBadRequest, zError{"INVALID_QUERY", "invalid query formed", details})
 		}
 	} else if email == "" {
 		return z.fail(http.StatusBadRequest, zError{"REQUIRED_PARAM_MISSING", "One of the expected parameter is missing", fieldMap{"param_name": "criteria"}})
@@ -157,6 +161,7 @@ type zCriteria struct {
 	depth int
 	count int
 	why   string
+	field string // that is to blame
 }
 
 func (p *zCriteria) alternatives() func(fieldMap) bool {
@@ -196,7 +201,12 @@ func (p *zCriteria) condition() func(fieldMap) bool {
 		return inner
 	}
 	parts, ok := p.upto()
-	if !ok || len(parts) != 3 || p.table.properties[parts[0]] == nil {
+	if ok && len(parts) == 3 && p.table.properties[parts[0]] == nil {
+		p.field = parts[0]
+		p.fail("the field is not available for search")
+		return never
+	}
+	if !ok || len(parts) != 3 {
 		p.fail("a criterion is not of the form field:comparator:value, with parentheses and commas of the value behind backslashes")
 		return never
 	}
