@@ -76,8 +76,8 @@ func (i *intent) live(at time.Time) bool {
 // intents are those of a run, in the order in which they were made.
 type intents struct {
 	all   []*intent
-	byKey map[string][]*intent // by sink and key
-	done  map[uuid.UUID]bool   // those that ended with what came of them
+	byKey map[string][]*intent    // by sink and key
+	done  map[uuid.UUID]time.Time // when what came of them was stored, of those that ended so
 }
 
 // keyOf names a record in write intents; objects of a sink have one property of ours each.
@@ -104,16 +104,9 @@ func (t *intents) during(sink string, keys []string, at time.Time) []*intent {
 	return list
 }
 
-// told reports whether somebody has stored what came of a write of one of the records, between two times.
-func (t *intents) told(sink string, keys []string, from, to time.Time) bool {
-	for _, k := range keys {
-		for _, i := range t.byKey[sink+"\x1f"+k] {
-			if i.told && !i.ended.Before(from) && !i.ended.After(to) {
-				return true
-			}
-		}
-	}
-	return false
+// told reports whether somebody has stored what came of a write of the record, up to a time.
+func (t *intents) told(sink, key string, to time.Time) bool {
+	return slices.ContainsFunc(t.byKey[sink+"\x1f"+key], func(i *intent) bool { return i.told && !i.ended.After(to) })
 }
 
 // crossed are the intents to write what another owner had said that it still writes: one of
@@ -144,7 +137,7 @@ func baseOf(sink string) string { return strings.TrimRight(sink, "0123456789") }
 
 // readIntents reads what the chronicle has of them.
 func (w *world) readIntents(ctx context.Context) (*intents, error) {
-	t := &intents{byKey: map[string][]*intent{}, done: map[uuid.UUID]bool{}}
+	t := &intents{byKey: map[string][]*intent{}, done: map[uuid.UUID]time.Time{}}
 	rows, err := w.pool.Query(ctx, `SELECT id, sink, epoch, records, made, until, ended, told FROM chaos.intents ORDER BY made`)
 	if err != nil {
 		return nil, err
@@ -171,7 +164,9 @@ func (w *world) readIntents(ctx context.Context) (*intents, error) {
 			t.byKey[i.sink+"\x1f"+key] = append(t.byKey[i.sink+"\x1f"+key], i)
 		}
 		t.all = append(t.all, i)
-		t.done[id] = t.done[id] || told
+		if told && t.done[id].IsZero() {
+			t.done[id] = i.ended
+		}
 		return nil
 	}); err != nil {
 		return nil, fmt.Errorf("read the write intents: %w", err)
