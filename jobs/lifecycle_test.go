@@ -47,6 +47,35 @@ func TestNewerGeneration(t *testing.T) {
 	r.unburned(id)
 }
 
+// A config that has come back is the one that is in force, whatever its number is by now: nobody
+// reloads it again. Routes that were opened under another in between are older than it.
+func TestConfigThatComesBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	var hash string
+	if err := r.pool.QueryRow(r.context(), `SELECT hash FROM configs WHERE generation = $1`, r.plan.Generation).Scan(&hash); err != nil {
+		t.Fatal(err)
+	}
+	var ids []uuid.UUID
+	for i, hash := range []string{"another", hash} {
+		plan := *r.plan // of a receiver
+		var err error
+		if plan.Generation, err = r.ledger.Generation(r.context(), hash, "test"); err != nil {
+			t.Fatal(err)
+		}
+		r.plan = &plan
+		ids = append(ids, r.accept(deal(fmt.Sprint("d", i), 1, "name", "n"))...)
+		if i == 0 {
+			r.until("the job has been put back", func() bool { return r.count(`river_job WHERE (metadata->>'snoozes')::int > 0`) == 1 })
+		}
+	}
+	for id, f := range r.ended(ids...) {
+		if f.Outcome != ledger.Delivered {
+			t.Errorf("%s: %+v", id, f)
+		}
+	}
+}
+
 // Invariant 7, its better half: a reload takes effect for pending jobs.
 func TestReloadForPendingJobs(t *testing.T) {
 	t.Parallel()

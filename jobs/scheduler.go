@@ -25,6 +25,7 @@ type store interface {
 	Announce(ctx context.Context, lease ledger.Lease, id uuid.UUID, keys []records.Key, hold time.Duration, intended ...*records.Record) error
 	Write(ctx context.Context, lease ledger.Lease, report *ledger.Report) error
 	Account(ctx context.Context, sink, account string) (string, error)
+	Renumbered(ctx context.Context, generation int64) (int64, error)
 }
 
 // owner is the one component that works a sink: whatever must happen once per sink happens
