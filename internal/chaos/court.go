@@ -181,10 +181,15 @@ func (c *court) keys(p place) []string {
 // recall forgets what a record had where who writes it now cannot know. Of a record that the ledger
 // has, that holds what is wanted before anything is sent. Of one that it lacks nobody knows what was
 // sent until what came of that is stored: where its sender is gone before, what is newer has to be
-// sent again, and what is older may come before it.
+// sent again, and what is older may come before it. The same goes for what was sent under another key,
+// until the CRM's answer has told that both are one record.
 func (c *court) recall(w write, p place, r *seen, by *intent) {
 	if by == nil {
 		return
+	}
+	keys := c.keys(p)
+	if r != nil && len(keys) > 1 && !c.intents.one(c.sink, keys, by.made) {
+		r.forget()
 	}
 	if former, ok := c.loose[p]; ok && former != by.id {
 		if end := c.intents.done[former]; end.IsZero() || end.After(w.at) {
@@ -196,7 +201,7 @@ func (c *court) recall(w write, p place, r *seen, by *intent) {
 		}
 		delete(c.loose, p)
 	}
-	for _, k := range c.keys(p) {
+	for _, k := range keys {
 		if slices.Contains(by.keys, k) && !c.intents.told(c.sink, k, by.made) {
 			c.loose[p] = by.id
 		}

@@ -22,7 +22,7 @@ type side struct {
 	unknown bool      // what is done is not stored: whoever does it is lost
 }
 
-var announcedKeys = []string{"orders d", "firms f", "firms g", "seats s", "contacts m"}
+var announcedKeys = []string{"orders d", "firms f", "firms g", "seats s", "contacts m", "contacts n"}
 
 func (s *side) stored() {
 	now := time.Now()
@@ -35,6 +35,14 @@ func (s *side) stored() {
 	}
 	if s.last = now; i.told {
 		s.intents.done[i.id] = now
+	}
+}
+
+// names has keys of contacts name records of the ledger.
+func (s *side) names(records map[string]uuid.UUID) {
+	for key, record := range records {
+		key = s.sink + "\x1f" + keyOf("contacts", key)
+		s.intents.names[key] = append(s.intents.names[key], naming{s.last, record})
 	}
 }
 
@@ -103,6 +111,7 @@ func TestCourt(t *testing.T) {
 		at(11, memberSaved, 1, `"key":"m","email":"a@acme.test","name":"Ann"`),
 		at(12, firmSaved, 1, `"key":"f","name":"F"`),
 		at(13, firmSaved, 1, `"key":"g","name":"G"`),
+		at(14, memberSaved, 2, `"key":"n","email":"a@acme.test","name":"Bea"`),
 	}
 	for _, tt := range []struct {
 		name string
@@ -215,6 +224,24 @@ func TestCourt(t *testing.T) {
 			s.archive("seats", s.put("seats", map[string]any{"seat_key": "s", "title": "second"}))
 			s.put("seats", map[string]any{"seat_key": "s", "title": "second"})
 		}, want: []string{"mirror seats s: is made again, though it was archived by 9"}},
+		{name: "two keys that have met", give: func(s *side) {
+			s.names(map[string]uuid.UUID{"m": id(1), "n": id(1)})
+			c := s.put("contacts", map[string]any{"email": "a@acme.test", "firstname": "Bea"})
+			s.edit("contacts", c, map[string]any{"firstname": "Ann"})
+		}, want: []string{`crm contacts a@acme.test: firstname is written as "Ann", which 11 wants, over what 14 wants`}},
+		{name: "two keys that have not", give: func(s *side) {
+			s.names(map[string]uuid.UUID{"m": id(1), "n": id(2)})
+			c := s.put("contacts", map[string]any{"email": "a@acme.test", "firstname": "Bea"})
+			s.edit("contacts", c, map[string]any{"firstname": "Ann"})
+		}},
+		{name: "two keys that meet too late", give: func(s *side) {
+			s.names(map[string]uuid.UUID{"m": id(1), "n": id(2)})
+			c := s.put("contacts", map[string]any{"email": "a@acme.test", "firstname": "Bea"})
+			s.edit("contacts", c, map[string]any{"firstname": "Ann"})
+			s.names(map[string]uuid.UUID{"n": id(1)})
+			s.edit("contacts", c, map[string]any{"firstname": "Bea"})
+			s.edit("contacts", c, map[string]any{"firstname": "Ann"})
+		}, want: []string{`crm contacts a@acme.test: firstname is written as "Ann", which 11 wants, over what 14 wants`}},
 		{name: "a person who was forgotten later", gone: time.Second, give: func(s *side) {
 			s.put("contacts", map[string]any{"email": "a@acme.test", "firstname": "Ann"})
 		}},
@@ -234,7 +261,7 @@ func TestCourt(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.close()
-			s := &side{crm: c, t: t, intents: &intents{byKey: map[string][]*intent{}, done: map[uuid.UUID]time.Time{}}, last: time.Now().Add(-10 * time.Second)}
+			s := &side{crm: c, t: t, intents: &intents{byKey: map[string][]*intent{}, names: map[string][]naming{}, done: map[uuid.UUID]time.Time{}}, last: time.Now().Add(-10 * time.Second)}
 			tt.give(s)
 			for _, n := range tt.late {
 				events[n-1].at = time.Now()
@@ -247,7 +274,7 @@ func TestCourt(t *testing.T) {
 			if tt.gone > 0 {
 				gone["a@acme.test"] = time.Now().Add(-tt.gone)
 			}
-			got := tried(c, &court{book: book, intents: s.intents, persons: map[string][]string{"a@acme.test": {"m"}}, gone: gone})
+			got := tried(c, &court{book: book, intents: s.intents, persons: map[string][]string{"a@acme.test": {"m", "n"}}, gone: gone})
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
