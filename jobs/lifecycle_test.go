@@ -1,12 +1,15 @@
 package jobs
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/riverqueue/river"
 
 	"partnersync/internal/ledger"
 	"partnersync/sinks/sandbox"
@@ -45,6 +48,22 @@ func TestNewerGeneration(t *testing.T) {
 		t.Errorf("title %v: not that of the new config", got)
 	}
 	r.unburned(id)
+}
+
+// A job that comes in as its sink is renamed, or taken out and put back, does not keep its events waiting.
+func TestJobOfASinkThatIsGone(t *testing.T) {
+	t.Parallel()
+	o := &owner{name: "crm", plan: &atomic.Pointer[Plan]{}}
+	o.plan.Store(&Plan{})
+	j := &job{done: make(chan error, 1)}
+	running := 0
+	if left, _ := o.begin(t.Context(), []*job{j}, &running); len(left) != 0 || running != 0 {
+		t.Fatalf("%d jobs wait here, and %d batches run", len(left), running)
+	}
+	var snooze *river.JobSnoozeError
+	if err := <-j.done; !errors.As(err, &snooze) || snooze.Duration > 2*time.Second {
+		t.Errorf("it is answered %v", err)
+	}
 }
 
 // A config that has come back is the one that is in force, whatever its number is by now: nobody

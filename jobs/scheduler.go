@@ -194,7 +194,7 @@ func (o *owner) begin(ctx context.Context, pending []*job, running *int) ([]*job
 		sink := plan.Sinks[o.name]
 		if sink == nil {
 			for _, j := range pending {
-				j.putBack(time.Minute) // taken out of the config; the routes stay open
+				j.putBack(time.Second) // taken out of the config, or renamed: nobody asks for jobs of this name any more
 			}
 			return nil, nil
 		}
