@@ -346,6 +346,10 @@ func (g gated) Account(ctx context.Context, sink, account string) (string, error
 	return g.world.ledger.Account(ctx, sink, account)
 }
 
+func (g gated) Renumbered(ctx context.Context, generation int64) (int64, error) {
+	return g.world.ledger.Renumbered(ctx, generation)
+}
+
 // RoundTrip is the way to the CRM.
 func (p *process) RoundTrip(r *http.Request) (*http.Response, error) {
 	var body []byte

@@ -204,6 +204,10 @@ func (m *memory) Write(_ context.Context, lease ledger.Lease, report *ledger.Rep
 
 func (m *memory) Account(_ context.Context, _, account string) (string, error) { return account, nil }
 
+func (m *memory) Renumbered(_ context.Context, generation int64) (int64, error) {
+	return generation, nil
+}
+
 func (m *memory) SinkState(context.Context, string) (ledger.SinkState, error) {
 	return ledger.SinkState{State: ready}, nil
 }

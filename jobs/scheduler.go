@@ -25,6 +25,7 @@ type store interface {
 	Announce(ctx context.Context, lease ledger.Lease, id uuid.UUID, keys []records.Key, hold time.Duration, intended ...*records.Record) error
 	Write(ctx context.Context, lease ledger.Lease, report *ledger.Report) error
 	Account(ctx context.Context, sink, account string) (string, error)
+	Renumbered(ctx context.Context, generation int64) (int64, error)
 }
 
 // owner is the one component that works a sink: whatever must happen once per sink happens
@@ -193,7 +194,7 @@ func (o *owner) begin(ctx context.Context, pending []*job, running *int) ([]*job
 		sink := plan.Sinks[o.name]
 		if sink == nil {
 			for _, j := range pending {
-				j.putBack(time.Minute) // taken out of the config; the routes stay open
+				j.putBack(time.Second) // taken out of the config, or renamed: nobody asks for jobs of this name any more
 			}
 			return nil, nil
 		}

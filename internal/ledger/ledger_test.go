@@ -255,6 +255,11 @@ func TestGenerationGrowsWithEachChange(t *testing.T) {
 	if got[0] != got[1] || got[2] <= got[1] || got[3] <= got[2] {
 		t.Errorf("got %v", got)
 	}
+	for give, want := range map[int64]int64{got[0]: got[3], got[2]: got[2], got[3]: got[3], 0: 0} {
+		if last, err := l.Renumbered(t.Context(), give); err != nil || last != want {
+			t.Errorf("the config with the number %d has %d last, %v, want %d", give, last, err, want)
+		}
+	}
 }
 
 func TestSinkStateAndWake(t *testing.T) {
