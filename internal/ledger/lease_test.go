@@ -54,6 +54,52 @@ func TestAnnouncedAgain(t *testing.T) {
 	}
 }
 
+// A batch ends, and with it its announcement, but for the records that are in doubt: these stay
+// shut for whoever takes the sink.
+func TestInDoubtStaysAnnounced(t *testing.T) {
+	t.Parallel()
+	l := ledger.New(pgtest.Pool(t))
+	keys := []ledger.RecordKey{{Object: "deals", Property: "deal_key", Key: "d1"}, {Object: "deals", Property: "deal_key", Key: "d2"}}
+	for _, tt := range []struct {
+		name   string
+		report ledger.Report
+		want   []ledger.RecordKey
+	}{
+		{"nothing is in doubt", ledger.Report{}, nil},
+		{"one of two is", ledger.Report{InDoubt: keys[1:], Settle: time.Hour}, keys[1:]},
+		{"it has settled", ledger.Report{InDoubt: keys[1:]}, nil},
+	} {
+		a, b := session(t, l, "a"), session(t, l, "b")
+		lease, _ := acquire(t, a, "crm")
+		tt.report.Announced = newID(t)
+		if err := l.Announce(t.Context(), *lease, tt.report.Announced, keys, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Write(t.Context(), *lease, &tt.report); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Release(t.Context(), *lease); err != nil {
+			t.Fatal(err)
+		}
+		lease, announced := acquire(t, b, "crm")
+		var got []ledger.RecordKey
+		for _, an := range announced {
+			if got = append(got, an.Keys()...); an.Left < 50*time.Minute {
+				t.Errorf("%s: shut for %s", tt.name, an.Left)
+			}
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+		if err := l.Write(t.Context(), *lease, &ledger.Report{Announced: tt.report.Announced}); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Release(t.Context(), *lease); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Invariant 11 of docs/design.md: of two owners of a sink never both get a batch
 // acknowledged, and a fenced one cannot send.
 func TestOneOwnerAtATime(t *testing.T) {
