@@ -215,9 +215,8 @@ func (w *world) begin() {
 	own.Store(&plan)
 	b := newBreaker("crm", w.ledger, w.shared.metrics, w.shared.log)
 	b.silence = 24 * time.Hour
-	p.owner = newOwner(lease, gated{p}, own, b, w.shared.metrics, w.shared.log, 1000*time.Hour)
+	p.owner = newOwner(lease, announced, gated{p}, own, b, w.shared.metrics, w.shared.log, 1000*time.Hour)
 	p.owner.probed.Store(p.sink)
-	p.owner.blockAnnounced(announced)
 	w.mu.Lock()
 	w.owner = p
 	w.processes = append(w.processes, p)
@@ -568,7 +567,7 @@ func TestEveryCrashPoint(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d histories", n)
+	t.Logf("%d histories", n/every)
 }
 
 // TestCrashesAtRandom plays longer histories, each with two mishaps somewhere.
