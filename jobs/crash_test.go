@@ -570,6 +570,36 @@ func TestEveryCrashPoint(t *testing.T) {
 	t.Logf("%d histories", n/every)
 }
 
+// What is in doubt stays shut for the next owner, too: each request of a short history in turn gets no
+// answer and has its effect late, and the process dies at any time after that.
+func TestDoubtOutlivesTheProcess(t *testing.T) {
+	t.Parallel()
+	c := newCourtroom(t, 1)
+	n := 0
+	for _, which := range [][]int{{0, 1}, {0, 5}} {
+		passed, err := c.play(t, which, false, nil)
+		if err != nil {
+			t.Fatalf("%v: %v", which, err)
+		}
+		for i, b := range passed {
+			if b != beforeSend {
+				continue
+			}
+			later, err := c.play(t, which, false, map[int]mishap{i + 1: lingers})
+			if err != nil {
+				t.Fatalf("%v, no answer at %d: %v", which, i+1, err)
+			}
+			for j := i + 1; j < len(later); j++ {
+				n++
+				if _, err := c.play(t, which, false, map[int]mishap{i + 1: lingers, j + 1: crashes}); err != nil {
+					t.Fatalf("%v, no answer at %d, and the process dies at %d (boundary %d): %v", which, i+1, j+1, later[j], err)
+				}
+			}
+		}
+	}
+	t.Logf("%d histories", n)
+}
+
 // TestCrashesAtRandom plays longer histories, each with two mishaps somewhere.
 func TestCrashesAtRandom(t *testing.T) {
 	t.Parallel()

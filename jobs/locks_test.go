@@ -2,6 +2,8 @@ package jobs
 
 import (
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -44,4 +46,31 @@ func TestTwoKeysOfOneRecord(t *testing.T) {
 	if !l.claimRecords(second, b, []uuid.UUID{rec}) {
 		t.Error("what is free again is not to be had")
 	}
+}
+
+// A new owner keeps off the records that the former one has announced, for the longest time of each.
+func TestNewOwnerKeepsOff(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var announced []ledger.Announcement
+		for _, left := range []time.Duration{time.Second, 3 * time.Second, 2 * time.Second} {
+			announced = append(announced, ledger.Announcement{Records: []string{"deals\x1fdeal_key\x1f1", "deals\x1fdeal_key\x1f2"}, Left: left})
+		}
+		announced[2].Records = announced[2].Records[:1]
+		o := newOwner(ledger.Lease{Sink: "crm"}, announced, nil, nil, nil, nil, nil, 0)
+		has := func(key string) bool {
+			b, j := &batch{}, &job{done: make(chan error, 1)}
+			defer o.locks.release(b)
+			return o.locks.claimKeys(b, j, []records.Key{{Object: "deals", Property: "deal_key", Key: key}})
+		}
+		for _, wait := range []time.Duration{0, 2500 * time.Millisecond} {
+			time.Sleep(wait)
+			if has("1") || has("2") || !has("3") {
+				t.Errorf("after %s: %v", wait, o.locks.blocked)
+			}
+		}
+		if time.Sleep(time.Second); !has("1") || !has("2") {
+			t.Errorf("never opened: %v", o.locks.blocked)
+		}
+	})
 }
