@@ -58,6 +58,7 @@ func TestNewOwnerKeepsOff(t *testing.T) {
 		}
 		announced[2].Records = announced[2].Records[:1]
 		o := newOwner(ledger.Lease{Sink: "crm"}, announced, nil, nil, nil, nil, nil, 0)
+		o.locks.block(map[records.Key]time.Duration{{Object: "deals", Property: "deal_key", Key: "1"}: time.Second}) // which is over before
 		has := func(key string) bool {
 			b, j := &batch{}, &job{done: make(chan error, 1)}
 			defer o.locks.release(b)
