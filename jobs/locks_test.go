@@ -75,3 +75,22 @@ func TestNewOwnerKeepsOff(t *testing.T) {
 		}
 	})
 }
+
+// The records of a batch that could not be recorded stay shut for a while, if it has sent anything.
+func TestUnrecordedStaysShut(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for _, sent := range []bool{false, true} {
+			l, k := newLocks(), records.Key{Object: "deals", Key: "1"}
+			b := &batch{sent: sent, works: []*records.Work{{Record: &records.Record{ID: uuid.UUID{15: 1}}, Deliveries: []*records.Delivery{{Key: k}}}}}
+			b.keepOff(3 * time.Second)
+			l.release(b)
+			free := func() bool {
+				return l.claimKeys(&batch{}, &job{done: make(chan error, 1)}, []records.Key{k})
+			}
+			if time.Sleep(2 * time.Second); free() == sent {
+				t.Errorf("sent %t: free %t", sent, !sent)
+			}
+		}
+	})
+}
