@@ -40,6 +40,14 @@ func TestTwoKeysOfOneRecord(t *testing.T) {
 	if l.claimMet(second, ledger.Met{ID: uuid.UUID{15: 2}, Keys: []records.Key{one}}) {
 		t.Error("two batches have one key")
 	}
+	met := uuid.UUID{15: 3}
+	for _, shut := range []records.Key{records.KeyOf(met), {Object: "contacts", Key: "3"}} {
+		l.block(map[records.Key]time.Duration{shut: time.Hour})
+		if l.claimMet(second, ledger.Met{ID: met, Keys: []records.Key{{Object: "contacts", Key: "3"}}}) {
+			t.Errorf("a record is met that nobody may touch, by %+v", shut)
+		}
+		delete(l.blocked, shut)
+	}
 	if waiters := l.release(first); len(waiters) != 1 || waiters[0] != b {
 		t.Errorf("%d jobs waited", len(waiters))
 	}

@@ -194,6 +194,16 @@ func TestRefusedLinkSuspectsItsEnd(t *testing.T) {
 	}
 }
 
+// An answer names a record that could not be looked up: whatever the row may have changed is in doubt.
+func TestUnresolved(t *testing.T) {
+	t.Parallel()
+	s := play(known(set("f", "0")), &manners{ByID: true, Updates: true}, change(set("f", "1")), linked(toFirm("1", "retry"))).firm("1")
+	s.Unresolved(s.steps()[0], Answer{Kind: Taken, Status: 200, ID: "8", Created: true}, time.Second, s.env)
+	if got := s.Record.state(); got != "present f:doubt ->1:doubt" || s.ends() != "waiting waiting" || s.Hold != modelLag {
+		t.Errorf("%s, %s, hold %s", got, s.ends(), s.Hold)
+	}
+}
+
 // answer goes on until no step follows, and returns the steps. Each has its answer, which it notes.
 func (s *scene) answer(t *testing.T, answers []Answer, answered map[Do]map[Kind]bool) string {
 	var asked []string

@@ -172,6 +172,10 @@ func TestNext(t *testing.T) {
 		s.Hold = time.Second
 		return s
 	}
+	waiting := func(s *scene) *scene {
+		s.Deliveries[0].Wait("", "", time.Minute)
+		return s
+	}
 	asked := map[Do]bool{}
 	for _, tt := range []struct {
 		name string
@@ -216,6 +220,7 @@ func TestNext(t *testing.T) {
 		{"a row takes links along", play(unknown(), &manners{ByID: true}, linked(toFirm("1", "retry"))).firm("1"), "upsert with 1", "ready"},
 		{"one that is required comes alone", play(unknown(), &manners{ByID: true}, linked(requiredFirm("1", "retry"), toFirm("2", "retry"))).firm("1").firm("2"), "upsert with 1", "ready"},
 		{"one that is required waits for its target", play(unknown(), &manners{ByID: true}, linked(requiredFirm("1", "retry"))), "", "waiting"},
+		{"an archive waits for what is older", waiting(play(known(), find, change(set("f", "1")), moded(mappers.Archive))), "", "waiting waiting"},
 		{"no link while a request may still take effect", held(play(known(), find, linked(toFirm("1", "retry"))).firm("1")), "", "waiting"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

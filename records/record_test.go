@@ -115,6 +115,17 @@ func TestMerge(t *testing.T) {
 			t.Errorf("link, %s: want %d, have %d", tt.name, got.Want, got.Have)
 		}
 	}
+	// A link that took the place of the former one of its role may have done so to that of the other record.
+	into, from := empty(), empty()
+	into.Links["1"] = &Link{Key: "1", As: "x", Version: at(1), Have: Exists}
+	into.Links["2"] = &Link{Key: "2", As: "y", Version: at(1), Have: Exists}
+	from.Links["3"] = &Link{Key: "3", As: "x", Version: at(2), Have: Exists}
+	Merge(into, from)
+	for key, want := range map[string]Have{"1": InDoubt, "2": Exists, "3": InDoubt} {
+		if got := into.Links[key].Have; got != want {
+			t.Errorf("link %s: have %d, want %d", key, got, want)
+		}
+	}
 	for _, order := range [][]int64{{3, 5}, {5, 3}} {
 		into, from := empty(), empty()
 		into.GoneAt, from.GoneAt = at(order[0]), at(order[1])

@@ -239,6 +239,31 @@ func TestRouteIsReadUntilItIsClosed(t *testing.T) {
 	}
 }
 
+// What has ended stays as it ended, whatever is reported afterwards, and is counted once.
+func TestOutcomesStay(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	l := ledger.New(pool)
+	lease := own(t, l)
+	id := stored(t, l, "crm")
+	for _, outcome := range []ledger.Outcome{ledger.Open, ledger.Delivered, ledger.Dead} {
+		report := &ledger.Report{Deliveries: []ledger.Delivery{{Event: id, Mapping: "m", Object: "deals", Key: "1", Outcome: outcome}}}
+		if outcome != ledger.Open {
+			report.Closings = []ledger.Closing{{Event: id, Outcome: outcome}}
+		}
+		if err := l.Write(t.Context(), lease, report); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var route, delivery, counted string
+	err := pool.QueryRow(t.Context(), `
+		SELECT (SELECT outcome FROM routes), (SELECT outcome FROM deliveries), (SELECT string_agg(outcome, ' ') FROM tally_changes WHERE outcome <> 'opened')`).
+		Scan(&route, &delivery, &counted)
+	if err != nil || route != "delivered" || delivery != "delivered" || counted != "delivered" {
+		t.Errorf("the route is %s, its delivery %s, counted %s, %v", route, delivery, counted, err)
+	}
+}
+
 func TestSweepQueuesRoutesThatHaveLostTheirJob(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t)
