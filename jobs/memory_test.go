@@ -62,6 +62,18 @@ func (m *memory) acquire() (ledger.Lease, []ledger.Announcement) {
 	return ledger.Lease{Sink: "crm", Epoch: m.epoch}, announced
 }
 
+// covers reports whether something is announced.
+func (m *memory) covers() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, a := range m.announced {
+		if !time.Now().After(a.until) {
+			return true
+		}
+	}
+	return false
+}
+
 func (m *memory) open() []uuid.UUID {
 	m.mu.Lock()
 	defer m.mu.Unlock()
