@@ -4,6 +4,7 @@ import (
 	"math"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
 	"partnersync/mappers"
@@ -92,7 +93,7 @@ func TestMerge(t *testing.T) {
 		into, from := empty(), empty()
 		into.Fields["f"], from.Fields["f"] = tt.into, tt.from
 		Merge(into, from)
-		if got := *into.Fields["f"]; got != *tt.want {
+		if got := *into.Fields["f"]; !cmp.Equal(got, *tt.want) {
 			t.Errorf("%s: %+v, want %+v", tt.name, got, *tt.want)
 		}
 	}
