@@ -347,6 +347,15 @@ func TestSalesforceAddresses(t *testing.T) {
 	if got := w.sink.Write(within(t), Search, []Row{by("Account", "Seats__c", "5 OR Name != ''")})[0]; got.Class != Rejected || len(w.sent()) > 0 {
 		t.Errorf("%+v", got)
 	}
+	// A field that is not there, or is no text, is to blame alone.
+	rows := []Row{by("Account", "Name", "Acme", "Website", "acme.test"), by("Account", "Name", "Acme", "Nope__c", "x"), by("Account", "Name", "Acme", "CreatedDate", "x")}
+	got := w.sink.Write(within(t), Search, rows)
+	if diff := cmp.Diff([]Class{OK, Rejected, Rejected}, classesOf(got)); diff != "" || len(got[0].Hits) != 1 || !blames(got[1], "Nope__c") || !blames(got[2], "CreatedDate") {
+		t.Errorf("%s\n%+v", diff, got)
+	}
+	if n := len(w.sent()); n > 3 {
+		t.Errorf("%d requests", n)
+	}
 	// Ids of fifteen characters are those of eighteen.
 	if got := w.sink.Write(within(t), Read, []Row{{Trace: "1", Object: "Account", ID: acme[:15], Read: []string{"Name"}}})[0]; got.Class != OK || got.Hits[0].ID != acme {
 		t.Errorf("%+v", got)
