@@ -147,7 +147,7 @@ func (w *Work) pick(s *Step, a Answer) (hit *Hit, why string) {
 // carries reports whether a hit carries another key of ours.
 func (w *Work) carries(s *Step, hit *Hit) bool {
 	key := s.Last.Change.Key
-	other, _ := hit.Values[key.Property].(string)
+	other := textOf(hit.Values[key.Property])
 	return key.Property != "" && strings.TrimSpace(other) != "" && !strings.EqualFold(strings.TrimSpace(other), key.Value)
 }
 
