@@ -89,7 +89,9 @@ type sight struct {
 }
 
 // of reports whether the CRM was asked for a field of the record.
-func (s *sight) of(id, name string) bool { return s != nil && s.id == id && slices.Contains(s.asked, name) }
+func (s *sight) of(id, name string) bool {
+	return s != nil && s.id == id && slices.Contains(s.asked, name)
+}
 
 // asks are the fields whose values the CRM has to show before it is known whether ours are sent.
 func (w *Work) asks() []string {
