@@ -99,6 +99,10 @@ func (w *Work) look(env *Env) *Step {
 // foundByKey deals with the answer to a search by our key.
 func (w *Work) foundByKey(s *Step, a Answer) {
 	w.seeking, w.keyed = nothing, true
+	if a.Kind == Denied && !a.Absent { // several may have it
+		w.undecided(a, "our key")
+		return
+	}
 	if a.Kind != Taken || a.ID == "" {
 		return
 	}
@@ -177,14 +181,19 @@ func place(h Hit) string {
 	return h.ID + " (" + h.URL + ")"
 }
 
+// undecided ends what wants a record of which the CRM does not say whether it is there.
+func (w *Work) undecided(a Answer, by string) {
+	for _, d := range w.ready() {
+		d.Status = int32(a.Status)
+		d.Attempts++
+		d.Finish(Dead, a.Class, "looking for it by "+by+": "+a.Reason)
+	}
+}
+
 // matched deals with what a search has shown.
 func (w *Work) matched(s *Step, a Answer, env *Env) {
 	if a.Kind != Taken {
-		for _, d := range w.ready() {
-			d.Status = int32(a.Status)
-			d.Attempts++
-			d.Finish(Dead, a.Class, "looking for it by "+s.Way.Properties()+": "+a.Reason)
-		}
+		w.undecided(a, s.Way.Properties())
 		return
 	}
 	hit, why := w.pick(s, a)
