@@ -47,7 +47,7 @@ mappings:
 	}
 }
 
-// What the README and the example show of match and of rules is sound, as far as the sink can be asked.
+// What the README and the example show of match and of rules is sound.
 func TestDocumentedMatch(t *testing.T) {
 	t.Parallel()
 	example, err := os.ReadFile(exampleFile)
@@ -63,10 +63,8 @@ func TestDocumentedMatch(t *testing.T) {
 		"example": before + regexp.MustCompile(`(?m)^    # `).ReplaceAllString(commented, "    ") + "    optional: [hs_lead_status" + after,
 	} {
 		_, problems := config.Parse("config.yaml", []byte(text), config.Options{Lenient: true, Getenv: func(string) (string, bool) { return "a-secret-of-the-test", true }})
-		for _, p := range problems {
-			if !strings.Contains(p.Message, "cannot look up") && !strings.Contains(p.Message, "cannot read") {
-				t.Errorf("%s: %v", name, p)
-			}
+		if len(problems) > 0 {
+			t.Errorf("%s: %v", name, problems)
 		}
 		if !strings.Contains(text, "\n    match:") || !strings.Contains(text, "\n    set_if_empty:") {
 			t.Errorf("%s has no match:\n%s", name, text)
