@@ -71,3 +71,33 @@ func TestDocumentedMatch(t *testing.T) {
 		}
 	}
 }
+
+// An object that the preset does not know is refused with the way out, which works.
+func TestObjectsOfOnesOwn(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ sink, object, want string }{
+		{"", "moons", `error: sink "crm" (hubspot) has no object "moons"` + "\n...one of your own goes below objects: in the sink: objects: {moons: []}\n"},
+		{"", "dels", `error: sink "crm" (hubspot) has no object "dels"` + "\n..." + `did you mean "deals"? one of your own goes below objects: in the sink: objects: {dels: []}` + "\n"},
+		{", objects: {moons: []}", "moons", ""},
+		{", objects: {moons: [moon]}", "moon", ""},
+		{", objects: {moons: []}", "Deal", ""},
+		{"", "0-3", ""},
+		{"", "2-3465404", ""},
+		{"", "p123_moons", ""},
+	} {
+		text := `
+sources: {shop: {verify: none, events: {e: {schema: {key: id}, entity: {thing: event.key}}}}}
+sinks:
+  crm: {preset: hubspot, auth: {token: x}` + test.sink + `}
+mappings:
+  - {name: m, on: shop.e, to: crm, object: ` + test.object + `, key: {k: event.key}, set: {name: event.key}}
+`
+		_, problems := config.Parse("config.yaml", []byte(text), config.Options{})
+		var out bytes.Buffer
+		diag.Print(&out, problems, func(string) []byte { return []byte(text) })
+		told := regexp.MustCompile(`\n +\d+ \|.*\n +\|.*\n +`).ReplaceAllString(out.String(), "\n...")
+		if strings.TrimPrefix(told, "config.yaml:6:44: ") != test.want {
+			t.Errorf("%s with {%s}:\n%s", test.object, test.sink, told)
+		}
+	}
+}
