@@ -143,7 +143,7 @@ func (w *Work) pick(s *Step, a Answer) (hit *Hit, why string) {
 		return nil, several(s, a)
 	}
 	if w.carries(s, hit) && c.Taken == mappers.TakenDead {
-		return nil, fmt.Sprintf("the %s that fits by %s carries another %s: %s", c.Object, s.Way.Properties(), c.Key.Property, place(*hit))
+		return nil, fmt.Sprintf("the one of %s that fits by %s carries another %s: %s", c.Object, s.Way.Properties(), c.Key.Property, place(*hit))
 	}
 	return hit, ""
 }
@@ -158,19 +158,19 @@ func (w *Work) carries(s *Step, hit *Hit) bool {
 // mostNamed is how many of several records are named in a reason.
 const mostNamed = 10
 
+// several tells which records fit. What stands before the colon is the same for all events of one mapping.
 func several(s *Step, a Answer) string {
-	count := fmt.Sprint(len(a.Hits))
-	if a.More {
-		count = "more than " + count
-	}
 	var list []string
 	for _, h := range a.Hits[:min(len(a.Hits), mostNamed)] {
 		list = append(list, place(h))
 	}
-	if len(a.Hits) > mostNamed {
-		list = append(list, "…")
+	switch left := len(a.Hits) - mostNamed; {
+	case a.More:
+		list = append(list, "and more")
+	case left > 0:
+		list = append(list, fmt.Sprintf("and %d more", left))
 	}
-	return fmt.Sprintf("%s %s fit by %s: %s", count, s.Last.Change.Object, s.Way.Properties(), strings.Join(list, ", "))
+	return fmt.Sprintf("several %s fit by %s: %s", s.Last.Change.Object, s.Way.Properties(), strings.Join(list, ", "))
 }
 
 // place names a record of the CRM, and where people see it.

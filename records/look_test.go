@@ -220,7 +220,7 @@ func TestLook(t *testing.T) {
 		{
 			name: "several fit", rows: []*deskRow{sales("7", "email", "a@b.co"), sales("8", "email", "a@b.co")},
 			change:  mappers.Change{Match: mail, Fields: fields(mappers.Set, "name", "New")},
-			outcome: Dead, reason: "2 contacts fit by email: 7, 8", requests: []string{"search email"},
+			outcome: Dead, reason: "several contacts fit by email: 7, 8", requests: []string{"search email"},
 		},
 		{
 			name: "more fit than an answer shows", most: 1, rows: []*deskRow{sales("7", "email", "a@b.co"), sales("8", "email", "a@b.co")},
@@ -250,7 +250,7 @@ func TestLook(t *testing.T) {
 		{
 			name: "or is not touched", rows: []*deskRow{sales("7", "email", "a@b.co", "k", "9")},
 			change:  mappers.Change{Match: mail, Taken: mappers.TakenDead, Fields: fields(mappers.Set, "name", "New")},
-			outcome: Dead, reason: "the contacts that fits by email carries another k: 7", requests: []string{"search email"}, want: map[string]any{"k": "9"},
+			outcome: Dead, reason: "the one of contacts that fits by email carries another k: 7", requests: []string{"search email"}, want: map[string]any{"k": "9"},
 		},
 		{
 			name: "create_only leaves alone what fits", rows: []*deskRow{sales("7", "email", "a@b.co")},
