@@ -24,6 +24,7 @@ type sandboxCmd struct {
 	Listen  string        `help:"Address to listen on." default:"127.0.0.1:8090"`
 	Latency time.Duration `help:"How long each request takes." default:"0s"`
 	Lag     time.Duration `help:"How far a search is behind." default:"0s"`
+	Records string        `help:"A file of records that are there from the beginning." type:"existingfile" placeholder:"FILE"`
 }
 
 func (c sandboxCmd) Run(ctx context.Context, cli *commands, s streams) error {
@@ -31,6 +32,15 @@ func (c sandboxCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	r := &rehearsal{box: box, furniture: furniture{box: box, own: map[place]sandbox.Property{}}, path: cli.Config, out: s.out}
 	if !r.read() {
 		fmt.Fprintf(s.out, "no config %s can be read: only what each CRM has of its own is defined; --config FILE adds what that one writes\n", cli.Config)
+	}
+	if c.Records != "" {
+		data, err := os.ReadFile(c.Records)
+		if err != nil {
+			return err
+		}
+		if err := box.Seed(data); err != nil {
+			return fmt.Errorf("--records %s: %w", c.Records, err)
+		}
 	}
 	cli.begun.Store(true)
 	l, err := listen(c.Listen, "--listen")

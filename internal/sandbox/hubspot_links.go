@@ -112,3 +112,19 @@ func (t associationType) results(fromID, toID string) []defaultResult {
 		{idOnly{toID}, idOnly{fromID}, associationSpec{t.category, t.inverse}},
 	}
 }
+
+// tie makes a link as a person would; the caller holds the store.
+func (h *hubspot) tie(from *table, id string, to *table, toID, label string) {
+	for _, t := range h.types(from, to) {
+		if label == "" || t.label == label {
+			h.connect(t.link(id, toID))
+			return
+		}
+	}
+}
+
+func (h *hubspot) labelled(from, to, label string) bool {
+	return slices.ContainsFunc(slices.Concat(hubspotAssociations(), h.labels), func(t associationType) bool {
+		return t.label == label && (t.from == from && t.to == to || t.from == to && t.to == from)
+	})
+}

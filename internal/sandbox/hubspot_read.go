@@ -6,13 +6,19 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
 
 const (
-	searchPage  = 200
-	searchDepth = 10_000
+	searchPage    = 200
+	searchDepth   = 10_000
+	searchGroups  = 5
+	searchFilters = 6 // of a group
+	searchAll     = 18
+	searchBody    = 3000 // characters
 )
 
 // searchInput is the body of a search: groups are alternatives, the filters of one hold together.
@@ -33,6 +39,8 @@ type searchFilter struct {
 	Value     string   `json:"value"`
 	Values    []string `json:"values"`
 	HighValue string   `json:"highValue"`
+
+	exact bool // the values are options
 }
 
 type searchSort struct {
@@ -149,9 +157,13 @@ func (h *hubspot) readBatch(c *call, t *table) reply {
 	return reply{status: status, body: appendBatch(nil, c.now, views, failed), rows: len(in.Inputs)}
 }
 
-// search sees the records as they were a lag ago.
+// search sees the records as they were a lag ago. Texts compare whatever their case, but what stands under IN has to be in
+// lower case, and options count as they are. (That IN finds nothing otherwise is assumed: the documentation says "must".)
 func (h *hubspot) search(c *call, t *table) reply {
 	in := searchInput{Limit: 10}
+	if utf8.RuneCount(c.body) > searchBody {
+		return h.fail(c, *validation("the request is longer than %d characters", searchBody)) // the text is assumed
+	}
 	if p := decode(c.body, &in); p != nil {
 		return h.fail(c, *p)
 	}
@@ -165,13 +177,19 @@ func (h *hubspot) search(c *call, t *table) reply {
 	if after+in.Limit > searchDepth {
 		return h.fail(c, *validation("a search returns at most %d results", searchDepth))
 	}
+	if p := in.check(); p != nil {
+		return h.fail(c, *p)
+	}
 	h.store.mu.Lock()
 	defer h.store.mu.Unlock()
 	for _, g := range in.FilterGroups {
-		for _, f := range g.Filters {
-			if t.properties[f.Property] == nil {
+		for i := range g.Filters {
+			f := &g.Filters[i]
+			p := t.properties[f.Property]
+			if p == nil {
 				return h.fail(c, *invalidValues([]invalidValue{unknownProperty(f.Property)}))
 			}
+			f.exact = p.Type == "enumeration"
 		}
 	}
 	type hit struct {
@@ -224,22 +242,55 @@ func (h *hubspot) search(c *call, t *table) reply {
 	return h.page(views, total, next)
 }
 
+// check refuses more than a search takes, and filters that lack their value.
+func (in *searchInput) check() *problem {
+	all := 0
+	for _, g := range in.FilterGroups {
+		all += len(g.Filters)
+		if len(g.Filters) > searchFilters {
+			return validation("a filter group has at most %d filters", searchFilters)
+		}
+		for _, f := range g.Filters {
+			several := f.Operator == "IN" || f.Operator == "NOT_IN"
+			if several && len(f.Values) == 0 || f.Operator == "EQ" && f.Value == "" {
+				return validation("operator %s requires a value", f.Operator)
+			}
+		}
+	}
+	if len(in.FilterGroups) > searchGroups || all > searchAll {
+		return validation("a search has at most %d filter groups and %d filters", searchGroups, searchAll)
+	}
+	return nil
+}
+
 func (f *searchFilter) holds(value string) bool {
+	same := func(v string) bool {
+		if f.exact {
+			return slices.Contains(strings.Split(value, ";"), v)
+		}
+		return strings.EqualFold(v, value)
+	}
+	listed := func(v string) bool {
+		if f.exact {
+			return same(v)
+		}
+		return v == strings.ToLower(value)
+	}
 	switch f.Operator {
 	case "EQ":
-		return value != "" && strings.EqualFold(value, f.Value)
+		return value != "" && same(f.Value)
 	case "NEQ":
-		return value != "" && !strings.EqualFold(value, f.Value)
+		return value != "" && !same(f.Value)
 	case "IN":
-		return value != "" && slices.ContainsFunc(f.Values, func(v string) bool { return strings.EqualFold(v, value) })
+		return value != "" && slices.ContainsFunc(f.Values, listed)
 	case "NOT_IN":
-		return value != "" && !slices.ContainsFunc(f.Values, func(v string) bool { return strings.EqualFold(v, value) })
+		return value != "" && !slices.ContainsFunc(f.Values, listed)
 	case "HAS_PROPERTY":
 		return value != ""
 	case "NOT_HAS_PROPERTY":
 		return value == ""
 	case "CONTAINS_TOKEN":
-		return strings.Contains(strings.ToLower(value), strings.ToLower(strings.Trim(f.Value, "*")))
+		return holdsTokens(value, f.Value)
 	case "LT":
 		return value != "" && compareValues(value, f.Value) < 0
 	case "LTE":
@@ -252,6 +303,29 @@ func (f *searchFilter) holds(value string) bool {
 		return value != "" && compareValues(value, f.Value) >= 0 && compareValues(value, f.HighValue) <= 0
 	}
 	return false
+}
+
+// holdsTokens reports whether a text has every word of another; at either end of that * stands for the rest of a word.
+func holdsTokens(value, want string) bool {
+	words := func(s string) []string {
+		return strings.FieldsFunc(strings.ToLower(s), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '*' })
+	}
+	theirs := words(value)
+	ours := words(want)
+	return len(ours) > 0 && !slices.ContainsFunc(ours, func(word string) bool {
+		bare := strings.Trim(word, "*")
+		return !slices.ContainsFunc(theirs, func(w string) bool {
+			switch open, more := strings.HasPrefix(word, "*"), strings.HasSuffix(word, "*"); {
+			case open && more:
+				return strings.Contains(w, bare)
+			case open:
+				return strings.HasSuffix(w, bare)
+			case more:
+				return strings.HasPrefix(w, bare)
+			}
+			return w == bare
+		})
+	})
 }
 
 // view shows a record with the properties asked for; none asked for: the usual few of its object.

@@ -167,6 +167,12 @@ func TestSearch(t *testing.T) {
 			{"filters":[{"propertyName":"amount","operator":"EQ","value":"10"}]}]}`, []string{"Deal 0", "Deal 1"}},
 		{"text", `{"query":"deal 2"}`, []string{"Deal 2"}},
 		{"sorted", `{"sorts":[{"propertyName":"dealname","direction":"DESCENDING"}],"limit":2,"after":"1"}`, []string{"Deal 2", "Deal 1"}},
+		{"a word", filter(`{"propertyName":"dealname","operator":"CONTAINS_TOKEN","value":"DEAL"}`), []string{"Deal 0", "Deal 1", "Deal 2", "Deal 3"}},
+		{"part of a word", filter(`{"propertyName":"dealname","operator":"CONTAINS_TOKEN","value":"dea"}`), nil},
+		{"the beginning of a word", filter(`{"propertyName":"dealname","operator":"CONTAINS_TOKEN","value":"dea*"}`), []string{"Deal 0", "Deal 1", "Deal 2", "Deal 3"}},
+		{"one of, in lower case", filter(`{"propertyName":"dealname","operator":"IN","values":["deal 1"]}`), []string{"Deal 1"}},
+		{"one of, as it is", filter(`{"propertyName":"dealname","operator":"IN","values":["Deal 1"]}`), nil},
+		{"an option in another case", filter(`{"propertyName":"dealstage","operator":"EQ","value":"ClosedWon"}`), nil},
 		{"unknown operator", filter(`{"propertyName":"amount","operator":"LIKE","value":"5"}`), nil},
 	}
 	for _, tt := range tests {
@@ -183,6 +189,10 @@ func TestSearch(t *testing.T) {
 	}
 	for _, bad := range []string{
 		filter(`{"propertyName":"nope","operator":"EQ","value":"x"}`), `{"limit":201}`, `{"limit":100,"after":"9950"}`,
+		filter(`{"propertyName":"amount","operator":"IN"}`), filter(`{"propertyName":"amount","operator":"EQ","value":""}`),
+		filter(strings.Repeat(`{"propertyName":"amount","operator":"HAS_PROPERTY"},`, 6) + `{"propertyName":"amount","operator":"HAS_PROPERTY"}`),
+		`{"filterGroups":[` + strings.Repeat(`{"filters":[]},`, 5) + `{"filters":[]}]}`,
+		`{"query":"` + strings.Repeat("x", 3000) + `"}`,
 	} {
 		wantStatus(t, send(t, s, "POST", objects+"deals/search", bad), 400)
 	}
