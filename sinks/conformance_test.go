@@ -31,6 +31,7 @@ type crm struct {
 	bad         any                           // a value that it does not take
 	allowed     []string                      // what the CRM says that it takes
 	unnamed     bool                          // the CRM does not tell which field is required
+	strange     string                        // the name of a field that is not there, where a search that is refused does not tell it
 	silent      bool                          // an upsert does not tell whether it made the record
 	oauth       bool                          // tokens are fetched
 	caseless    bool                          // keys that differ in nothing but their case are one
@@ -117,7 +118,8 @@ func crms() []*crm {
 			values: func(n string) map[string]any {
 				return map[string]any{"title": "Deal " + n, "origin_id": "call"}
 			},
-			parent: "organizations", parentKey: hexParent, parentValues: map[string]any{"name": "Acme"}, linkedBy: "org_id",
+			strange: strings.Repeat("f", 40),
+			parent:  "organizations", parentKey: hexParent, parentValues: map[string]any{"name": "Acme"}, linkedBy: "org_id",
 			note: "notes", noteValue: map[string]any{"content": "hello"},
 			custom: map[string][]sandbox.Property{"pipedrive/deals": {{Name: hexKey}}, "pipedrive/organizations": {{Name: hexParent}}},
 		},

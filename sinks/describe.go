@@ -87,7 +87,7 @@ func (d *Description) Lacks(op Operation, row Row) string {
 
 var (
 	asksPresence = regexp.MustCompile(`\bhas\(record\.(values|fields|others)(\.\w+|, *"[^"]*")\)`)
-	asksValue    = regexp.MustCompile(`\brecord\.(values|fields|others|key|trace|event)\b|\.value\b`)
+	asksValue    = regexp.MustCompile(`\brecord\.(values|fields|others|key|trace|event)\b|\.value\b|\brecord\.id matches\b`)
 )
 
 // general reports whether a need is about the kind of a row: its object, its id, what it carries.

@@ -151,7 +151,7 @@ func (r *resultRules) checkFields(op Operation, n diag.Node, d *diag.Decoding) {
 		d.Errorf(n.Get("results"), "add field: {name: ...}", "the mode %q needs to know where the name of a field is", r.Mode)
 	case op != Describe && r.Results.Field != nil:
 		d.Errorf(n, "", "only describe has `field`")
-	case op != Describe && op != Search && r.Next != nil:
-		d.Errorf(n, "", "only describe and search have `next`")
+	case op != Describe && op != Search && op != Find && r.Next != nil:
+		d.Errorf(n, "", "only describe, find and search have `next`")
 	}
 }

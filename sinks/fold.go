@@ -37,15 +37,28 @@ func (f *foldRules) DecodeNode(n diag.Node, d *diag.Decoding) {
 	}
 }
 
-func (f foldRules) fold(property, key string) string {
-	how, ok := f[property]
-	if !ok {
-		how = f["*"]
+// of is how values of a property compare.
+func (f foldRules) of(property string) string {
+	if how, ok := f[property]; ok {
+		return how
 	}
-	if fold := folds[how]; fold != nil {
+	return f["*"]
+}
+
+func (f foldRules) fold(property, key string) string {
+	if fold := folds[f.of(property)]; fold != nil {
 		return fold(key)
 	}
 	return key
+}
+
+// sought is the value of a term as a target is asked for it: addresses and domains in the form in which they compare. The
+// case of others may count to the target.
+func (f foldRules) sought(t Term) string {
+	if how := f.of(t.Property); how != "email" && how != "domain" {
+		return t.Value
+	}
+	return f.fold(t.Property, t.Value)
 }
 
 // foldDomain is the host of an address or URL in lower case, without www. and the dot of the root.

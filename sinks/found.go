@@ -46,7 +46,7 @@ func (s *Sink) readFound(out []outcome, o *operation, units []*unit, a *answer) 
 		s.fail(out, units, a, "the answer has a shape that the description does not know")
 		return
 	}
-	more := o.name == Search && o.result.truncated(a, len(list))
+	more := o.result.truncated(a, len(list))
 	if more && len(units) > 1 {
 		out[0].crowded = true
 		return
@@ -54,7 +54,8 @@ func (s *Sink) readFound(out []outcome, o *operation, units []*unit, a *answer) 
 	rows := newDirectory(s, units)
 	found := make([][]sighting, len(units))
 	for _, element := range list {
-		if shown := l.Shows.all(a, element, a.property); len(shown) > 0 && !s.shows(units, shown) {
+		shown := l.Shows.all(a, element, a.property)
+		if len(shown) > 0 && !s.shows(units, shown) {
 			continue
 		}
 		id := l.ID.one(a, element, a.property)
@@ -84,7 +85,7 @@ func (s *Sink) readFound(out []outcome, o *operation, units []*unit, a *answer) 
 
 // byTerms reports whether the records of an answer are told apart by the values that they show.
 func (l *listing) byTerms(op Operation) bool {
-	return op == Search || op == Find && l.Values != nil && len(l.Is) == 0 && len(l.Shows) == 0
+	return l.Values != nil && (op == Search || op == Find && len(l.Is) == 0 && len(l.Shows) == 0)
 }
 
 // truncated reports whether a search has found more than its answer holds.
@@ -95,29 +96,44 @@ func (r *resultRules) truncated(a *answer, elements int) bool {
 
 // settle tells what became of a row for which an answer shows these records.
 func (s *Sink) settle(out *outcome, o *operation, u *unit, found []sighting, more bool) {
+	if o.result.Results.Then != "" && len(found) > 0 {
+		out.Class, out.More = OK, more
+		for _, f := range found {
+			out.doubted = append(out.doubted, f.id)
+		}
+		return
+	}
 	if o.name == Search {
 		out.Class, out.More = OK, more
-		if made := o.result.Results.Made; made != nil {
-			oldestFirst(found, made)
-		}
+		oldestFirst(found, func(f sighting) time.Time { return o.result.Results.madeAt(f.element) })
 		for _, f := range found {
 			out.Hits = append(out.Hits, s.hit(o, u, f))
 		}
 		return
 	}
-	switch len(found) {
-	case 0:
-		out.absent(o.name)
-	case 1:
-		out.Class, out.ID = OK, found[0].id
-		out.Hits = s.hitsOf(o, u, found[0].element, found[0].id)
+	var ids []string
+	for _, f := range found {
+		ids = append(ids, f.id)
+	}
+	if out.identify(o.name, ids, more); out.Class == OK {
+		s.see(out, o, u, found[0])
+	}
+}
+
+// identify tells what became of a row whose key these records have. What does not show all that it has found does not
+// show that there is none, either.
+func (o *outcome) identify(op Operation, ids []string, more bool) {
+	switch {
+	case len(ids) == 1:
+		o.Class, o.ID = OK, ids[0]
+	case len(ids) > 1:
+		o.Class, o.Code = Rejected, "several_found"
+		o.Message = "several records have this key: " + strings.Join(ids[:min(len(ids), 10)], ", ")
+	case more:
+		o.Class, o.Code = Rejected, "many_found"
+		o.Message = "the search finds more records than it shows, and none of those has this key"
 	default:
-		out.Class, out.Code = Rejected, "several_found"
-		var ids []string
-		for _, f := range found[:min(len(found), 10)] {
-			ids = append(ids, f.id)
-		}
-		out.Message = "several records have this key: " + strings.Join(ids, ", ")
+		o.absent(op)
 	}
 }
 
@@ -158,32 +174,46 @@ func (s *Sink) readLacking(out []outcome, o *operation, units []*unit, a *answer
 	}
 }
 
-// oldestFirst orders records by the time at which they were made, where each shows one.
-func oldestFirst(found []sighting, made *path) {
-	at := make(map[string]time.Time, len(found))
-	for _, f := range found {
-		text, _ := made.at(f.element, "").(string)
-		t, _, ok := instant(text)
-		if !ok {
-			return
-		}
-		at[f.id] = t
+// oldestFirst orders records by the time at which they were made, where that of each is known.
+func oldestFirst[T any](found []T, made func(T) time.Time) {
+	if !slices.ContainsFunc(found, func(f T) bool { return made(f).IsZero() }) {
+		slices.SortStableFunc(found, func(a, b T) int { return made(a).Compare(made(b)) })
 	}
-	slices.SortStableFunc(found, func(a, b sighting) int { return at[a.id].Compare(at[b.id]) })
 }
 
-// hitsOf is the record that an element shows, in the answer to a find or a read.
-func (s *Sink) hitsOf(o *operation, u *unit, element any, id string) []Hit {
-	if o.name != Find && o.name != Read || o.result.Results.Values == nil || id == "" {
-		return nil
+// madeAt is when the record of an element was made; zero where it does not show that.
+func (l *listing) madeAt(element any) time.Time {
+	if l.Made == nil {
+		return time.Time{}
 	}
-	return []Hit{s.hit(o, u, sighting{id, element})}
+	text, _ := l.Made.at(element, "").(string)
+	t, _, _ := instant(text)
+	return t
+}
+
+// see takes over the record that the answer to a find or a read shows. Of a read for a search it is none that does not
+// show what was looked for.
+func (s *Sink) see(out *outcome, o *operation, u *unit, f sighting) {
+	values := o.result.Results.Values
+	if o.name != Find && o.name != Read || values == nil || f.id == "" {
+		return
+	}
+	if o.name == Read && len(u.row.Terms) > 0 && len(s.fitting(values, Read, []*unit{u}, f.element)) == 0 {
+		out.absent(Read)
+		return
+	}
+	out.Hits, out.made = []Hit{s.hit(o, u, f)}, o.result.Results.madeAt(f.element)
 }
 
 func (s *Sink) hit(o *operation, u *unit, f sighting) Hit {
 	h := Hit{ID: f.id, Values: map[string]any{}, URL: s.desc.RecordURL(u.row.Object, f.id)}
 	for _, name := range u.row.Read {
 		raw, shown := o.result.Results.Values.raw(f.element, name)
+		for _, also := range s.desc.also[name] {
+			if !shown {
+				raw, shown = o.result.Results.Values.raw(f.element, also)
+			}
+		}
 		if !shown {
 			continue
 		}
@@ -224,6 +254,9 @@ func (r *shownRules) typed(v any) (any, bool) {
 	shown, ok := r.plain(v)
 	if ok && blank(shown) {
 		return nil, true
+	}
+	if list, isList := shown.([]any); isList && len(list) == 1 {
+		return list[0], ok // there are targets to which every field is a list
 	}
 	return shown, ok
 }
@@ -305,8 +338,12 @@ func (d *Description) cannot(op Operation, row *Row) string {
 
 // OrdersHits reports whether the records that a search finds come oldest first.
 func (d *Description) OrdersHits() bool {
-	ways := d.operations[Search]
-	return len(ways) > 0 && !slices.ContainsFunc(ways, func(o *operation) bool { return o.result.Results.Made == nil })
+	shows := func(op Operation) bool {
+		ways := d.operations[op]
+		return len(ways) > 0 && !slices.ContainsFunc(ways, func(o *operation) bool { return o.result.Results.Made == nil && o.result.Results.Then == "" })
+	}
+	then := slices.ContainsFunc(d.operations[Search], func(o *operation) bool { return o.result.Results.Then != "" })
+	return shows(Search) && (!then || shows(Read))
 }
 
 // shows reports whether one of the texts is the key of a row: not every search is exact.

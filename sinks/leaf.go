@@ -213,7 +213,7 @@ func (u *unit) unlinked() *unit {
 func (u *unit) linked() bool { return u.row != nil && len(u.row.Links) > 0 }
 
 // variable is record or link as expressions read it.
-func (u *unit) variable(v *valueRules) map[string]any {
+func (u *unit) variable(d *Description) map[string]any {
 	if u.seen != nil {
 		return u.seen
 	}
@@ -228,7 +228,7 @@ func (u *unit) variable(v *valueRules) map[string]any {
 	}
 	terms := make([]any, len(r.Terms))
 	for i, t := range r.Terms {
-		terms[i] = map[string]any{"property": t.Property, "value": t.Value}
+		terms[i] = map[string]any{"property": t.Property, "value": d.folds.sought(t)}
 	}
 	read := make([]any, len(r.Read))
 	for i, name := range r.Read {
@@ -236,7 +236,7 @@ func (u *unit) variable(v *valueRules) map[string]any {
 	}
 	u.seen = map[string]any{
 		"trace": r.Trace, "object": r.Object, "property": r.Property, "key": r.Key, "id": r.ID, "links": links, "terms": terms, "read": read,
-		"values": v.plainly(u, theValues), "fields": v.plainly(u, withKey), "others": v.plainly(u, butKey),
+		"values": d.values.plainly(u, theValues), "fields": d.values.plainly(u, withKey), "others": d.values.plainly(u, butKey),
 		"event": map[string]any{
 			"id": r.Event.ID, "source": r.Event.Source, "type": r.Event.Type, "mapping": r.Event.Mapping,
 			"occurred_at": zeroNil(r.Event.OccurredAt),

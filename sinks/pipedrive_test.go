@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -67,10 +68,12 @@ func TestPipedrivePersonsByEmail(t *testing.T) {
 	}
 }
 
-// What a search finds counts where the answer does not show that it has another value.
+// What a search by field finds is read, since its answer may not show the field, and counts where it has the key.
 func TestPipedriveFound(t *testing.T) {
 	t.Parallel()
 	const ok = `{"success":true,"data":`
+	mail := func(s string) []any { return []any{map[string]any{"value": s}} }
+	// 7 and 9 have the key, 8 has a longer one.
 	tests := []struct{ name, object, property, body, id, code string }{
 		{"flat", "deals", hexKey, ok + `[{"id":7,"name":"Acme"}]}`, "7", ""},
 		{"wrapped", "deals", hexKey, ok + `[{"result_score":1,"item":{"id":7,"name":"Acme"}}]}`, "7", ""},
@@ -78,12 +81,18 @@ func TestPipedriveFound(t *testing.T) {
 		{"flat items", "deals", hexKey, ok + `{"items":[{"id":7}]}}`, "7", ""},
 		{"nothing", "deals", hexKey, ok + `[]}`, "", "not_found"},
 		{"no items", "deals", hexKey, ok + `{"items":[]}}`, "", "not_found"},
-		{"two", "deals", hexKey, ok + `[{"id":7},{"item":{"id":8}}]}`, "", "several_found"},
+		{"two", "deals", hexKey, ok + `[{"id":7},{"item":{"id":9}}]}`, "", "several_found"},
+		{"one that has the key, one that begins so", "deals", hexKey, ok + `[{"id":8},{"item":{"id":7}}]}`, "7", ""},
+		{"one that begins so", "deals", hexKey, ok + `[{"id":8}]}`, "", "not_found"},
+		{"one that is gone", "deals", hexKey, ok + `[{"id":5}]}`, "", "not_found"},
+		{"one that begins so, of many", "deals", hexKey, ok + `[{"id":8}],"additional_data":{"next_cursor":"x"}}`, "", "many_found"},
+		{"nothing on this page", "deals", hexKey, ok + `[],"additional_data":{"next_cursor":"x"}}`, "", "many_found"},
+		{"of many", "deals", hexKey, ok + `[{"id":7}],"additional_data":{"next_cursor":"x"}}`, "7", ""},
 		{"no id", "deals", hexKey, ok + `[{"name":"Acme"}]}`, "", unknown},
 		{"no list", "deals", hexKey, ok + `null}`, "", unknown},
-		{"shown, and equal", "deals", hexKey, ok + `[{"id":7,"` + hexKey + `":"PS-1"},{"id":8,"` + hexKey + `":"PS-10"}]}`, "7", ""},
-		{"shown inside, and equal", "deals", hexKey, ok + `[{"item":{"id":7,"` + hexKey + `":"PS-1"}},{"item":{"id":8,"` + hexKey + `":"ps-1"}}]}`, "7", ""},
-		{"only others", "deals", hexKey, ok + `[{"id":8,"` + hexKey + `":"PS-10"}]}`, "", "not_found"},
+		{"shown, and equal", "deals", hexKey, ok + `[{"id":7,"` + hexKey + `":"PS-1"},{"id":9,"` + hexKey + `":"PS-10"}]}`, "7", ""},
+		{"shown inside, and equal", "deals", hexKey, ok + `[{"item":{"id":7,"` + hexKey + `":"PS-1"}},{"item":{"id":9,"` + hexKey + `":"ps-1"}}]}`, "7", ""},
+		{"only others", "deals", hexKey, ok + `[{"id":9,"` + hexKey + `":"PS-10"}]}`, "", "not_found"},
 		{"an address in another case", "persons", "email", ok + `{"items":[{"item":{"id":7,"emails":["x@y.test","ps-1"]}}]}}`, "7", ""},
 		{"an address that only begins so", "persons", "email", ok + `{"items":[{"item":{"id":8,"emails":["PS-1.test"]}},{"item":{"id":7,"emails":["PS-1"]}}]}}`, "7", ""},
 		{"only other addresses", "persons", "email", ok + `{"items":[{"item":{"id":8,"emails":["PS-1.test"]}}]}}`, "", "not_found"},
@@ -93,9 +102,19 @@ func TestPipedriveFound(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			w := crmNamed("pipedrive").open(t, sandbox.Options{}, "")
-			w.Fault(sandbox.Fault{Effect: sandbox.EffectStatus, Status: 200, Body: test.body})
+			ids := []string{`"id":5`, `"id":5`}
+			for n, key := range []string{"PS-1", "PS-10", "PS-1"} {
+				values := map[string]any{"title": "Acme", hexKey: key}
+				if test.object == "persons" {
+					values = map[string]any{"name": "Jane", "emails": mail(key)}
+				}
+				ids = append(ids, fmt.Sprintf(`"id":%d`, 7+n), `"id":`+w.Put("pipedrive", test.object, values))
+			}
+			change := strings.NewReplacer(ids...)
+			w.Fault(sandbox.Fault{Path: "earch", Effect: sandbox.EffectStatus, Status: 200, Body: change.Replace(test.body)})
 			r := w.sink.Find(within(t), []Row{{Trace: "t", Object: test.object, Property: test.property, Key: "PS-1"}})[0]
-			if r.ID != test.id || r.Code != test.code || r.Absent != (test.code == "not_found") {
+			want := strings.TrimPrefix(change.Replace(`"id":`+test.id), `"id":`)
+			if r.ID != want || r.Code != test.code || r.Absent != (test.code == "not_found") || r.More {
 				t.Errorf("%+v", r)
 			}
 		})

@@ -417,12 +417,12 @@ func (r *rendering) vars(l *leaf, u *unit, item any) map[string]any {
 		name = "link"
 	}
 	if u != nil {
-		m[name] = u.variable(&r.d.values)
+		m[name] = u.variable(r.d)
 	}
 	if l.rows {
 		list := make([]any, len(r.units))
 		for i, one := range r.units {
-			list[i] = one.variable(&r.d.values)
+			list[i] = one.variable(r.d)
 		}
 		m[name+"s"] = list
 	}

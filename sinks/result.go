@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -18,8 +19,8 @@ type resultRules struct {
 	Errors  listing    `yaml:"errors"`
 	Expect  *condition `yaml:"expect"` // holds in every answer that means success
 	Next    *path      `yaml:"next"`   // what request.cursor is for the next page; of search: there only where there is one
-	More    *condition `yaml:"more"`   // of search: there are more than the answer has
-	Limit   int        `yaml:"limit"`  // of search: there may be more where the answer has so many
+	More    *condition `yaml:"more"`   // of find and search: there are more than the answer has
+	Limit   int        `yaml:"limit"`  // of find and search: there may be more where the answer has so many
 
 	property *leaf // see listing.Property
 }
@@ -39,7 +40,8 @@ type listing struct {
 	Is      map[string]path `yaml:"is"` // where the element names its row: trace, id, key
 	ID      extract         `yaml:"id"`
 	Shows   extract         `yaml:"shows"` // of find: the value that was searched; an element that shows another is not the record
-	Made    *path           `yaml:"made"`  // of search: when the record was made
+	Made    *path           `yaml:"made"`  // of search and read: when the record was made
+	Then    Operation       `yaml:"then"`  // of find and search: read, where elements do not show whether they are the record
 	Created *condition      `yaml:"created"`
 	OK      *condition      `yaml:"ok"` // under ordered: the row was accepted
 	Values  *shownRules     `yaml:"values"`
@@ -59,12 +61,16 @@ func (r *resultRules) check(op Operation, n diag.Node, d *diag.Decoding) {
 		d.Errorf(n.Get("mode"), diag.OneOf(r.Mode, modes), "unknown mode %q", r.Mode)
 	case r.Mode == modeFound && !op.looks():
 		d.Errorf(n.Get("mode"), "", "only find, search and read can have the mode %q", r.Mode)
-	case op == Search && (r.Mode != modeFound || r.Results.Values == nil || r.Results.ID == nil):
+	case r.Results.Then != "" && (r.Results.Then != Read || op != Search && op != Find || r.Mode != modeFound):
+		d.Errorf(n.Get("results").Get("then"), "write it as then: read", "what follows a find or a search, of the mode found, is a read")
+	case op == Search && (r.Mode != modeFound || r.Results.Values == nil && r.Results.Then == "" || r.Results.ID == nil):
 		d.Errorf(n, "add mode: found, and to the results id and values", "a search shows what it has found")
 	case op == Read && r.Results.Values == nil:
 		d.Errorf(n, "add values to the results", "a read shows the values of a record")
-	case op != Search && (r.More != nil || r.Limit != 0 || r.Results.Made != nil):
-		d.Errorf(n, "", "only search has `more`, `limit` and `made`")
+	case op != Search && op != Find && (r.More != nil || r.Limit != 0):
+		d.Errorf(n, "", "only find and search have `more` and `limit`")
+	case op != Search && op != Read && r.Results.Made != nil:
+		d.Errorf(n.Get("results").Get("made"), "", "only search and read have `made`")
 	case r.Mode != modeStatus && r.Results.At == nil:
 		d.Errorf(n, "add results: {at: ...}", "the mode %q needs the place of the results", r.Mode)
 	case r.Mode == modeCorrelated && len(r.Results.Is) == 0:
@@ -135,7 +141,9 @@ type outcome struct {
 	again  bool // not at fault: send again with the others that were not
 	unlink bool // a link that it carries may be at fault
 
-	crowded bool // the answer has no room for all that its rows have found
+	crowded bool      // the answer has no room for all that its rows have found
+	doubted []string  // ids of records that were found, of which a read tells whether they are what was looked for
+	made    time.Time // of read: when the record was made, where the answer shows it
 }
 
 // unknown is the code of an answer that does not say what became of a row.
@@ -354,7 +362,7 @@ func (s *Sink) readStatus(out []outcome, o *operation, units []*unit, a *answer)
 	}
 	if l.At == nil && len(units) == 1 {
 		out[0].Kept = s.keptOf(l.Values, units[0], a.tree)
-		out[0].Hits = s.hitsOf(o, units[0], a.tree, id)
+		s.see(&out[0], o, units[0], sighting{id, a.tree})
 	}
 	s.readErrors(out, o, units, a, func(i int) bool { return true })
 }
@@ -385,7 +393,7 @@ func (s *Sink) accept(out *outcome, o *operation, u *unit, a *answer, row any) {
 	out.Class, out.ID = OK, l.ID.one(a, row, a.property)
 	out.Created = o.name == Create || l.Created != nil && l.Created.holds(a, row, a.property)
 	out.Kept = s.keptOf(l.Values, u, row)
-	out.Hits = s.hitsOf(o, u, row, out.ID)
+	s.see(out, o, u, sighting{out.ID, row})
 	if len(l.ID) > 0 && out.ID == "" {
 		out.Class, out.Code, out.Message, out.Sent = Unavailable, unknown, "the answer does not name the record", true
 	}

@@ -188,6 +188,9 @@ func (w *writing) request(way *operation, units []*unit) bool {
 	var split, again []*unit
 	for i, o := range w.s.exchange(w.ctx, way, units) {
 		u := units[i]
+		if len(o.doubted) > 0 {
+			o = w.verify(way.name, u, o)
+		}
 		switch {
 		case o.crowded:
 			return w.part(way, units)

@@ -3,14 +3,15 @@ package sandbox
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 )
 
 // atFilter tells whether a record passes.
 type atFilter func(*record) bool
 
-// query lists the records that pass a filter: a value per attribute, or $eq of it, joined by $and, $or and $not. It sees every
-// write at once.
+// query lists the records that pass a filter: a value per attribute, $eq of it or $in of several, joined by $and, $or and $not.
+// It sees every write at once.
 func (a *attio) query(c *call, t *table) reply {
 	var in struct {
 		Filter fieldMap `json:"filter"`
@@ -72,7 +73,10 @@ func (a *attio) filter(t *table, f fieldMap, depth int) (atFilter, *atProblem) {
 func (a *attio) clause(t *table, name string, v any, depth int) (atFilter, *atProblem) {
 	switch name {
 	case "$and", "$or":
-		list, _ := v.([]any)
+		list, ok := v.([]any)
+		if !ok {
+			return nil, &atProblem{http.StatusBadRequest, "validation_type", fmt.Sprintf("Body payload validation error: %s wants an array.", name)}
+		}
 		var parts []atFilter
 		for _, one := range list {
 			m, _ := one.(map[string]any)
@@ -99,35 +103,45 @@ func (a *attio) clause(t *table, name string, v any, depth int) (atFilter, *atPr
 		return func(r *record) bool { return !inner(r) }, nil
 	case "record_id":
 		want, problem := atWanted(name, v)
-		return func(r *record) bool { return r.id == want }, problem
+		return func(r *record) bool { return slices.Contains(want, r.id) }, problem
 	}
 	p := a.attribute(t, name)
 	if p == nil {
 		return nil, &atProblem{http.StatusBadRequest, "unknown_filter_attribute_slug", fmt.Sprintf("Unknown attribute slug: %s", name)}
 	}
 	want, problem := atWanted(name, v)
-	return func(r *record) bool { return holds(r.properties[p.Name], want, strings.EqualFold) }, problem
+	return func(r *record) bool { // that texts compare without their case is assumed
+		return slices.ContainsFunc(want, func(one string) bool { return holds(r.properties[p.Name], one, strings.EqualFold) })
+	}, problem
 }
 
-// atWanted reads the value that a clause compares with: plain, under $eq, under the key of its type, or a reference's id.
-func atWanted(name string, v any) (string, *atProblem) {
+// atWanted reads the values that a clause compares with: plain, under $eq, several under $in, any of them under the key of its
+// type, or a reference's id.
+func atWanted(name string, v any) ([]string, *atProblem) {
 	for range 3 {
 		m, ok := v.(map[string]any)
 		if !ok {
-			return text(v), nil
+			return []string{text(v)}, nil
 		}
 		if id, has := m["target_record_id"]; has {
-			return text(id), nil
+			return []string{text(id)}, nil
+		}
+		if list, several := m["$in"].([]any); several && len(m) == 1 {
+			var out []string
+			for _, one := range list {
+				out = append(out, text(one))
+			}
+			return out, nil
 		}
 		if len(m) != 1 {
 			break
 		}
 		for operator, inner := range m {
 			if strings.HasPrefix(operator, "$") && operator != "$eq" {
-				return "", &atProblem{http.StatusBadRequest, "invalid_filter_operator", fmt.Sprintf("The operator %s is not known to the sandbox for %s.", operator, name)}
+				return nil, &atProblem{http.StatusBadRequest, "invalid_filter_operator", fmt.Sprintf("The operator %s is not known to the sandbox for %s.", operator, name)}
 			}
 			v = inner
 		}
 	}
-	return "", &atProblem{http.StatusBadRequest, "invalid_filter", fmt.Sprintf("The filter of %s is not understood.", name)}
+	return nil, &atProblem{http.StatusBadRequest, "invalid_filter", fmt.Sprintf("The filter of %s is not understood.", name)}
 }

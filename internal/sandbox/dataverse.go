@@ -18,6 +18,7 @@ type dataverse struct {
 const (
 	dataverseName     = "dataverse"
 	dataverseExpiry   = 3599 * time.Second
+	dataverseAddress  = 32_768       // characters of an address
 	dataverseRequests = "0x80072322" // the codes of what can be exceeded
 	dataverseTime     = "0x80072321"
 	dataverseParallel = "0x80072326"

@@ -20,6 +20,7 @@ const (
 	pipedriveHelp   = "Please check developers.pipedrive.com for more information about Pipedrive API."
 	pipedriveExpiry = 3599 * time.Second
 	pipedriveText   = 255 // characters of a short text
+	pipedriveIDs    = 100 // that one read takes
 )
 
 // pipedriveObjects are the objects: the name in paths, the one in searches and messages, the one in front of Fields.
@@ -145,11 +146,11 @@ func (p *pipedrive) serveNew(c *call, at []string) reply {
 		}
 	}
 	t := p.store.table(pipedriveName, at[0])
+	if t != nil && t.object != "notes" && len(at) == 2 && at[1] == "search" && c.method == http.MethodGet {
+		return p.searchObject(c, t)
+	}
 	if t == nil || t.object == "leads" || t.object == "notes" {
 		return p.refusal(c, http.StatusNotFound, "")
-	}
-	if len(at) == 2 && at[1] == "search" && c.method == http.MethodGet {
-		return p.searchObject(c, t)
 	}
 	return p.serveRecords(c, t, at[1:])
 }
@@ -320,7 +321,7 @@ func pipedriveProperties(object string) []Property {
 		return slices.Concat(common, links, []Property{required(Property{Name: "title"}), picklist("status", "open", "won", "lost")},
 			typed("number", "value", "probability"), typed("integer", "stage_id", "pipeline_id"), typed("date", "expected_close_date"),
 			texts("currency", "lost_reason", "origin_id"), typed("datetime", "won_time", "lost_time", "close_time"),
-			[]Property{{Name: "label_ids", Type: "list"}})
+			[]Property{{Name: "label_ids", Type: "list"}, {Name: "is_archived", Type: "bool"}})
 	case "persons":
 		return slices.Concat(common, links[1:], []Property{
 			required(Property{Name: "name"}), {Name: "emails", Type: "contacts"}, {Name: "phones", Type: "contacts"}, {Name: "label_ids", Type: "list"},

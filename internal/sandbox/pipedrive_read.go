@@ -7,48 +7,88 @@ import (
 	"strings"
 )
 
-func (p *pipedrive) get(_ *call, t *table, id string) reply {
+func (p *pipedrive) get(c *call, t *table, id string) reply {
 	r := t.live(id)
+	if gone := t.byID[id]; gone != nil && gone.archived && p.server.varies(PipedriveShowsDeleted) {
+		shown := p.show(t, gone, nil)
+		shown["is_deleted"] = true
+		return p.succeed(http.StatusOK, shown)
+	}
 	if r == nil {
 		return p.notFound(t)
 	}
-	return p.succeed(http.StatusOK, p.show(t, r))
+	wanted, bad := pdWanted(c)
+	if bad != "" {
+		return p.invalid(bad)
+	}
+	return p.succeed(http.StatusOK, p.show(t, r, wanted))
 }
 
-// list pages through the records, or reads those whose ids the query lists.
+// list pages through the records, or reads those whose ids the query lists. Archived deals are not among them.
 func (p *pipedrive) list(c *call, t *table) reply {
+	wanted, bad := pdWanted(c)
+	if bad != "" {
+		return p.invalid(bad)
+	}
 	ids := c.query.Get("ids")
-	most, after := atoi(c.query.Get("limit"), 100), atoi(c.query.Get("cursor"), 0)
-	data := []any{}
-	var next any
-	for i, r := range t.rows {
-		if r.archived || i < after || ids != "" && !slices.Contains(strings.Split(ids, ","), r.id) {
-			continue
+	if strings.Count(ids, ",") >= pipedriveIDs {
+		return p.invalid("ids: Parameter 'ids' must have at most 100 values")
+	}
+	var found []any
+	for _, r := range t.rows {
+		if !r.archived && r.properties["is_archived"] != true && (ids == "" || slices.Contains(strings.Split(ids, ","), r.id)) {
+			found = append(found, p.show(t, r, wanted))
 		}
-		if len(data) == most {
+	}
+	return p.page(c, found, func(page []any) any { return page })
+}
+
+// page answers with one page of what was found.
+func (p *pipedrive) page(c *call, found []any, data func([]any) any) reply {
+	most, after := atoi(c.query.Get("limit"), 100), atoi(c.query.Get("cursor"), 0)
+	if most > 500 {
+		return p.invalid("limit: Parameter 'limit' must be less than or equal to 500") // the words are assumed
+	}
+	page, next := []any{}, any(nil)
+	for i := after; i < len(found); i++ {
+		if len(page) == most {
 			next = strconv.Itoa(i)
 			break
 		}
-		data = append(data, p.show(t, r))
+		page = append(page, found[i])
 	}
-	return jsonReply(http.StatusOK, map[string]any{"success": true, "data": data, "additional_data": map[string]any{"next_cursor": next}})
+	return jsonReply(http.StatusOK, map[string]any{"success": true, "data": data(page), "additional_data": map[string]any{"next_cursor": next}})
 }
 
-// show is a record as it is read: every custom field is there, null where it has no value.
-func (p *pipedrive) show(t *table, r *record) fieldMap {
+// pdWanted are the custom fields that a read asks for; nil: all.
+func pdWanted(c *call) (names []string, why string) {
+	list := c.query.Get("custom_fields")
+	if list == "" {
+		return nil, ""
+	}
+	if names = strings.Split(list, ","); len(names) > 15 {
+		return nil, "custom_fields: Parameter 'custom_fields' must have at most 15 keys" // the words are assumed
+	}
+	return names, ""
+}
+
+// show is a record as it is read: every custom field is there, or those that are wanted, null where it has no value. A lead
+// shows those that have one.
+func (p *pipedrive) show(t *table, r *record, wanted []string) fieldMap {
 	out := fieldMap{}
 	custom := fieldMap{}
 	for _, name := range t.names {
-		if pipedriveStandard(t.object, name) || t.object == "leads" {
-			out[name] = r.properties[name]
-		} else {
-			custom[name] = r.properties[name]
+		switch value := r.properties[name]; {
+		case pipedriveStandard(t.object, name), t.object == "leads" && value != nil:
+			out[name] = value
+		case t.object != "leads" && (wanted == nil || slices.Contains(wanted, name)):
+			custom[name] = value
 		}
 	}
 	if t.object != "leads" && t.object != "notes" {
 		out["custom_fields"] = custom
 	}
-	out["id"] = pdID(t.object, r.id)
+	out["id"], out["is_deleted"] = pdID(t.object, r.id), false
 	if out["owner_id"] == nil {
 		out["owner_id"] = 777
 	}
@@ -70,6 +110,9 @@ func (p *pipedrive) searchField(c *call) reply {
 		"beginning": strings.HasPrefix,
 		"middle":    strings.Contains,
 	}[match]
+	if ok && p.server.varies(PipedriveFindsMore) {
+		compare = strings.Contains
+	}
 	switch {
 	case t == nil || t.typeID != q.Get("entity_type"):
 		return p.invalid("entity_type: Parameter 'entity_type' must be one of [deal, lead, person, organization, product, project]")
@@ -80,15 +123,19 @@ func (p *pipedrive) searchField(c *call) reply {
 	case t.properties[field] == nil || !pdSearchable(t.properties[field]):
 		return p.invalid("field: Parameter 'field' is not a searchable field") // assumed
 	}
-	data := []any{}
+	var found []any
 	for _, r := range t.rows {
 		seen := p.store.indexed(r, p.server.options.Now())
 		if seen == nil || !slices.ContainsFunc(pdTexts(seen[field]), func(v string) bool { return compare(v, term) }) {
 			continue
 		}
-		data = append(data, map[string]any{"id": pdID(t.object, r.id), "name": pdTitle(seen)})
+		one := map[string]any{"id": pdID(t.object, r.id), "name": pdTitle(seen)}
+		if p.server.varies(PipedriveShowsField) {
+			one[field] = seen[field]
+		}
+		found = append(found, one)
 	}
-	return jsonReply(http.StatusOK, map[string]any{"success": true, "data": data, "additional_data": map[string]any{"next_cursor": nil}})
+	return p.page(c, found, func(page []any) any { return page })
 }
 
 // searchObject finds records of one object by any of some fields. It does not mind the case.
@@ -113,7 +160,13 @@ func (p *pipedrive) search(c *call, tables []*table) reply {
 	if term == "" || !exact && len([]rune(term)) < 2 {
 		return p.invalid("term: Parameter 'term' must be at least 2 characters long")
 	}
-	items := []any{}
+	for one := range strings.SplitSeq(c.query.Get("fields"), ",") {
+		if one != "" && !slices.Contains([]string{"custom_fields", "notes", "title", "name", "email", "phone", "address"}, one) {
+			return p.invalid("fields: Parameter 'fields' must be one of [custom_fields, notes, title, name, email, phone, address]") // the words are assumed
+		}
+	}
+	exact = exact && !p.server.varies(PipedriveFindsMore)
+	var items []any
 	for _, t := range tables {
 		names := pdSearched(t, c.query.Get("fields"))
 		for _, r := range t.rows {
@@ -129,9 +182,7 @@ func (p *pipedrive) search(c *call, tables []*table) reply {
 			items = append(items, map[string]any{"result_score": 1, "item": p.item(t, r, seen)})
 		}
 	}
-	return jsonReply(http.StatusOK, map[string]any{
-		"success": true, "data": map[string]any{"items": items}, "additional_data": map[string]any{"next_cursor": nil},
-	})
+	return p.page(c, items, func(page []any) any { return map[string]any{"items": page} })
 }
 
 // item is a record as a search shows it.
@@ -144,7 +195,7 @@ func (p *pipedrive) item(t *table, r *record, seen fieldMap) fieldMap {
 	}
 	out := fieldMap{"id": pdID(t.object, r.id), "type": t.typeID, "custom_fields": custom, "notes": []string{}}
 	switch t.object {
-	case "deals":
+	case "deals", "leads":
 		out["title"], out["value"], out["currency"], out["status"] = seen["title"], seen["value"], seen["currency"], seen["status"]
 	case "persons":
 		out["name"], out["emails"], out["phones"] = seen["name"], pdTexts(seen["emails"]), pdTexts(seen["phones"])

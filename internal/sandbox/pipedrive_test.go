@@ -100,6 +100,31 @@ func TestPipedriveLeadsAndNotes(t *testing.T) {
 	)
 }
 
+func TestPipedriveDeleted(t *testing.T) {
+	t.Parallel()
+	for want, variants := range map[int][]Variant{404: nil, 200: {PipedriveShowsDeleted}} {
+		s := furnished(Options{Variants: variants})
+		id := s.Put("pipedrive", "persons", map[string]any{"name": "Jane"})
+		converse(t, s, exchange{name: "there", path: pdV2 + "persons/" + id, want: 200, says: map[string]any{"data.is_deleted": false}})
+		s.Archive("pipedrive", "persons", id)
+		h := ask(t, s, exchange{path: pdV2 + "persons/" + id})
+		wantEqual(t, "status", h.status, want)
+		if want == 200 {
+			wantEqual(t, "deleted", h.at("data.is_deleted"), any(true))
+		}
+	}
+}
+
+func TestPipedriveVariantsOfSearch(t *testing.T) {
+	t.Parallel()
+	s := furnished(Options{Variants: []Variant{PipedriveFindsMore, PipedriveShowsField}})
+	s.Put("pipedrive", "organizations", map[string]any{"name": "Acme Holding", "orgkey": "PS-10"})
+	converse(t, s,
+		exchange{name: "a key that contains it", path: pdV2 + "itemSearch/field?entity_type=organization&field=orgkey&term=PS-1&match=exact", want: 200, says: map[string]any{"data.0.orgkey": "PS-10"}},
+		exchange{name: "a name that contains it", path: pdV2 + "organizations/search?fields=name&term=acme&exact_match=true", want: 200, says: map[string]any{"data.items.0.item.name": "Acme Holding"}},
+	)
+}
+
 func TestPipedriveSearch(t *testing.T) {
 	t.Parallel()
 	s := furnished(Options{})
@@ -107,6 +132,11 @@ func TestPipedriveSearch(t *testing.T) {
 		"name": "Jane Doe", personHash: "PS-1", "emails": []any{map[string]any{"value": "Jane@Acme.test", "primary": true}}, "score": 5.0,
 	})
 	s.Put("pipedrive", "persons", map[string]any{"name": "John Roe", personHash: "PS-12"})
+	archived := s.Put("pipedrive", "deals", map[string]any{"title": "Old", "is_archived": true})
+	lead := s.Put("pipedrive", "leads", map[string]any{"title": "l"})
+	if _, has := ask(t, s, exchange{path: "/pipedrive/api/v1/leads/" + lead}).at("data").(map[string]any)[dealHash]; has {
+		t.Error("a lead shows a custom field without a value")
+	}
 	n := atoi(id, 0)
 	field := func(query string) string { return pdV2 + "itemSearch/field?entity_type=person&" + query }
 	converse(t, s,
@@ -128,6 +158,17 @@ func TestPipedriveSearch(t *testing.T) {
 		exchange{name: "fields of v1", path: "/pipedrive/api/v1/dealFields", want: 200, holds: `"key":"` + dealHash + `"`},
 		exchange{name: "list", path: pdV2 + "persons?limit=1", want: 200, says: map[string]any{"data.0.id": n, "data.1": nil, "additional_data.next_cursor": "1"}},
 		exchange{name: "next page", path: pdV2 + "persons?cursor=1", want: 200, says: map[string]any{"data.0.name": "John Roe", "additional_data.next_cursor": nil}},
+		exchange{name: "a page of a search", path: field("field=" + personHash + "&term=PS&match=beginning&limit=1"), want: 200, says: map[string]any{"data.1": nil, "additional_data.next_cursor": "1"}},
+		exchange{name: "too many", path: field("field=" + personHash + "&term=PS-1&limit=501"), want: 400},
+		exchange{name: "a page of people", path: pdV2 + "persons/search?term=o&fields=name&exact_match=false", want: 400},
+		exchange{name: "no such field", path: pdV2 + "persons/search?term=jane&fields=emails", want: 400},
+		exchange{name: "by ids", path: pdV2 + "persons?ids=" + id + ",77&custom_fields=score", want: 200,
+			says: map[string]any{"data.0.id": n, "data.0.custom_fields.score": 5, "data.0.custom_fields." + personHash: nil, "data.1": nil}},
+		exchange{name: "too many ids", path: pdV2 + "persons?ids=" + strings.Repeat("1,", 100) + id, want: 400},
+		exchange{name: "too many custom fields", path: pdV2 + "persons/" + id + "?custom_fields=" + strings.Repeat("a,", 15) + "b", want: 400},
+		exchange{name: "a lead by its title", path: pdV2 + "leads/search?term=L&fields=title&exact_match=true", want: 200, says: map[string]any{"data.items.0.item.id": lead}},
+		exchange{name: "archived deals are not listed", path: pdV2 + "deals", want: 200, says: map[string]any{"data": []any{}}},
+		exchange{name: "but read", path: pdV2 + "deals/" + archived, want: 200, says: map[string]any{"data.is_archived": true}},
 		exchange{name: "get", path: pdV2 + "persons/" + id, want: 200, says: map[string]any{"data.name": "Jane Doe"}},
 	)
 }

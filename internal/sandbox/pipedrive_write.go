@@ -33,7 +33,7 @@ func (p *pipedrive) create(c *call, t *table) reply {
 		}
 	}
 	r := p.store.create(t, p.newID(t.object, p.store.nextID()), changes, c.now)
-	rep := p.succeed(http.StatusCreated, p.show(t, r))
+	rep := p.succeed(http.StatusCreated, p.show(t, r, nil))
 	rep.rows = 1
 	return rep
 }
@@ -52,7 +52,7 @@ func (p *pipedrive) update(c *call, t *table, id string) reply {
 		return p.failRow(problem)
 	}
 	p.store.update(t, r, changes, c.now)
-	rep := p.succeed(http.StatusOK, p.show(t, r))
+	rep := p.succeed(http.StatusOK, p.show(t, r, nil))
 	rep.rows = 1
 	return rep
 }

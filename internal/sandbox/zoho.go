@@ -18,6 +18,11 @@ type zoho struct {
 const (
 	zohoName   = "zoho"
 	zohoRows   = 100
+	zohoIDs    = 100 // that one read takes
+	zohoFields = 50  // that one answer shows
+
+	zohoCriteria = 10 // of one search
+
 	zohoExpiry = time.Hour
 	zohoTime   = "2006-01-02T15:04:05-07:00"
 )

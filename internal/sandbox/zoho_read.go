@@ -56,9 +56,15 @@ func (z *zoho) get(c *call, t *table, id string) reply {
 	return jsonReply(http.StatusOK, map[string]any{"data": []any{z.show(t, r, nil)}})
 }
 
-// list pages through the records, or reads those whose ids the query lists.
+// list pages through the records, or reads those whose ids the query lists. The fields have to be named.
 func (z *zoho) list(c *call, t *table) reply {
+	if c.query.Get("fields") == "" {
+		return z.fail(http.StatusBadRequest, zError{"REQUIRED_PARAM_MISSING", "One of the expected parameter is missing", fieldMap{"param_name": "fields"}})
+	}
 	ids := c.query.Get("ids")
+	if strings.Count(ids, ",") >= zohoIDs {
+		return z.fail(http.StatusBadRequest, zError{"INVALID_DATA", "the ids given are too many", fieldMap{"param_name": "ids", "maximum_length": zohoIDs}}) // the words are assumed
+	}
 	return z.page(c, t, func(r *record) bool {
 		return !r.archived && (ids == "" || slices.Contains(strings.Split(ids, ","), r.id))
 	})
@@ -70,13 +76,17 @@ func (z *zoho) search(c *call, t *table) reply {
 	criteria, email := c.query.Get("criteria"), c.query.Get("email")
 	pass := func(seen fieldMap) bool { return strings.EqualFold(text(seen["Email"]), email) }
 	if criteria != "" {
-		p := &zCriteria{rest: criteria, table: t}
+		p := &zCriteria{rest: criteria, table: t, wide: z.server.varies(ZohoEqualsContains)}
 		pass = p.alternatives()
 		if p.why == "" && strings.TrimSpace(p.rest) != "" {
 			p.why = "unexpected end"
 		}
 		if p.why != "" {
-			return z.fail(http.StatusBadRequest, zError{"INVALID_QUERY", "invalid query formed", fieldMap{"reason": p.why}})
+			details := fieldMap{"reason": p.why}
+			if p.field != "" { // that the field is named is assumed
+				details["api_name"] = p.field
+			}
+			return z.fail(http.StatusBadRequest, zError{"INVALID_QUERY", "invalid query formed", details})
 		}
 	} else if email == "" {
 		return z.fail(http.StatusBadRequest, zError{"REQUIRED_PARAM_MISSING", "One of the expected parameter is missing", fieldMap{"param_name": "criteria"}})
@@ -93,6 +103,9 @@ func (z *zoho) page(c *call, t *table, pass func(*record) bool) reply {
 	var names []string
 	if list := c.query.Get("fields"); list != "" {
 		names = strings.Split(list, ",")
+	}
+	if len(names) > zohoFields {
+		return z.fail(http.StatusBadRequest, zError{"INVALID_DATA", "the fields given are too many", fieldMap{"param_name": "fields", "maximum_length": zohoFields}}) // the words are assumed
 	}
 	data := []any{}
 	more := false
@@ -129,20 +142,26 @@ func (z *zoho) show(t *table, r *record, names []string) fieldMap {
 		if t.properties[name].Type == "lookup" && value != nil {
 			value = map[string]any{"id": value}
 		}
+		switch name {
+		case "Created_Time":
+			value = r.created.UTC().Format(zohoTime)
+		case "Modified_Time":
+			value = r.updated.UTC().Format(zohoTime)
+		}
 		out[name] = value
-	}
-	if names == nil {
-		out["Created_Time"], out["Modified_Time"] = r.created.UTC().Format(zohoTime), r.updated.UTC().Format(zohoTime)
 	}
 	return out
 }
 
-// zCriteria reads (Field:equals:value), joined by and, or and further parentheses.
+// zCriteria reads (Field:equals:value), joined by and, or and further parentheses: ten of them at most.
 type zCriteria struct {
 	rest  string
 	table *table
+	wide  bool // equals finds what contains the value
 	depth int
+	count int
 	why   string
+	field string // that is to blame
 }
 
 func (p *zCriteria) alternatives() func(fieldMap) bool {
@@ -181,15 +200,28 @@ func (p *zCriteria) condition() func(fieldMap) bool {
 		p.rest = p.rest[1:]
 		return inner
 	}
-	body, ok := p.upto()
-	parts := strings.SplitN(body, ":", 3)
-	if !ok || len(parts) != 3 || p.table.properties[parts[0]] == nil {
-		p.fail("a criterion is not of the form field:comparator:value")
+	parts, ok := p.upto()
+	if ok && len(parts) == 3 && p.table.properties[parts[0]] == nil {
+		p.field = parts[0]
+		p.fail("the field is not available for search")
+		return never
+	}
+	if !ok || len(parts) != 3 {
+		p.fail("a criterion is not of the form field:comparator:value, with parentheses and commas of the value behind backslashes")
+		return never
+	}
+	if p.count++; p.count > zohoCriteria {
+		p.fail("there are more than ten criteria")
 		return never
 	}
 	name, want := parts[0], parts[2]
 	switch parts[1] {
 	case "equals":
+		if p.wide {
+			return func(seen fieldMap) bool {
+				return strings.Contains(strings.ToLower(text(seen[name])), strings.ToLower(want))
+			}
+		}
 		return func(seen fieldMap) bool { return strings.EqualFold(text(seen[name]), want) }
 	case "not_equal":
 		return func(seen fieldMap) bool { return !strings.EqualFold(text(seen[name]), want) }
@@ -204,22 +236,27 @@ func (p *zCriteria) condition() func(fieldMap) bool {
 	return never
 }
 
-// upto takes what is before the closing parenthesis; a backslash takes the meaning from one.
-func (p *zCriteria) upto() (string, bool) {
-	var b strings.Builder
+// upto takes field, comparator and value before the closing parenthesis. A backslash takes the meaning from parentheses and
+// commas, and, as assumed, from itself; without one they are no part of a value, but for the commas of a list.
+func (p *zCriteria) upto() ([]string, bool) {
+	parts := []string{""}
 	for i := 0; i < len(p.rest); i++ {
-		switch p.rest[i] {
-		case '\\':
-			if i+1 < len(p.rest) {
-				i++
-			}
-		case ')':
+		last := len(parts) - 1
+		switch c := p.rest[i]; {
+		case c == '\\' && i+1 < len(p.rest):
+			i++
+		case c == ':' && last < 2:
+			parts = append(parts, "")
+			continue
+		case c == ')':
 			p.rest = p.rest[i+1:]
-			return b.String(), true
+			return parts, true
+		case c == '(', c == ',' && (last < 2 || parts[1] != "in"):
+			return nil, false
 		}
-		b.WriteByte(p.rest[i])
+		parts[last] += p.rest[i : i+1]
 	}
-	return "", false
+	return nil, false
 }
 
 func (p *zCriteria) word(word string) bool {

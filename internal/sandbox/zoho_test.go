@@ -90,7 +90,11 @@ func TestZohoRecords(t *testing.T) {
 	id := s.Put("zoho", "Contacts", map[string]any{"Last_Name": "Doe", "Email": "a@b.co", "Partner_Key": "C1"})
 	gone := s.Put("zoho", "Contacts", map[string]any{"Last_Name": "Old"})
 	s.Archive("zoho", "Contacts", gone)
+	odd := s.Put("zoho", "Contacts", map[string]any{"Last_Name": "Odd", "Partner_Key": `a(b),c\d:e`})
 	one := zoV8 + "Contacts/" + id
+	search := func(name, criteria string, want int, found any) exchange {
+		return exchange{name: name, path: zoV8 + "Contacts/search?criteria=" + queryEscape(criteria), want: want, says: map[string]any{"data.0.id": found}}
+	}
 	converse(t, s,
 		exchange{name: "lookup by id", method: "PUT", path: one, body: `{"data":[{"Account_Name":{"id":"` + account + `"}}]}`, want: 200, says: map[string]any{"data.0.code": "SUCCESS", "data.0.message": "record updated"}},
 		exchange{name: "get", path: one, want: 200, says: map[string]any{"data.0.Account_Name.id": account, "data.0.Last_Name": "Doe"}},
@@ -106,6 +110,19 @@ func TestZohoRecords(t *testing.T) {
 		exchange{name: "search by address", path: zoV8 + "Contacts/search?email=A%40b.co&fields=Email", want: 200, says: map[string]any{"data.0.Email": "a@b.co", "data.0.Last_Name": nil}},
 		exchange{name: "search finds none", path: zoV8 + "Contacts/search?criteria=(Partner_Key:equals:none)", want: 204},
 		exchange{name: "bad criteria", path: zoV8 + "Contacts/search?criteria=(Partner_Key:like:none)", want: 400, says: map[string]any{"code": "INVALID_QUERY"}},
+		search("ten criteria", strings.Repeat("(Partner_Key:equals:x)or", 9)+"(Partner_Key:equals:C1)", 200, id),
+		search("eleven criteria", strings.Repeat("(Partner_Key:equals:x)or", 10)+"(Partner_Key:equals:C1)", 400, nil),
+		search("a comma without a backslash", "(Partner_Key:equals:a,b)", 400, nil),
+		search("a parenthesis without a backslash", "(Partner_Key:equals:a(b)", 400, nil),
+		search("a parenthesis that ends too soon", "(Partner_Key:equals:a)b)", 400, nil),
+		search("all behind backslashes, and colons", `(Partner_Key:equals:a\(b\)\,c\\d:e)`, 200, odd),
+		search("equals is equals", "(Partner_Key:equals:C)", 204, nil),
+		exchange{name: "created", path: zoV8 + "Contacts/search?fields=Created_Time&criteria=(Partner_Key:equals:C1)", want: 200, says: map[string]any{"data.0.Created_Time": "2026-11-21T12:00:00+00:00", "data.0.Last_Name": nil}},
+		exchange{name: "by ids", path: zoV8 + "Contacts?fields=Last_Name&ids=" + gone + "," + id, want: 200, says: map[string]any{"data.0.id": id, "data.1": nil}},
+		exchange{name: "none of the ids", path: zoV8 + "Contacts?fields=Last_Name&ids=" + gone, want: 204},
+		exchange{name: "without fields", path: zoV8 + "Contacts?ids=" + id, want: 400, says: map[string]any{"code": "REQUIRED_PARAM_MISSING"}},
+		exchange{name: "too many ids", path: zoV8 + "Contacts?fields=Last_Name&ids=" + strings.Repeat("1,", 100) + id, want: 400},
+		exchange{name: "too many fields", path: zoV8 + "Contacts?fields=" + strings.Repeat("Phone,", 50) + "Email", want: 400},
 		exchange{name: "no criteria", path: zoV8 + "Contacts/search", want: 400},
 		exchange{name: "list", path: zoV8 + "Contacts?fields=Last_Name&per_page=1", want: 200, says: map[string]any{"data.0.Last_Name": "Doe", "info.more_records": true}},
 		exchange{name: "fields", path: zoV8 + "settings/fields?module=Deals", want: 200, holds: `"api_name":"Partner_Key"`},
@@ -119,6 +136,13 @@ func TestZohoRecords(t *testing.T) {
 	)
 	converse(t, furnished(Options{MissingScopes: []string{"ZohoCRM.modules.Contacts"}}),
 		exchange{name: "scope", path: zoV8 + "Contacts/upsert", body: zoRows(`{}`), want: 401, says: map[string]any{"code": "OAUTH_SCOPE_MISMATCH"}})
+}
+
+func TestZohoEqualsContains(t *testing.T) {
+	t.Parallel()
+	s := furnished(Options{Variants: []Variant{ZohoEqualsContains}})
+	id := s.Put("zoho", "Contacts", map[string]any{"Last_Name": "Doe", "Partner_Key": "C10"})
+	converse(t, s, exchange{name: "part", path: zoV8 + "Contacts/search?criteria=(Partner_Key:equals:c1)", want: 200, says: map[string]any{"data.0.id": id}})
 }
 
 func TestZohoExternalFields(t *testing.T) {
