@@ -3,7 +3,7 @@ SHELL := /bin/sh
 GO ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help demo test race race-short lint fmt bench chaos laws fuzz build postgres prometheus
+.PHONY: help demo test race race-short lint fmt bench chaos laws mutants fuzz build postgres prometheus
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ chaos: postgres ## kill, freeze, cut off and fail everything under load, and jud
 
 laws: postgres ## play histories against a model CRM, and with every crash, for a minute each; ARGS=1h plays longer
 	PARTNERSYNC_LAWS=$(or $(ARGS),1m) $(GO) test -timeout 0 -run 'TestModel|TestLaws|TestEveryCrashPoint|TestCrashesAtRandom' ./records ./jobs
+
+mutants: postgres ## plant deliberate faults, one at a time, and see that the tests notice; ARGS="NAME..." plants some
+	./scripts/mutants.sh $(ARGS)
 
 fuzz: ## fuzz the parsers for a minute each
 	./scripts/fuzz.sh $(ARGS)

@@ -293,7 +293,9 @@ func TestPanicWhileSending(t *testing.T) {
 	if log := s.log.String(); strings.Contains(log, "a private value") || !strings.Contains(log, "a request panicked") {
 		t.Error(log)
 	}
-	panics = false
+	if panics = false; len(s.owner.locks.blocked) == 0 {
+		t.Error("nothing is in doubt")
+	}
 	s.owner.locks = newLocks() // as if it had settled
 	s.run(id)
 	if f := s.fates(id)[id]; f.Outcome != ledger.Delivered {

@@ -23,6 +23,7 @@ import (
 type batch struct {
 	owner *owner
 	conf  *Plan
+	last  int64 // number of the config that conf is
 	sink  *sinks.Sink
 	jobs  []*job // that this batch deals with: those whose records others work on are handed on
 
@@ -71,7 +72,7 @@ type address struct{ mapping, object, key string }
 
 func newBatch(o *owner, plan *Plan, sink *sinks.Sink, jobs []*job) *batch {
 	b := &batch{
-		owner: o, conf: plan, sink: sink, jobs: jobs,
+		owner: o, conf: plan, last: plan.Generation, sink: sink, jobs: jobs,
 		workOf: map[*records.Record]*records.Work{}, ends: map[records.Key]*records.Record{},
 		routes: map[*records.Cause]*route{}, identities: map[*records.Work][]records.Key{},
 	}
@@ -172,6 +173,12 @@ func (b *batch) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if slices.ContainsFunc(routes, func(r *ledger.Route) bool { return r.Generation > b.last }) {
+		// Nobody reloads what is in force already, so a config that has come back has its first number here.
+		if b.last, err = b.owner.ledger.Renumbered(ctx, b.conf.Generation); err != nil {
+			return err
+		}
+	}
 	byEvent := map[uuid.UUID][]*route{}
 	for _, r := range routes {
 		byEvent[r.Event] = append(byEvent[r.Event], b.open(r))
@@ -240,7 +247,7 @@ func (b *batch) mapRoute(j *job, r *route) {
 		r.erasure = &ledger.Erasure{Event: r.Event, Entity: named}
 		return
 	}
-	if r.Generation > b.conf.Generation {
+	if r.Generation > b.last {
 		// Opened under a newer config than this process has loaded yet.
 		r.stays, j.retry = true, max(j.retry, time.Second)
 		return

@@ -328,8 +328,7 @@ func (h *history) take(ctx context.Context) error {
 		}
 		metrics := newMetrics(prometheus.NewRegistry())
 		log := slog.New(slog.DiscardHandler)
-		h.owner = newOwner(*lease, h.court.ledger, &h.plan, newBreaker("crm", h.court.ledger, metrics, log), metrics, log, time.Hour)
-		h.owner.blockAnnounced(announced)
+		h.owner = newOwner(*lease, announced, h.court.ledger, &h.plan, newBreaker("crm", h.court.ledger, metrics, log), metrics, log, time.Hour)
 		return nil
 	}
 }

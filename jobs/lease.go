@@ -213,13 +213,12 @@ func (w *Workers) begin(ctx context.Context, lease ledger.Lease, announced []led
 	if err := b.load(ctx); err != nil {
 		return err
 	}
-	o := newOwner(lease, w.ledger, &w.plan, b, w.metrics, w.options.Logger, w.options.GiveUp)
+	o := newOwner(lease, announced, w.ledger, &w.plan, b, w.metrics, w.options.Logger, w.options.GiveUp)
 	o.tracer = w.options.Tracer
 	var err error
 	if o.tombstones, err = w.ledger.Tombstones(ctx); err != nil {
 		return err
 	}
-	o.blockAnnounced(announced)
 	working, cut := context.WithCancel(w.hard)
 	t := &tenure{owner: o, cut: cut, done: make(chan struct{})}
 	// Before the queue is opened: its first jobs come at once, and look for their owner.

@@ -1,12 +1,15 @@
 package jobs
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/riverqueue/river"
 
 	"partnersync/internal/ledger"
 	"partnersync/internal/sandbox"
@@ -45,6 +48,51 @@ func TestNewerGeneration(t *testing.T) {
 		t.Errorf("title %v: not that of the new config", got)
 	}
 	r.unburned(id)
+}
+
+// A job that comes in as its sink is renamed, or taken out and put back, does not keep its events waiting.
+func TestJobOfASinkThatIsGone(t *testing.T) {
+	t.Parallel()
+	o := &owner{name: "crm", plan: &atomic.Pointer[Plan]{}}
+	o.plan.Store(&Plan{})
+	j := &job{done: make(chan error, 1)}
+	running := 0
+	if left, _ := o.begin(t.Context(), []*job{j}, &running); len(left) != 0 || running != 0 {
+		t.Fatalf("%d jobs wait here, and %d batches run", len(left), running)
+	}
+	var snooze *river.JobSnoozeError
+	if err := <-j.done; !errors.As(err, &snooze) || snooze.Duration > 2*time.Second {
+		t.Errorf("it is answered %v", err)
+	}
+}
+
+// A config that has come back is the one that is in force, whatever its number is by now: nobody
+// reloads it again. Routes that were opened under another in between are older than it.
+func TestConfigThatComesBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	var hash string
+	if err := r.pool.QueryRow(r.context(), `SELECT hash FROM configs WHERE generation = $1`, r.plan.Generation).Scan(&hash); err != nil {
+		t.Fatal(err)
+	}
+	var ids []uuid.UUID
+	for i, hash := range []string{"another", hash} {
+		plan := *r.plan // of a receiver
+		var err error
+		if plan.Generation, err = r.ledger.Generation(r.context(), hash, "test"); err != nil {
+			t.Fatal(err)
+		}
+		r.plan = &plan
+		ids = append(ids, r.accept(deal(fmt.Sprint("d", i), 1, "name", "n"))...)
+		if i == 0 {
+			r.until("the job has been put back", func() bool { return r.count(`river_job WHERE (metadata->>'snoozes')::int > 0`) == 1 })
+		}
+	}
+	for id, f := range r.ended(ids...) {
+		if f.Outcome != ledger.Delivered {
+			t.Errorf("%s: %+v", id, f)
+		}
+	}
 }
 
 // Invariant 7, its better half: a reload takes effect for pending jobs.

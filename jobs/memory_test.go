@@ -62,6 +62,18 @@ func (m *memory) acquire() (ledger.Lease, []ledger.Announcement) {
 	return ledger.Lease{Sink: "crm", Epoch: m.epoch}, announced
 }
 
+// covers reports whether something is announced.
+func (m *memory) covers() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, a := range m.announced {
+		if !time.Now().After(a.until) {
+			return true
+		}
+	}
+	return false
+}
+
 func (m *memory) open() []uuid.UUID {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -203,6 +215,10 @@ func (m *memory) Write(_ context.Context, lease ledger.Lease, report *ledger.Rep
 }
 
 func (m *memory) Account(_ context.Context, _, account string) (string, error) { return account, nil }
+
+func (m *memory) Renumbered(_ context.Context, generation int64) (int64, error) {
+	return generation, nil
+}
 
 func (m *memory) SinkState(context.Context, string) (ledger.SinkState, error) {
 	return ledger.SinkState{State: ready}, nil

@@ -25,6 +25,7 @@ type store interface {
 	Announce(ctx context.Context, lease ledger.Lease, id uuid.UUID, keys []records.Key, hold time.Duration, intended ...*records.Record) error
 	Write(ctx context.Context, lease ledger.Lease, report *ledger.Report) error
 	Account(ctx context.Context, sink, account string) (string, error)
+	Renumbered(ctx context.Context, generation int64) (int64, error)
 }
 
 // owner is the one component that works a sink: whatever must happen once per sink happens
@@ -73,12 +74,21 @@ type job struct {
 // together is how long the jobs of one fetch take to come in, at most.
 const together = 500 * time.Microsecond
 
-func newOwner(lease ledger.Lease, l store, plan *atomic.Pointer[Plan], b *breaker, m *metrics, log *slog.Logger, giveUp time.Duration) *owner {
-	return &owner{
+// newOwner keeps off what a former owner may still be writing.
+func newOwner(lease ledger.Lease, announced []ledger.Announcement, l store, plan *atomic.Pointer[Plan], b *breaker, m *metrics, log *slog.Logger, giveUp time.Duration) *owner {
+	left := map[records.Key]time.Duration{}
+	for _, a := range announced {
+		for _, k := range a.Keys() {
+			left[k] = max(left[k], a.Left)
+		}
+	}
+	o := &owner{
 		name: lease.Sink, lease: lease, ledger: l, plan: plan, breaker: b, metrics: m, log: log, giveUp: giveUp,
 		locks: newLocks(), cache: newCache(),
 		inbox: make(chan *job), ended: make(chan *batch), draining: make(chan struct{}),
 	}
+	o.locks.block(left)
+	return o
 }
 
 // do works the open routes of events. It returns nil when they have ended, a snooze where they
@@ -105,17 +115,6 @@ func (o *owner) do(ctx context.Context, events []uuid.UUID) error {
 		return river.JobSnooze(0) // nobody has begun with it
 	}
 	return <-j.done
-}
-
-// blockAnnounced blocks records that a former owner may still be writing.
-func (o *owner) blockAnnounced(announced []ledger.Announcement) {
-	left := map[records.Key]time.Duration{}
-	for _, a := range announced {
-		for _, k := range a.Keys() {
-			left[k] = max(left[k], a.Left)
-		}
-	}
-	o.locks.block(left)
 }
 
 // account looks, once for each config, whether the sink's credentials are of the account that
@@ -193,7 +192,7 @@ func (o *owner) begin(ctx context.Context, pending []*job, running *int) ([]*job
 		sink := plan.Sinks[o.name]
 		if sink == nil {
 			for _, j := range pending {
-				j.putBack(time.Minute) // taken out of the config; the routes stay open
+				j.putBack(time.Second) // taken out of the config, or renamed: nobody asks for jobs of this name any more
 			}
 			return nil, nil
 		}

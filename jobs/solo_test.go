@@ -35,14 +35,14 @@ func newSolo(t testing.TB, s setup, sink string) *solo {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = session.Close(t.Context()) })
-	lease, _, err := session.Acquire(r.context(), sink)
+	lease, announced, err := session.Acquire(r.context(), sink)
 	if err != nil {
 		t.Fatal(err)
 	}
 	metrics := newMetrics(prometheus.NewRegistry())
 	var plan atomic.Pointer[Plan]
 	plan.Store(r.plan)
-	o.owner = newOwner(*lease, r.ledger, &plan, newBreaker(sink, r.ledger, metrics, r.options.Logger), metrics, r.options.Logger, time.Hour)
+	o.owner = newOwner(*lease, announced, r.ledger, &plan, newBreaker(sink, r.ledger, metrics, r.options.Logger), metrics, r.options.Logger, time.Hour)
 	return o
 }
 

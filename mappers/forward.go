@@ -74,7 +74,7 @@ func (c *compilation) offLadder(r *record) {
 			continue
 		}
 		e := f.value
-		for e.chain != nil && len(e.chain) == 1 { // a name of let alone
+		for len(e.chain) == 1 { // a name of let alone
 			i := slices.IndexFunc(r.lets, func(l let) bool { return l.name == e.chain[0] })
 			if i < 0 {
 				break

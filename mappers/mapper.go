@@ -17,12 +17,13 @@ type Mapper struct {
 	byType map[string][]*mapping // "source.type" → those that want it, in the order of the file
 	wanted map[string][]string   // "source.type" → their sinks, sorted
 	fixed  []string
+	sinks  map[string]*SinkInfo
 }
 
 // CompileAll compiles the items of `mappings:`. What is wrong is in d; the Mapper
 // then lacks the mappings that have mistakes.
 func CompileAll(nodes []diag.Node, c *Catalog, d *diag.Decoding) *Mapper {
-	out := &Mapper{byType: map[string][]*mapping{}, wanted: map[string][]string{}}
+	out := &Mapper{byType: map[string][]*mapping{}, wanted: map[string][]string{}, sinks: c.Sinks}
 	first := map[string]diag.Node{}
 	var all []*mapping
 	for _, n := range nodes {
@@ -69,6 +70,14 @@ func (m *Mapper) add(one *mapping) {
 // Constants are the values that the mappings themselves may give a field: they are the config's, not a sender's.
 // Those of tables are their own, see Table.Constants.
 func (m *Mapper) Constants() []string { return m.fixed }
+
+// Object gives the name that an object of a sink goes by in changes and in the ledger, where a person may use another.
+func (m *Mapper) Object(sink, name string) string {
+	if info := m.sinks[sink]; info != nil {
+		name, _ = info.object(name)
+	}
+	return name
+}
 
 // Sinks are the sinks whose mappings want a type of event, sorted. The caller
 // must not change the slice.

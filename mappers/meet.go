@@ -61,7 +61,7 @@ func meetings(all []*mapping, complete bool, c *Catalog, d *diag.Decoding) {
 
 // seekers warns of two mappings that look for the same records in different ways.
 func seekers(m *mapping, r *record, first map[[3]string]*identity, d *diag.Decoding) {
-	if r.key.local || r.key.property == "" || r.mode == Append || r.mode == Archive || r.mode == UpdateOnly && r.match == nil {
+	if r.key.property == "" || r.mode == Append || r.mode == Archive || r.mode == UpdateOnly && r.match == nil {
 		return
 	}
 	at := [3]string{r.sink, r.object, r.key.property}

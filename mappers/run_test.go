@@ -338,6 +338,56 @@ func TestMapperAnswers(t *testing.T) {
 	}
 }
 
+// An object that has several names in the CRM goes by one, whoever names it.
+func TestObjectsGoByOneName(t *testing.T) {
+	t.Parallel()
+	m := compileAll(t, `
+- {name: a, on: shop.deal.*, to: aliases, object: "0-3", key: {shop_key: event.key}, links: [{to: contact, key: {shop_key: event.key}}, {to: 2-77, key: {shop_key: event.key}}]}
+- {name: b, on: shop.deal.*, to: crm, object: "0-3", key: {shop_key: event.key}, unlink: [{to: contact, key: {shop_key: event.key}}]}`)
+	var got []string
+	for _, sink := range []string{"aliases", "crm"} {
+		for _, o := range m.Run(sink, dealEvent()) {
+			got = append(got, o.Changes[0].Object)
+			for _, l := range o.Changes[0].Links {
+				got = append(got, l.To)
+			}
+		}
+	}
+	for _, info := range m.Mappings() {
+		got = append(got, info.Object)
+		for _, l := range info.Links {
+			got = append(got, l.To)
+		}
+	}
+	got = append(got, m.Object("aliases", "deal"), m.Object("aliases", "planet"), m.Object("crm", "deal"), m.Object("nowhere", "deal"))
+	want := strings.Fields("deals contacts 2-77 0-3 contact deals contacts 2-77 0-3 contact deals planet deal deal")
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// What a record is looked for by is told as what it writes is.
+func TestMappingsTellWhatTheyLookFor(t *testing.T) {
+	t.Parallel()
+	info := compileAll(t, head+`
+  match: [{email: event.contact.email}, {name: event.account_name, email: event.key}]
+  links: [{to: companies, key: {shop_key: event.key}, match: [{domain: domain(event.contact.email)}]}]`).Mappings()[0]
+	totals := compileAll(t, `
+- name: totals
+  on: shop.deal.*
+  to: crm
+  object: totals
+  key: {shop_key: value("total")}
+  match: [{name: value("Total")}]
+  forward: {stage: {value: event.stage, order: [New, 2], final: Gone}}`)
+	if diff := cmp.Diff([]string{"total", "Total", "New", "2", "Gone"}, totals.Constants()); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([][]string{{"email", "name"}, {"domain"}}, [][]string{info.Match, info.Links[0].Match}); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // A mapping with a mistake must not keep the others from running in a preview.
 func TestCompileAllKeepsWhatIsRight(t *testing.T) {
 	t.Parallel()

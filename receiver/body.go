@@ -36,6 +36,7 @@ type body struct {
 
 	proved   bool          // it is known who has sent it; only its own goroutine reads this
 	unproved int64         // of what is held, while that is not so
+	leaving  int64         // of what is held, once it is given up
 	place    *list.Element // in the list of such bodies; nil: not in it, or given up
 	stop     func()        // ends its reading
 }

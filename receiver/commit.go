@@ -238,18 +238,27 @@ func (r *Receiver) fails(err error) {
 func (r *Receiver) Failing() bool { return r.down.Load() }
 
 // reserve takes n bytes for a body out of what bodies may hold, and reports whether
-// there was so much left.
+// there was so much left. It waits for bodies that are given up, which soon let go.
 func (r *Receiver) reserve(b *body, n int64) bool {
-	if r.held.Add(n) > r.options.MaxBytes || !r.unproved.take(b, n) {
-		r.held.Add(-n)
+	if !r.unproved.take(b, n) {
 		return false
 	}
-	b.held += n
-	return true
+	for {
+		gone := r.unproved.gone()
+		for held := r.held.Load(); held+n <= r.options.MaxBytes; held = r.held.Load() {
+			if r.held.CompareAndSwap(held, held+n) {
+				b.held += n
+				return true
+			}
+		}
+		if !r.unproved.await(b, gone) {
+			return false
+		}
+	}
 }
 
 // release gives back what a body holds.
 func (r *Receiver) release(b *body) {
-	r.unproved.end(b, b.proved)
 	r.held.Add(-b.held)
+	r.unproved.end(b, b.proved)
 }

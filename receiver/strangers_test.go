@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -66,11 +67,16 @@ func (s *service) served(t testing.TB, what string) {
 			t.Errorf("%s: an event with the secret is answered %d %s", what, got.code, got.text)
 		}
 		body := fmt.Sprintf(`{"n":%d,"long":%q}`, n, strings.Repeat("x", 20_000))
-		req := must(http.NewRequest(http.MethodPost, s.url+"/hooks/signed/thing", strings.NewReader(body)))
-		s.gates.Load().bySource["signed"].source.Sign(req, []byte(body), time.Now())
-		if got := send(t, c, req); got.code != 202 && got.code != 200 {
-			t.Errorf("%s: a signed event is answered %d %s", what, got.code, got.text)
-		}
+		// Strangers of whom something is still on the way are newer than this one, and it may be given up for them.
+		waitFor(t, what+": a signed event is taken", func() bool {
+			req := must(http.NewRequest(http.MethodPost, s.url+"/hooks/signed/thing", strings.NewReader(body)))
+			s.gates.Load().bySource["signed"].source.Sign(req, []byte(body), time.Now())
+			got := send(t, c, req)
+			if got.code != 202 && got.code != 200 && got.code != 503 {
+				t.Errorf("%s: a signed event is answered %d %s", what, got.code, got.text)
+			}
+			return got.code != 503
+		})
 		c.CloseIdleConnections()
 	}
 }
@@ -132,6 +138,85 @@ func TestStrangersMakeRoom(t *testing.T) {
 				t.Error("no connection was cut, or none is counted")
 			}
 		})
+	}
+}
+
+// Who is given up holds its memory until it has noticed. The next one waits for that.
+func TestReserveWaitsForWhoIsGivenUp(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		give  body // whose turn it is
+		leave bool // who is given up lets go; else the next one is given up, too
+		want  bool
+	}{
+		{"one who has proved who it is", body{proved: true}, true, true},
+		{"one who has not", body{}, true, true},
+		{"one who is given up too", body{}, false, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r := &Receiver{options: Options{MaxBytes: 100}}
+				r.unproved.limit, r.unproved.cut = 50, func() {}
+				enter := func(b *body, n int64) *body {
+					if !b.proved {
+						r.unproved.begin(b, func() {})
+					}
+					if n > 0 && !r.reserve(b, n) {
+						t.Fatal("there is no room")
+					}
+					return b
+				}
+				ours, oldest := enter(&body{proved: true}, 50), enter(&body{}, 50)
+				got := make(chan bool)
+				b := enter(&tt.give, 0)
+				if b.proved { // somebody else has the oldest given up
+					other := enter(&body{}, 0)
+					go func() { r.reserve(other, 10); r.release(other) }()
+					synctest.Wait()
+				}
+				go func() { got <- r.reserve(b, 10) }()
+				synctest.Wait()
+				select {
+				case <-got:
+					t.Fatal("it does not wait")
+				default:
+				}
+				if tt.leave {
+					r.release(oldest)
+				} else {
+					other := enter(&body{}, 0)
+					go func() { r.reserve(other, 45); r.release(other) }()
+				}
+				if <-got != tt.want {
+					t.Errorf("it gets the memory: %v", !tt.want)
+				}
+				if !tt.leave {
+					r.release(oldest)
+				}
+				synctest.Wait()
+				if held := r.held.Load(); held > 100 {
+					t.Errorf("%d bytes are held", held)
+				}
+				r.release(b)
+				r.release(ours)
+				synctest.Wait()
+				if r.held.Load() != 0 || r.unproved.bytes != 0 || r.unproved.leaving != 0 {
+					t.Errorf("%d, %d and %d bytes are left", r.held.Load(), r.unproved.bytes, r.unproved.leaving)
+				}
+			})
+		})
+	}
+}
+
+// Where nobody is about to let go, nobody waits.
+func TestReserveDoesNotWaitForOurs(t *testing.T) {
+	t.Parallel()
+	r := &Receiver{options: Options{MaxBytes: 100}}
+	r.unproved.limit = 50
+	if ours := (&body{proved: true}); !r.reserve(ours, 95) || r.reserve(ours, 10) || r.held.Load() != 95 {
+		t.Errorf("%d bytes are held", r.held.Load())
 	}
 }
 

@@ -13,9 +13,12 @@ type unproved struct {
 	limit int64
 	cut   func()
 
-	mu     sync.Mutex
-	bytes  int64
-	bodies list.List // of *body, oldest first
+	mu      sync.Mutex
+	bytes   int64
+	bodies  list.List     // of *body, oldest first
+	leaving int64         // what those hold that are given up, until they let go
+	left    int           // how many have let go
+	let     chan struct{} // closed when the next one does, or is given up; nil while nobody waits
 }
 
 // begin takes a body in. stop ends its reading.
@@ -45,7 +48,10 @@ func (u *unproved) take(b *body, n int64) bool {
 			}
 			oldest = b.place.Next().Value.(*body)
 		}
+		oldest.leaving = oldest.unproved
+		u.leaving += oldest.leaving
 		u.leave(oldest)
+		u.tell()
 		oldest.stop()
 		u.cut()
 	}
@@ -60,6 +66,50 @@ func (u *unproved) end(b *body, proved bool) {
 	defer u.mu.Unlock()
 	b.proved = proved
 	u.leave(b)
+	if b.leaving > 0 {
+		u.leaving -= b.leaving
+		b.leaving = 0
+		u.left++
+		u.tell()
+	}
+}
+
+// gone is how many that were given up have let go.
+func (u *unproved) gone() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.left
+}
+
+// await waits until more than so many have let go. It reports false where there is nobody to wait for,
+// or b itself is given up.
+func (u *unproved) await(b *body, gone int) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for b.proved || b.place != nil {
+		switch {
+		case u.left != gone:
+			return true
+		case u.leaving == 0:
+			return false
+		}
+		if u.let == nil {
+			u.let = make(chan struct{})
+		}
+		let := u.let
+		u.mu.Unlock()
+		<-let
+		u.mu.Lock()
+	}
+	return false
+}
+
+// tell wakes those who wait.
+func (u *unproved) tell() {
+	if u.let != nil {
+		close(u.let)
+		u.let = nil
+	}
 }
 
 func (u *unproved) leave(b *body) {

@@ -30,6 +30,11 @@ func TestApply(t *testing.T) {
 		return Answer{Kind: Conflict, Class: "conflict", Status: 409, Existing: id}
 	}
 	lost := Answer{Kind: Failed, Class: "timeout", Counts: true, Lost: true}
+	busy, failed := Answer{Kind: Busy, Wait: time.Minute}, Answer{Kind: Failed, Counts: true}
+	archive := moded(mappers.Archive)
+	linking := func() *scene { return play(known(), find, linked(toFirm("1", "retry"))).firm("1") }
+	unlinking := func() *scene { return play(with(known(), toFirm("1", "retry")), find, linked(noFirm("1"))).firm("1") }
+	answered := map[Do]map[Kind]bool{}
 	for _, tt := range []struct {
 		name    string
 		give    *scene
@@ -52,6 +57,8 @@ func TestApply(t *testing.T) {
 			asked: "upsert 7 f=1 g=1; upsert 7 g=1", ends: "dead", state: "present f:refused g=1"},
 		{name: "refused by name: an older value stands in", give: play(known(), find, change(set("f", "1")), change(set("f", "2"))), answers: []Answer{refused("f"), ok},
 			asked: "upsert 7 f=2; upsert 7 f=1", ends: "delivered dead", state: "present f:refused"},
+		{name: "refused by name: what is older than what the CRM has does not stand in", give: play(knownAt(Version{At: 1, Rank: 1}, set("f", "0")), find, change(set("f", "1")), change(set("f", "2"))), answers: []Answer{refused("f")},
+			asked: "upsert 7 f=2", ends: "stale dead", state: "present f:refused"},
 		{name: "refused: each event alone", give: play(known(), find, change(set("f", "1")), change(set("g", "1"))), answers: []Answer{refused(), ok, refused()},
 			asked: "upsert 7 f=1 g=1; upsert 7 f=1; upsert 7 g=1", ends: "delivered dead", state: "present f=1 g:pending"},
 
@@ -104,17 +111,49 @@ func TestApply(t *testing.T) {
 		{name: "archived already", give: play(known(), find, moded(mappers.Archive)), answers: []Answer{missing},
 			asked: "archive 7", ends: "unchanged", state: "gone"},
 
-		{name: "linked", give: play(known(), find, linked(toFirm("1", "retry"))).firm("1"), answers: []Answer{{Kind: Taken}},
+		{name: "an archive is refused", give: play(known(), find, archive), answers: []Answer{refused()},
+			asked: "archive 7", ends: "dead", state: "present"},
+		{name: "in the way of an archive", give: play(known(), find, archive), answers: []Answer{inTheWay("8")},
+			asked: "archive 7", ends: "dead", state: "present"},
+		{name: "not now, an archive", give: play(known(), find, archive), answers: []Answer{busy},
+			asked: "archive 7", ends: "waiting", state: "present"},
+
+		{name: "looked for, to archive it: not now", give: play(unknown(), find, archive), answers: []Answer{busy},
+			asked: "find", ends: "waiting", state: "unknown"},
+		{name: "looked for, to archive it: no answer", give: play(unknown(), find, archive), answers: []Answer{failed},
+			asked: "find", ends: "failing", state: "unknown"},
+		{name: "looked for, to archive it: refused", give: play(unknown(), find, archive), answers: []Answer{refused()},
+			asked: "find", ends: "skipped", state: "gone"},
+		{name: "looked for, to archive it: a conflict", give: play(unknown(), find, archive), answers: []Answer{inTheWay("8")},
+			asked: "find", ends: "skipped", state: "gone"},
+		{name: "looked for, to archive it: found", give: play(unknown(), find, archive), answers: []Answer{ok, {Kind: Taken}},
+			asked: "find; archive 7", ends: "delivered", state: "gone"},
+
+		{name: "linked", give: linking(), answers: []Answer{{Kind: Taken}},
 			asked: "link 1", ends: "delivered", state: "present ->1"},
-		{name: "a link is refused", give: play(known(), find, linked(toFirm("1", "retry"))).firm("1"), answers: []Answer{refused()},
+		{name: "in the way of a link", give: linking(), answers: []Answer{inTheWay("8")},
 			asked: "link 1", ends: "dead", state: "present ->1:refused"},
-		{name: "no answer to a link", give: play(known(), find, linked(toFirm("1", "retry"))).firm("1"), answers: []Answer{lost},
+		{name: "not now, a link", give: linking(), answers: []Answer{busy},
+			asked: "link 1", ends: "waiting", state: "present"},
+		{name: "a link is refused", give: linking(), answers: []Answer{refused()},
+			asked: "link 1", ends: "dead", state: "present ->1:refused"},
+		{name: "no answer to a link", give: linking(), answers: []Answer{lost},
 			asked: "link 1", ends: "failing", state: "present ->1:doubt", hold: modelSettle},
-		{name: "what is to be unlinked is not there", give: play(with(known(), toFirm("1", "retry")), find, linked(noFirm("1"))).firm("1"), answers: []Answer{missing},
+		{name: "unlinked", give: unlinking(), answers: []Answer{{Kind: Taken}},
 			asked: "unlink 1", ends: "delivered", state: "present"},
+		{name: "what is to be unlinked is not there", give: unlinking(), answers: []Answer{missing},
+			asked: "unlink 1", ends: "delivered", state: "present"},
+		{name: "taking a link back is refused", give: unlinking(), answers: []Answer{refused()},
+			asked: "unlink 1", ends: "dead", state: "present ->1:refused"},
+		{name: "in the way of taking a link back", give: unlinking(), answers: []Answer{inTheWay("8")},
+			asked: "unlink 1", ends: "dead", state: "present ->1:refused"},
+		{name: "not now, to take a link back", give: unlinking(), answers: []Answer{busy},
+			asked: "unlink 1", ends: "waiting", state: "present ->1"},
+		{name: "no answer to taking a link back", give: unlinking(), answers: []Answer{lost},
+			asked: "unlink 1", ends: "failing", state: "present ->1", hold: modelSettle},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			asked := tt.give.answer(t, tt.answers)
+			asked := tt.give.answer(t, tt.answers, answered)
 			if asked != tt.asked {
 				t.Errorf("asked: %q, want %q", asked, tt.asked)
 			}
@@ -128,6 +167,13 @@ func TestApply(t *testing.T) {
 				t.Errorf("hold: %s, want %s", tt.give.Hold, tt.hold)
 			}
 		})
+	}
+	for do := Find; do <= Unlink; do++ {
+		for kind := Taken; kind <= Failed; kind++ {
+			if !answered[do][kind] {
+				t.Errorf("no row has an answer of the kind %d to a step that does %d", kind, do)
+			}
+		}
 	}
 }
 
@@ -148,16 +194,21 @@ func TestRefusedLinkSuspectsItsEnd(t *testing.T) {
 	}
 }
 
-// answer goes on until no step follows, and returns the steps. Each has its answer.
-func (s *scene) answer(t *testing.T, answers []Answer) string {
+// An answer names a record that could not be looked up: whatever the row may have changed is in doubt.
+func TestUnresolved(t *testing.T) {
+	t.Parallel()
+	s := play(known(set("f", "0")), &manners{ByID: true, Updates: true}, change(set("f", "1")), linked(toFirm("1", "retry"))).firm("1")
+	s.Unresolved(s.steps()[0], Answer{Kind: Taken, Status: 200, ID: "8", Created: true}, time.Second, s.env)
+	if got := s.Record.state(); got != "present f:doubt ->1:doubt" || s.ends() != "waiting waiting" || s.Hold != modelLag {
+		t.Errorf("%s, %s, hold %s", got, s.ends(), s.Hold)
+	}
+}
+
+// answer goes on until no step follows, and returns the steps. Each has its answer, which it notes.
+func (s *scene) answer(t *testing.T, answers []Answer, answered map[Do]map[Kind]bool) string {
 	var asked []string
 	for {
-		var steps []*Step
-		for _, links := range []bool{false, true} {
-			if s.env.Links = links; len(steps) == 0 {
-				steps = s.Next(s.env)
-			}
-		}
+		steps := s.steps()
 		if len(steps) == 0 {
 			break
 		}
@@ -166,6 +217,10 @@ func (s *scene) answer(t *testing.T, answers []Answer) string {
 			if len(answers) == 0 {
 				t.Fatalf("one answer too few: %q", asked)
 			}
+			if answered[step.Do] == nil {
+				answered[step.Do] = map[Kind]bool{}
+			}
+			answered[step.Do][answers[0].Kind] = true
 			s.Apply(step, answers[0], s.env)
 			answers = answers[1:]
 		}

@@ -281,6 +281,11 @@ func TestLook(t *testing.T) {
 			outcome: Delivered, requests: []string{"find", "update c"},
 		},
 		{
+			name: "stages may be numbers", rows: []*deskRow{sales("7", "k", "1", "c", "2")},
+			change:  mappers.Change{Fields: []mappers.Field{{Name: "c", Rule: mappers.Forward, Value: int64(1), Ladder: &mappers.Ladder{Order: []string{"1", "2", "3"}}}}},
+			outcome: Skipped, reason: "the CRM keeps another value of c", requests: []string{"find"},
+		},
+		{
 			name: "what is final stays", rows: []*deskRow{sales("7", "k", "1", "c", "churned")},
 			change:  mappers.Change{Fields: fields(mappers.Forward, "c", "customer")},
 			outcome: Skipped, reason: "the CRM keeps another value of c", requests: []string{"find"},

@@ -22,10 +22,12 @@ type scene struct {
 }
 
 // known is a record that the CRM has as "7".
-func known(fields ...mappers.Field) *Record {
+func known(fields ...mappers.Field) *Record { return knownAt(at(0), fields...) }
+
+func knownAt(v Version, fields ...mappers.Field) *Record {
 	r := empty()
 	r.CRMID, r.Presence, r.ID = "7", Present, uuid.UUID{1}
-	Fold(r, change(fields...), at(0))
+	Fold(r, change(fields...), v)
 	r.acknowledge(pendingOf(r), nil)
 	return r
 }
@@ -58,17 +60,22 @@ func (s *scene) firm(key string) *scene {
 	return s
 }
 
-// next is the next step, for the rows and then for the links, in a few words.
-func (s *scene) next() string {
-	var words []string
+// steps are the next ones, for the rows or else for the links.
+func (s *scene) steps() []*Step {
 	for _, links := range []bool{false, true} {
 		s.env.Links = links
-		for _, step := range s.Next(s.env) {
-			words = append(words, said(step))
+		if steps := s.Next(s.env); len(steps) > 0 {
+			return steps
 		}
-		if len(words) > 0 {
-			break
-		}
+	}
+	return nil
+}
+
+// allSaid are steps in a few words.
+func allSaid(steps []*Step) string {
+	var words []string
+	for _, s := range steps {
+		words = append(words, said(s))
 	}
 	return strings.Join(words, ", ")
 }
@@ -161,6 +168,15 @@ func TestNext(t *testing.T) {
 	append1.Key = mappers.Key{Local: true, Value: "e"}
 	unsure := unknown()
 	unsure.Presence = Unsure
+	held := func(s *scene) *scene {
+		s.Hold = time.Second
+		return s
+	}
+	waiting := func(s *scene) *scene {
+		s.Deliveries[0].Wait("", "", time.Minute)
+		return s
+	}
+	asked := map[Do]bool{}
 	for _, tt := range []struct {
 		name string
 		give *scene
@@ -204,14 +220,25 @@ func TestNext(t *testing.T) {
 		{"a row takes links along", play(unknown(), &manners{ByID: true}, linked(toFirm("1", "retry"))).firm("1"), "upsert with 1", "ready"},
 		{"one that is required comes alone", play(unknown(), &manners{ByID: true}, linked(requiredFirm("1", "retry"), toFirm("2", "retry"))).firm("1").firm("2"), "upsert with 1", "ready"},
 		{"one that is required waits for its target", play(unknown(), &manners{ByID: true}, linked(requiredFirm("1", "retry"))), "", "waiting"},
+		{"an archive waits for what is older", waiting(play(known(), find, change(set("f", "1")), moded(mappers.Archive))), "", "waiting waiting"},
+		{"no link while a request may still take effect", held(play(known(), find, linked(toFirm("1", "retry"))).firm("1")), "", "waiting"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := tt.give.next(); got != tt.next {
+			steps := tt.give.steps()
+			if got := allSaid(steps); got != tt.next {
 				t.Errorf("next: %q, want %q", got, tt.next)
+			}
+			for _, step := range steps {
+				asked[step.Do] = true
 			}
 			if got := tt.give.ends(); got != tt.ends {
 				t.Errorf("deliveries: %q, want %q", got, tt.ends)
 			}
 		})
+	}
+	for do := Find; do <= Unlink; do++ {
+		if !asked[do] {
+			t.Errorf("no row asks for a step that does %d", do)
+		}
 	}
 }

@@ -40,9 +40,12 @@ func (f *Field) settled() bool {
 
 // rank is how far along a value is. One that the ladder does not know has none.
 func rank(l *mappers.Ladder, v any) (int, bool) {
-	text, ok := v.(string)
-	if !ok || l == nil {
+	if l == nil || v == nil {
 		return 0, false
+	}
+	text, isText := v.(string)
+	if !isText { // a stage may have a number
+		text = NewValue(v).JSON
 	}
 	same := func(step string) bool { return strings.EqualFold(strings.TrimSpace(step), strings.TrimSpace(text)) }
 	if slices.ContainsFunc(l.Final, same) {

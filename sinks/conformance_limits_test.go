@@ -293,7 +293,13 @@ func TestConformPace(t *testing.T) {
 		w.sink = newSink(t, text, Options{Now: clock})
 		refused := 0
 		for i := range 200 {
-			op := []Operation{Upsert, Find}[i%2]
+			op, rows := []Operation{Upsert, Find, Search}[i%3], c.rows(1)
+			if op == Search {
+				rows[0] = c.seeking("1", "x", "y")
+				if w.sink.desc.CannotSearch(c.object, []string{c.required, c.field}) != "" {
+					continue
+				}
+			}
 			delay, _, undo := w.sink.limiter.reserve(op)
 			if op == Upsert && w.sink.desc.operations[Upsert][0].through {
 				undo()
@@ -301,7 +307,7 @@ func TestConformPace(t *testing.T) {
 			}
 			now = now.Add(delay)
 			undo()
-			if r := w.sink.Write(within(t), op, c.rows(1))[0]; r.Status == 429 {
+			if r := w.sink.Write(within(t), op, rows)[0]; r.Status == 429 {
 				refused++
 			}
 		}

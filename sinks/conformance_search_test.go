@@ -179,6 +179,12 @@ func TestConformSearchUnknownField(t *testing.T) {
 		if n := len(w.sent()); n != 1 {
 			t.Errorf("%d requests", n)
 		}
+		// Nor is it told where the CRM quotes it.
+		w.Fault(sandbox.Fault{Effect: sandbox.EffectStatus, Status: 422, Body: `{"message":"no HIDDEN-VALUE here"}`, Count: 1})
+		if got := w.sink.Write(within(t), Search, []Row{c.seeking("1", "hidden-value")})[0]; got.Class == OK || strings.Contains(strings.ToLower(got.Message), "hidden-value") {
+			t.Errorf("%+v", got)
+		}
+		w.sent()
 		for _, empty := range []Row{{Trace: "x", Object: c.object}, c.seeking("2", "")} {
 			if got := w.sink.Write(within(t), Search, []Row{empty})[0]; got.Class != Rejected || len(w.sent()) > 0 {
 				t.Errorf("it would find anything: %+v", got)

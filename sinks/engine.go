@@ -315,9 +315,9 @@ func (d *Description) way(op Operation, u *unit) (*operation, string) {
 		group := append(space[:0], byte('0'+i))
 		for _, l := range o.shared {
 			v := value(l)
-			text, ok := textOf(v)
-			if !ok {
-				text = fmt.Sprint(v)
+			text, _ := textOf(v)
+			if list, isList := v.([]any); isList {
+				text = fmt.Sprint(list...)
 			}
 			group = append(append(group, 0), text...)
 		}

@@ -67,7 +67,7 @@ var callsOf = map[string]struct{ byID, byKey int }{
 	"attio":      {1000, 1000},
 	"dataverse":  {1000, 1000},
 	"hubspot":    {10, 10},
-	"pipedrive":  {1000, 2000},
+	"pipedrive":  {1000, 3000}, // found, read and changed
 	"salesforce": {5, 5},
 	"zoho":       {10, 10},
 }

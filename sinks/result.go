@@ -307,8 +307,8 @@ func (o *outcome) blame(r *rule, u *unit) {
 	}
 }
 
-// carries reports whether the row has a value for any of the fields, or has it
-// for its key.
+// carries reports whether the row has a value for any of the fields, has it for
+// its key, or looks for it.
 func (u *unit) carries(fields []string) bool {
 	if u.row == nil {
 		return false
@@ -317,7 +317,7 @@ func (u *unit) carries(fields []string) bool {
 		if _, has := u.row.Values[f]; has && !u.omit[f] || f == u.row.Property {
 			return true
 		}
-		if slices.ContainsFunc(u.row.Terms, func(t Term) bool { return t.Property == f }) {
+		if slices.Contains(u.row.Read, f) || slices.ContainsFunc(u.row.Terms, func(t Term) bool { return t.Property == f }) {
 			return true
 		}
 	}

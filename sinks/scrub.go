@@ -49,6 +49,9 @@ func (d *Description) needles(units []*unit) []needle {
 			})
 		}
 		add(u.row.Key, "<key>")
+		for _, t := range u.row.Terms {
+			add(t.Value, "<value>")
+		}
 		for _, l := range u.row.Links {
 			add(l.Key, "<key>")
 		}

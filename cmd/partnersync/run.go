@@ -24,6 +24,11 @@ type runCmd struct {
 }
 
 func (c runCmd) Run(ctx context.Context, cli *commands, s streams) error {
+	// From here on a SIGHUP, whose default is to end the process, waits to be heard: of a config that
+	// changes while it is read, too. One that comes while a drained process exits must not turn that
+	// into a failure.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
 	// Who takes webhooks in has no use for the secrets of the CRMs, and who delivers none for those of the senders.
 	options := config.Options{Spare: map[string]string{"receive": "sinks", "work": "sources"}[c.Only]}
 	cfg, err := cli.load(s, options)
@@ -31,10 +36,6 @@ func (c runCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		return err
 	}
 	cli.begun.Store(true)
-	// From here on a SIGHUP, whose default is to end the process, waits to be heard; one that
-	// comes while a drained process exits must not turn that into a failure.
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
 	log := newLogger(s.err, cfg.Log)
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(200) // memory is small here; collecting it takes a fifth of the time otherwise

@@ -202,6 +202,19 @@ func (f *furniture) learn(cfg *config.Config) {
 			add(m, m.Object, sandbox.Property{Name: name, Type: typeOf(m.Kinds[i])})
 		}
 	}
+	sought := func(m mappers.MappingInfo, object string, names []string) {
+		for _, name := range names {
+			if _, written := want[place{cfg.Sinks[m.Sink].Preset, object, name}]; !written {
+				add(m, object, sandbox.Property{Name: name, Type: "any"})
+			}
+		}
+	}
+	for _, m := range all {
+		sought(m, m.Object, m.Match)
+		for _, l := range m.Links {
+			sought(m, l.To, l.Match)
+		}
+	}
 	for _, at := range order {
 		p := want[at]
 		before, own := f.own[at]

@@ -135,3 +135,17 @@ func rehearsals() string {
 	}
 	return strings.Join(names, " ")
 }
+
+// Records that cannot be entered end the command before it listens, with a line that says which.
+func TestSandboxRecords(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "records.json")
+	if err := os.WriteFile(path, []byte(`{"hubspot": {"deals": [{"properties": {}, "links": [{"object": "companies", "id": "9"}]}]}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	err := sandboxCmd{Listen: "127.0.0.1:0", Records: path}.Run(t.Context(), &commands{}, streams{out: &out})
+	if want := "--records " + path + `: seed: hubspot: deals[0]: links: there is no record "9" of companies`; err == nil || err.Error() != want {
+		t.Errorf("%v", err)
+	}
+}

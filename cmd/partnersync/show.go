@@ -121,8 +121,14 @@ func needsOf(cfg *config.Config, sink string) []need {
 		for _, name := range m.Fields {
 			add(m.Object, name, m.Name, false)
 		}
+		for _, name := range m.Match {
+			add(m.Object, name, m.Name, false)
+		}
 		for _, l := range m.Links {
 			add(l.To, l.Key, m.Name, true)
+			for _, name := range l.Match {
+				add(l.To, name, m.Name, false)
+			}
 		}
 	}
 	slices.SortFunc(list, func(a, b need) int {

@@ -230,8 +230,11 @@ func (t trial) print(w io.Writer) {
 			}
 			for _, ch := range m.Changes {
 				say(w, "  %s: %s %s %s\n", m.Mapping, ch.Mode, ch.Object, showKey(ch.Key))
+				for _, line := range showMatch(ch) {
+					say(w, "      %s\n", line)
+				}
 				for _, f := range ch.Fields {
-					say(w, "      %-24s %v%s\n", f.Name, showValue(f.Value), showRule(f.Rule))
+					say(w, "      %-24s %v%s\n", f.Name, showValue(f.Value), showRule(f))
 				}
 				for _, l := range ch.Links {
 					verb := "link to"
@@ -247,6 +250,9 @@ func (t trial) print(w io.Writer) {
 						why = "  (" + m.Apart[i].Why + ")"
 					}
 					say(w, "      %s %s %s%s%s\n", verb, l.To, showKey(l.Key), role, why)
+					for _, m := range l.Match {
+						say(w, "          or the one with %s\n", showTerms(m))
+					}
 				}
 			}
 		}
@@ -282,9 +288,39 @@ func showValue(v any) string {
 	return fmt.Sprint(v)
 }
 
-func showRule(r mappers.Rule) string {
-	if r == mappers.Set {
+func showRule(f mappers.Field) string {
+	text := string(f.Rule)
+	switch {
+	case f.Rule == mappers.Set:
 		return ""
+	case f.Ladder != nil:
+		text += " along " + strings.Join(f.Ladder.Order, ", ")
+		if len(f.Ladder.Final) > 0 {
+			text += "; final: " + strings.Join(f.Ladder.Final, ", ")
+		}
 	}
-	return "  (" + string(r) + ")"
+	return "  (" + text + ")"
+}
+
+// showMatch tells how the record is looked for before it is made.
+func showMatch(ch mappers.Change) []string {
+	if ch.Several == "" { // its mapping has no match
+		return nil
+	}
+	if len(ch.Match) == 0 {
+		return []string{"match by nothing: each way has a value that is null here"}
+	}
+	var lines []string
+	for _, m := range ch.Match {
+		lines = append(lines, "match by "+showTerms(m))
+	}
+	return append(lines, fmt.Sprintf("  several: %s, taken: %s", ch.Several, ch.Taken))
+}
+
+func showTerms(m mappers.Match) string {
+	var terms []string
+	for _, t := range m {
+		terms = append(terms, t.Property+"="+t.Value)
+	}
+	return strings.Join(terms, " and ")
 }

@@ -65,6 +65,7 @@ func (c whyCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		}
 		sink := sinks.New(desc, sinks.Options{})
 		defer sink.Close()
+		c.Object = cfg.Mappings.Object(c.Sink, c.Object)
 		stories, err := l.Why(ctx, c.Sink, c.Object, []string{c.Key, sink.Fold("", c.Key)}, searchTime)
 		if errors.Is(err, ledger.ErrTooSlow) {
 			return fmt.Errorf("no %s of %s has that key or id, and there are too many to look through all their values within %s: name the record by our key or by the CRM's id; `partnersync events --text` finds events by what they hold", c.Object, c.Sink, searchTime)

@@ -54,6 +54,59 @@ func TestAnnouncedAgain(t *testing.T) {
 	}
 }
 
+// A batch ends, and with it its announcement, but for the records that are in doubt: these stay
+// shut for whoever takes the sink.
+func TestInDoubtStaysAnnounced(t *testing.T) {
+	t.Parallel()
+	l := ledger.New(pgtest.Pool(t))
+	keys := []ledger.RecordKey{{Object: "deals", Property: "deal_key", Key: "d1"}, {Object: "deals", Property: "deal_key", Key: "d2"}}
+	for _, tt := range []struct {
+		name   string
+		report ledger.Report
+		want   []ledger.RecordKey
+	}{
+		{"nothing is in doubt", ledger.Report{}, nil},
+		{"one of two is", ledger.Report{InDoubt: keys[1:], Settle: 5 * time.Minute}, keys[1:]},
+		{"it has settled", ledger.Report{InDoubt: keys[1:]}, nil},
+	} {
+		a := session(t, l, "a")
+		lease, _ := acquire(t, a, "crm")
+		tt.report.Announced = newID(t)
+		if err := l.Announce(t.Context(), *lease, tt.report.Announced, keys, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Write(t.Context(), *lease, &tt.report); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Release(t.Context(), *lease); err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range []string{"b", "c"} { // one after the other
+			if err := l.ExpireAnnouncements(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			next := session(t, l, id)
+			var announced []ledger.Announcement
+			lease, announced = acquire(t, next, "crm")
+			var got []ledger.RecordKey
+			for _, an := range announced {
+				if got = append(got, an.Keys()...); an.Left > tt.report.Settle || an.Left < tt.report.Settle-time.Minute {
+					t.Errorf("%s: shut for %s", tt.name, an.Left)
+				}
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("%s: %s is told (-want +got):\n%s", tt.name, id, diff)
+			}
+			if err := next.Release(t.Context(), *lease); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.Write(t.Context(), *lease, &ledger.Report{Announced: tt.report.Announced}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Invariant 11 of docs/design.md: of two owners of a sink never both get a batch
 // acknowledged, and a fenced one cannot send.
 func TestOneOwnerAtATime(t *testing.T) {
@@ -68,6 +121,9 @@ func TestOneOwnerAtATime(t *testing.T) {
 	}
 	if second, _ := acquire(t, b, "crm"); second != nil {
 		t.Fatal("a sink with a living owner was taken")
+	}
+	if beat, err := a.Heartbeat(t.Context(), []ledger.Lease{*first}); err != nil || !beat.Renewed[*first] {
+		t.Fatalf("a living owner was evicted: %+v, %v", beat, err)
 	}
 	// a is at work: River gave it the job, and it has announced its batch.
 	if _, err := pool.Exec(t.Context(), `UPDATE river_job SET state = 'running', attempted_by = ARRAY['a'], attempt = 1`); err != nil {
@@ -136,6 +192,9 @@ func TestHeartbeat(t *testing.T) {
 	if diff := cmp.Diff(map[ledger.Lease]bool{*lease: true}, v.Renewed); diff != "" {
 		t.Error(diff)
 	}
+	if v, err := b.Heartbeat(t.Context(), []ledger.Lease{*lease}); err != nil || len(v.Renewed) != 0 {
+		t.Errorf("another process renews the lease: %+v, %v", v, err)
+	}
 	if idle, ok := v.Idle["crm"]; !ok || idle > time.Minute {
 		t.Errorf("idle %v, %v", idle, ok)
 	}
@@ -157,5 +216,44 @@ func TestReleaseHandsOverAtOnce(t *testing.T) {
 	}
 	if second, _ := acquire(t, b, "crm"); second == nil || second.Epoch <= first.Epoch {
 		t.Errorf("got %+v after %+v", second, first)
+	}
+}
+
+// A lease that has gone to another process is neither taken up again nor released by the former one.
+func TestReacquire(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	l := ledger.New(pool)
+	a := session(t, l, "a")
+	first, _ := acquire(t, a, "crm")
+	if err := a.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	again := session(t, l, "a")
+	for deadline := time.Now().Add(20 * time.Second); ; { // the lock of the former session goes with it
+		err := again.Reacquire(t.Context(), *first)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, ledger.ErrFenced) || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+	if err := again.Release(t.Context(), *first); err != nil {
+		t.Fatal(err)
+	}
+	b := session(t, l, "b")
+	second, _ := acquire(t, b, "crm")
+	if err := again.Release(t.Context(), *first); err != nil {
+		t.Fatal(err)
+	}
+	if beat, err := b.Heartbeat(t.Context(), []ledger.Lease{*second}); err != nil || !beat.Renewed[*second] {
+		t.Errorf("the former owner has released the lease of the new one: %+v, %v", beat, err)
+	}
+	if err := b.Release(t.Context(), *second); err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Reacquire(t.Context(), *first); !errors.Is(err, ledger.ErrFenced) {
+		t.Errorf("the former owner has its lease again: %v", err)
 	}
 }

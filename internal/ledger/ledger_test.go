@@ -140,6 +140,40 @@ func TestLateWriteIsRefused(t *testing.T) {
 	}
 }
 
+// Both keys of two records that turned out to be one lead to it, and the other record is no more.
+func TestMergedKeysLeadToOne(t *testing.T) {
+	t.Parallel()
+	l := ledger.New(pgtest.Pool(t))
+	lease := own(t, l)
+	var keys []ledger.RecordKey
+	var list []*ledger.Record
+	for _, key := range []string{"d1", "d2", "d3"} {
+		keys = append(keys, ledger.RecordKey{Object: "deals", Property: "deal_key", Key: key})
+		list = append(list, records.New(newID(t), keys[len(keys)-1]))
+	}
+	into, from, later := list[0], list[1], list[2] // the last is not stored yet
+	if err := l.Write(t.Context(), lease, &ledger.Report{Records: list[:2]}); err != nil {
+		t.Fatal(err)
+	}
+	into.New, from.New = false, false
+	report := &ledger.Report{Records: []*ledger.Record{into}, Merges: []ledger.Merge{{From: from.ID, Into: into.ID, Key: keys[1]}, {From: later.ID, Into: into.ID, Key: keys[2]}}}
+	if err := l.Write(t.Context(), lease, report); err != nil {
+		t.Fatal(err)
+	}
+	found, err := l.Records(t.Context(), "crm", keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range keys {
+		if r := found[k]; r == nil || r.ID != into.ID {
+			t.Errorf("%s leads to %+v", k.Key, r)
+		}
+	}
+	if r, err := l.Record(t.Context(), from.ID); err != nil || r != nil {
+		t.Errorf("the other is %+v, %v", r, err)
+	}
+}
+
 func TestEqualValuesHaveEqualJSON(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -208,6 +242,31 @@ func TestRouteIsReadUntilItIsClosed(t *testing.T) {
 	}
 }
 
+// What has ended stays as it ended, whatever is reported afterwards, and is counted once.
+func TestOutcomesStay(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	l := ledger.New(pool)
+	lease := own(t, l)
+	id := stored(t, l, "crm")
+	for _, outcome := range []ledger.Outcome{ledger.Open, ledger.Delivered, ledger.Dead} {
+		report := &ledger.Report{Deliveries: []ledger.Delivery{{Event: id, Mapping: "m", Object: "deals", Key: "1", Outcome: outcome}}}
+		if outcome != ledger.Open {
+			report.Closings = []ledger.Closing{{Event: id, Outcome: outcome}}
+		}
+		if err := l.Write(t.Context(), lease, report); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var route, delivery, counted string
+	err := pool.QueryRow(t.Context(), `
+		SELECT (SELECT outcome FROM routes), (SELECT outcome FROM deliveries), (SELECT string_agg(outcome, ' ') FROM tally_changes WHERE outcome <> 'opened')`).
+		Scan(&route, &delivery, &counted)
+	if err != nil || route != "delivered" || delivery != "delivered" || counted != "delivered" {
+		t.Errorf("the route is %s, its delivery %s, counted %s, %v", route, delivery, counted, err)
+	}
+}
+
 func TestSweepQueuesRoutesThatHaveLostTheirJob(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t)
@@ -257,6 +316,11 @@ func TestGenerationGrowsWithEachChange(t *testing.T) {
 	}
 	if got[0] != got[1] || got[2] <= got[1] || got[3] <= got[2] {
 		t.Errorf("got %v", got)
+	}
+	for give, want := range map[int64]int64{got[0]: got[3], got[2]: got[2], got[3]: got[3], 0: 0} {
+		if last, err := l.Renumbered(t.Context(), give); err != nil || last != want {
+			t.Errorf("the config with the number %d has %d last, %v, want %d", give, last, err, want)
+		}
 	}
 }
 

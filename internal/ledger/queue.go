@@ -43,6 +43,18 @@ func (l *Ledger) Generation(ctx context.Context, hash, by string) (int64, error)
 	return generation, nil
 }
 
+// Renumbered returns the last number of the config that has the given one: it has another where
+// somebody has loaded another config meanwhile, and then this one again.
+func (l *Ledger) Renumbered(ctx context.Context, generation int64) (int64, error) {
+	last := generation
+	err := l.pool.QueryRow(ctx, `
+		SELECT coalesce(max(same.generation), $1) FROM configs c JOIN configs same ON same.hash = c.hash WHERE c.generation = $1`, generation).Scan(&last)
+	if err != nil {
+		return 0, fmt.Errorf("look up the last number of the config: %w", err)
+	}
+	return last, nil
+}
+
 // SinkState is why a sink does not send, and until when.
 type SinkState struct {
 	State  string // ready, throttled, parked, held or stopped

@@ -47,9 +47,7 @@ func startOwner(t *testing.T, dir string, as *syscall.Credential) *owner {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(program, text, 0o755); err != nil {
-			t.Fatal(err)
-		}
+		writeProgram(t, program, text)
 		cmd.Path, cmd.Dir = program, "/"
 	}
 	cmd.Stderr = os.Stderr
@@ -131,6 +129,17 @@ func begin(t *testing.T, o Options) *Server {
 	}
 	t.Cleanup(func() { s.Stop() })
 	return s
+}
+
+// writeProgram writes what is to be run. A process that is forked meanwhile has the file open for
+// writing until it runs its own program, and nobody can run this one before that.
+func writeProgram(t *testing.T, path string, text []byte) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if err := os.WriteFile(path, text, 0o755); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // tempDir is one that every user can reach, which t.TempDir is not.

@@ -362,9 +362,7 @@ func TestCancel(t *testing.T) {
 				"initdb":   sh + tt.initdb,
 				"postgres": sh + `[ "$1" = --version ] && { echo "postgres (PostgreSQL) 15.1"; exit; }` + "\n" + tt.postgres,
 			} {
-				if err := os.WriteFile(filepath.Join(bin, name), []byte(script+"\n"), 0o755); err != nil {
-					t.Fatal(err)
-				}
+				writeProgram(t, filepath.Join(bin, name), []byte(script+"\n"))
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()

@@ -21,6 +21,7 @@ const (
 	salesforceOldest  = 31 // of the API versions that are supported
 	salesforceNewest  = 68
 	salesforceRows    = 200
+	salesforceURI     = 16 << 10      // with the headers
 	salesforceSession = 2 * time.Hour // from its start; nobody is told of it
 )
 
@@ -82,6 +83,8 @@ func (f *salesforce) charge(c *call) (cost int, writes bool) {
 func (f *salesforce) serve(c *call) reply {
 	at := c.segments
 	switch {
+	case len(c.uri) > salesforceURI:
+		return f.refusal(c, http.StatusRequestURITooLong, "")
 	case len(at) == 3 && at[0] == "services" && at[1] == "oauth2" && at[2] == "token":
 		return f.serveToken(c)
 	case len(at) == 3 && at[0] == "services" && at[1] == "oauth2" && at[2] == "userinfo":

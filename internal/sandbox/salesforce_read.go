@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -70,7 +71,7 @@ func (f *salesforce) retrieve(c *call, version int, object string, ids, fields [
 	return jsonReply(http.StatusOK, out)
 }
 
-// query answers SELECT fields FROM object [WHERE conditions] [LIMIT n]: conditions are comparisons by =, !=, and IN, with
+// query answers SELECT fields FROM object [WHERE conditions] [LIMIT n]: conditions are comparisons by =, !=, LIKE and IN, with
 // AND, OR and parentheses. It sees every write at once.
 func (f *salesforce) query(c *call, version int) reply {
 	q, why := parseSOQL(c.query.Get("q"))
@@ -88,9 +89,18 @@ func (f *salesforce) query(c *call, version int) reply {
 			return f.fail(http.StatusBadRequest, *noColumn(t, name))
 		}
 	}
+	for _, l := range q.literals {
+		if why := l.misfits(t); why != "" {
+			return f.fail(http.StatusBadRequest, sfError{code: "INVALID_FIELD", message: why})
+		}
+	}
 	records := []fieldMap{}
+	total := 0
 	for _, r := range t.rows {
-		if r.archived || len(records) >= q.limit || q.where != nil && !q.where(sfField(t, r)) {
+		if r.archived || total >= q.limit || q.where != nil && !q.where(sfField(t, r)) {
+			continue
+		}
+		if total++; len(records) >= soqlPage {
 			continue
 		}
 		body, err := f.show(t, r, version, q.fields)
@@ -99,7 +109,11 @@ func (f *salesforce) query(c *call, version int) reply {
 		}
 		records = append(records, body)
 	}
-	return jsonReply(http.StatusOK, map[string]any{"totalSize": len(records), "done": true, "records": records})
+	out := map[string]any{"totalSize": total, "done": total == len(records), "records": records}
+	if total > len(records) {
+		out["nextRecordsUrl"] = "/services/data/v" + strconv.Itoa(version) + ".0/query/01g5g00000AAAAAAA4-" + strconv.Itoa(soqlPage)
+	}
+	return jsonReply(http.StatusOK, out)
 }
 
 // sfField reads a field of a record as text.
@@ -123,22 +137,30 @@ type soql struct {
 	used   []string // fields anywhere
 	where  func(field func(string) string) bool
 	limit  int
+
+	literals []soqlLiteral
 }
 
 // soqlParser reads tokens; why is the first thing that is wrong.
 type soqlParser struct {
-	tokens []string
-	used   []string
-	depth  int
-	why    string
+	tokens   []string
+	used     []string
+	literals []soqlLiteral
+	depth    int
+	why      string
 }
 
 func parseSOQL(s string) (soql, string) {
-	p := &soqlParser{tokens: soqlTokens(s)}
-	q := soql{limit: 2000}
+	p := &soqlParser{}
+	p.tokens, p.why = soqlTokens(s)
+	q := soql{limit: math.MaxInt}
 	p.expect("SELECT")
 	for p.why == "" {
-		q.fields = append(q.fields, p.next())
+		name := p.next()
+		if indexFold(q.fields, name) >= 0 {
+			return q, "duplicate field selected: " + name
+		}
+		q.fields = append(q.fields, name)
 		if p.peek() != "," {
 			break
 		}
@@ -153,12 +175,12 @@ func parseSOQL(s string) (soql, string) {
 	}
 	if strings.EqualFold(p.peek(), "LIMIT") {
 		p.next()
-		q.limit = atoi(p.next(), 2000)
+		q.limit = atoi(p.next(), soqlPage)
 	}
 	if p.why == "" && p.peek() != "" {
 		p.fail()
 	}
-	q.used = p.used
+	q.used, q.literals = p.used, p.literals
 	return q, p.why
 }
 
@@ -199,12 +221,12 @@ func (p *soqlParser) condition() func(func(string) string) bool {
 	operator := strings.ToUpper(p.next())
 	var values []string
 	switch operator {
-	case "=", "!=":
-		values = append(values, p.value())
+	case "=", "!=", "LIKE":
+		values = append(values, p.value(name, operator == "LIKE"))
 	case "IN":
 		p.expect("(")
 		for p.why == "" {
-			values = append(values, p.value())
+			values = append(values, p.value(name, false))
 			if p.peek() != "," {
 				break
 			}
@@ -214,24 +236,13 @@ func (p *soqlParser) condition() func(func(string) string) bool {
 	default:
 		p.fail()
 	}
+	if operator == "LIKE" && p.why == "" {
+		pattern := soqlPattern(values[0])
+		return func(field func(string) string) bool { return pattern.MatchString(field(name)) }
+	}
 	return func(field func(string) string) bool {
 		return (indexFold(values, field(name)) >= 0) == (operator != "!=")
 	}
-}
-
-// value reads a literal: text in quotes, a number, true, false, or null, which is as good as no text.
-func (p *soqlParser) value() string {
-	token := p.next()
-	if quoted, ok := strings.CutPrefix(token, "'"); ok {
-		return quoted
-	}
-	if strings.EqualFold(token, "null") {
-		return ""
-	}
-	if _, err := strconv.ParseFloat(token, 64); err != nil && token != "true" && token != "false" {
-		p.fail()
-	}
-	return token
 }
 
 func (p *soqlParser) peek() string {
@@ -266,8 +277,9 @@ func (p *soqlParser) fail() {
 	p.tokens = nil
 }
 
-// soqlTokens cuts a query up. Text in quotes is a token that starts with the quote and has its escapes resolved.
-func soqlTokens(s string) []string {
+// soqlTokens cuts a query up, or says why it cannot. Text in quotes is a token that starts with the quote, its escapes as
+// they are.
+func soqlTokens(s string) ([]string, string) {
 	var out []string
 	for i := 0; i < len(s); {
 		switch ch := s[i]; {
@@ -277,10 +289,14 @@ func soqlTokens(s string) []string {
 			var b strings.Builder
 			b.WriteByte('\'')
 			for i++; i < len(s) && s[i] != '\''; i++ {
+				b.WriteByte(s[i])
 				if s[i] == '\\' && i+1 < len(s) {
 					i++
+					b.WriteByte(s[i])
 				}
-				b.WriteByte(s[i])
+			}
+			if i >= len(s) {
+				return nil, "a text is never closed" // the words are assumed
 			}
 			i++
 			out = append(out, b.String())
@@ -300,5 +316,5 @@ func soqlTokens(s string) []string {
 			i += n
 		}
 	}
-	return out
+	return out, ""
 }

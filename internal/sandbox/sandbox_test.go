@@ -28,7 +28,13 @@ func upsertBody(n int) string {
 // over sends through a real connection; err is what the client made of it, of the body too.
 func over(t *testing.T, s *Server, path, body string) (status int, header http.Header, got string, err error) {
 	t.Helper()
-	server := httptest.NewServer(s)
+	var serving sync.WaitGroup // also what has no connection any more, for which Close does not wait
+	defer serving.Wait()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		serving.Add(1)
+		defer serving.Done()
+		s.ServeHTTP(w, r)
+	}))
 	defer server.Close()
 	client := server.Client()
 	defer client.CloseIdleConnections()

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"net/http"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -91,6 +93,22 @@ func TestPlanIsRepeatable(t *testing.T) {
 				t.Errorf("%s is not within what may settle", s)
 			}
 		}
+	}
+}
+
+func TestChildren(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		t.Skip("this system has no /proc")
+	}
+	sleep := exec.Command("sleep", "1000")
+	if err := sleep.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer sleep.Wait()
+	defer sleep.Process.Kill()
+	if got := children(os.Getpid()); !slices.Contains(got, sleep.Process.Pid) || slices.Contains(got, os.Getpid()) {
+		t.Errorf("%v, want %d among them", got, sleep.Process.Pid)
 	}
 }
 

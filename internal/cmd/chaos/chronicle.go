@@ -12,7 +12,8 @@ import (
 )
 
 // The chronicle is what partnersync's own tables forget: triggers keep each event as it was
-// stored, each write intent with its end, and how routes ended that are gone.
+// stored, each write intent with its end, which record each key has named since when, and how routes
+// ended that are gone.
 const chronicle = `
 CREATE SCHEMA chaos;
 CREATE TABLE chaos.events (
@@ -48,6 +49,14 @@ BEGIN
 END $$;
 CREATE TRIGGER chaos_note AFTER INSERT OR UPDATE OR DELETE ON announcements FOR EACH ROW EXECUTE FUNCTION chaos.note_intent();
 
+CREATE TABLE chaos.keys (at timestamptz NOT NULL DEFAULT clock_timestamp(), sink text, object text, value text, record uuid);
+CREATE FUNCTION chaos.note_key() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO chaos.keys (sink, object, value, record) VALUES (NEW.sink, NEW.object, NEW.value, NEW.record_id);
+	RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_note AFTER INSERT OR UPDATE ON record_keys FOR EACH ROW EXECUTE FUNCTION chaos.note_key();
+
 CREATE TABLE chaos.gone (outcome text); -- of routes that are too old
 CREATE FUNCTION chaos.note_gone() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -76,8 +85,15 @@ func (i *intent) live(at time.Time) bool {
 // intents are those of a run, in the order in which they were made.
 type intents struct {
 	all   []*intent
-	byKey map[string][]*intent // by sink and key
-	done  map[uuid.UUID]bool   // those that ended with what came of them
+	byKey map[string][]*intent    // by sink and key
+	names map[string][]naming     // likewise, in the order of time
+	done  map[uuid.UUID]time.Time // when what came of them was stored, of those that ended so
+}
+
+// naming is that a key names a record of the ledger from a time on.
+type naming struct {
+	at     time.Time
+	record uuid.UUID
 }
 
 // keyOf names a record in write intents; objects of a sink have one property of ours each.
@@ -104,16 +120,32 @@ func (t *intents) during(sink string, keys []string, at time.Time) []*intent {
 	return list
 }
 
-// told reports whether somebody has stored what came of a write of one of the records, between two times.
-func (t *intents) told(sink string, keys []string, from, to time.Time) bool {
+// told reports whether somebody has stored what came of a write of the record, up to a time.
+func (t *intents) told(sink, key string, to time.Time) bool {
+	return slices.ContainsFunc(t.byKey[sink+"\x1f"+key], func(i *intent) bool { return i.told && !i.ended.After(to) })
+}
+
+// one reports whether those of the keys under which anybody has announced a write by a time named one
+// record of the ledger then. What is known under one key is not known under another before that.
+func (t *intents) one(sink string, keys []string, at time.Time) bool {
+	var record uuid.UUID
 	for _, k := range keys {
-		for _, i := range t.byKey[sink+"\x1f"+k] {
-			if i.told && !i.ended.Before(from) && !i.ended.After(to) {
-				return true
+		k = sink + "\x1f" + k
+		if !slices.ContainsFunc(t.byKey[k], func(i *intent) bool { return !i.made.After(at) }) {
+			continue
+		}
+		var named uuid.UUID
+		for _, n := range t.names[k] {
+			if !n.at.After(at) {
+				named = n.record
 			}
 		}
+		if named == uuid.Nil || record != uuid.Nil && record != named {
+			return false
+		}
+		record = named
 	}
-	return false
+	return true
 }
 
 // crossed are the intents to write what another owner had said that it still writes: one of
@@ -144,7 +176,7 @@ func baseOf(sink string) string { return strings.TrimRight(sink, "0123456789") }
 
 // readIntents reads what the chronicle has of them.
 func (w *world) readIntents(ctx context.Context) (*intents, error) {
-	t := &intents{byKey: map[string][]*intent{}, done: map[uuid.UUID]bool{}}
+	t := &intents{byKey: map[string][]*intent{}, names: map[string][]naming{}, done: map[uuid.UUID]time.Time{}}
 	rows, err := w.pool.Query(ctx, `SELECT id, sink, epoch, records, made, until, ended, told FROM chaos.intents ORDER BY made`)
 	if err != nil {
 		return nil, err
@@ -171,10 +203,25 @@ func (w *world) readIntents(ctx context.Context) (*intents, error) {
 			t.byKey[i.sink+"\x1f"+key] = append(t.byKey[i.sink+"\x1f"+key], i)
 		}
 		t.all = append(t.all, i)
-		t.done[id] = t.done[id] || told
+		if told && t.done[id].IsZero() {
+			t.done[id] = i.ended
+		}
 		return nil
 	}); err != nil {
 		return nil, fmt.Errorf("read the write intents: %w", err)
+	}
+	rows, err = w.pool.Query(ctx, `SELECT sink, object, value, at, record FROM chaos.keys ORDER BY at`)
+	if err != nil {
+		return nil, err
+	}
+	var object, value string
+	var n naming
+	if _, err := pgx.ForEachRow(rows, []any{&sink, &object, &value, &n.at, (*[16]byte)(&n.record)}, func() error {
+		key := baseOf(sink) + "\x1f" + keyOf(object, value)
+		t.names[key] = append(t.names[key], n)
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("read the keys: %w", err)
 	}
 	return t, nil
 }

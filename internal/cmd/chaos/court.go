@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -112,8 +111,6 @@ func latest(list []said, roof version, at time.Time, fits func(said) bool) (said
 // has what it notes, or newer. Of what the oldest event decides it has that, or older.
 type seen struct {
 	place  place
-	born   time.Time // the first time, should it be made again
-	known  bool      // somebody has stored that the record is there
 	values map[string]string
 	bounds map[string]version
 	links  map[string]version // by firm: of the newest statement on it
@@ -134,15 +131,15 @@ type court struct {
 
 	records map[string]*seen    // by the CRM's id
 	places  map[string]place    // by the CRM's id, also of what is gone
-	first   map[place]time.Time // when a record was first made
+	loose   map[place]uuid.UUID // of records that the ledger lacks: the write intent under which somebody writes them
 	ended   map[place]version
 	notes   map[string]int // how often each was made
 	writes  int
-	excused int
+	lost    int // times that what was written is nobody's to know
 }
 
 func (c *court) judge(journal []write) {
-	c.records, c.places, c.first, c.ended, c.notes = map[string]*seen{}, map[string]place{}, map[place]time.Time{}, map[place]version{}, map[string]int{}
+	c.records, c.places, c.loose, c.ended, c.notes = map[string]*seen{}, map[string]place{}, map[place]uuid.UUID{}, map[place]version{}, map[string]int{}
 	for _, w := range journal {
 		c.writes++
 		if w.change.Record.ID == "" {
@@ -181,19 +178,44 @@ func (c *court) keys(p place) []string {
 	return keys
 }
 
-// fault tells of a write that is wrong, unless nobody may know better: of a record that was
-// made by a request whose sender is gone before he could store anything, what is newer has to be
-// sent again, and what is older may come before it.
+// recall forgets what a record had where who writes it now cannot know. Of a record that the ledger
+// has, that holds what is wanted before anything is sent. Of one that it lacks nobody knows what was
+// sent until what came of that is stored: where its sender is gone before, what is newer has to be
+// sent again, and what is older may come before it. The same goes for what was sent under another key,
+// until the CRM's answer has told that both are one record.
+func (c *court) recall(w write, p place, r *seen, by *intent) {
+	if by == nil {
+		return
+	}
+	keys := c.keys(p)
+	if r != nil && len(keys) > 1 && !c.intents.one(c.sink, keys, by.made) {
+		r.forget()
+	}
+	if former, ok := c.loose[p]; ok && former != by.id {
+		if end := c.intents.done[former]; end.IsZero() || end.After(w.at) {
+			c.lost++
+			delete(c.ended, p)
+			if r != nil {
+				r.forget()
+			}
+		}
+		delete(c.loose, p)
+	}
+	for _, k := range keys {
+		if slices.Contains(by.keys, k) && !c.intents.told(c.sink, k, by.made) {
+			c.loose[p] = by.id
+		}
+	}
+}
+
+func (r *seen) forget() {
+	r.bounds, r.links, r.only = map[string]version{}, map[string]version{}, version{}
+}
+
+// fault tells of a write that is wrong.
 func (c *court) fault(w write, r *seen, by version, format string, args ...any) {
-	if !r.known {
-		r.known = c.intents.told(c.sink, c.keys(r.place), r.born, w.at)
-	}
-	if !r.known {
-		c.excused++
-	} else {
-		c.tell(w, r.place, by, format, args...)
-	}
-	r.bounds, r.links, r.only = map[string]version{}, map[string]version{}, version{} // one fault is enough
+	c.tell(w, r.place, by, format, args...)
+	r.forget() // one fault is enough
 }
 
 // tell tells of a fault with the time at which the CRM made the write.
@@ -210,9 +232,11 @@ func (c *court) record(w write) {
 			c.tell(w, p, version{}, "%s is made without a key", row.ID)
 			return
 		}
+		c.recall(w, p, nil, c.announced(w, p))
 		r = c.born(w, p)
+	} else {
+		c.recall(w, r.place, r, c.announced(w, r.place))
 	}
-	c.announced(w, r)
 	if w.change.Archived {
 		c.archived(w, r)
 		delete(c.records, row.ID)
@@ -256,10 +280,7 @@ func (c *court) record(w write) {
 
 // born notes a new record.
 func (c *court) born(w write, p place) *seen {
-	if c.first[p].IsZero() {
-		c.first[p] = w.at
-	}
-	r := &seen{place: p, born: c.first[p], values: map[string]string{}, bounds: map[string]version{}, links: map[string]version{}}
+	r := &seen{place: p, values: map[string]string{}, bounds: map[string]version{}, links: map[string]version{}}
 	c.records[w.change.Record.ID], c.places[w.change.Record.ID] = r, p
 	if p.object == "notes" {
 		c.notes[p.key]++
@@ -339,7 +360,7 @@ func (c *court) link(w write) {
 		c.tell(w, place{c.sink, l.FromObject, l.FromID}, version{}, "a link of a record that is not there")
 		return
 	}
-	c.announced(w, r)
+	c.recall(w, r.place, r, c.announced(w, r.place))
 	page := c.book[r.place]
 	switch {
 	case page == nil:
@@ -382,20 +403,22 @@ func (c *court) untied(w write, r *seen, page *page, firm string) {
 }
 
 // announced: nothing takes effect that nobody has said he writes. And nobody writes a person who
-// is forgotten, but for what was on its way.
-func (c *court) announced(w write, r *seen) {
-	list := c.intents.during(c.sink, c.keys(r.place), w.at)
+// is forgotten, but for what was on its way. It returns the newest write intent, which is that of
+// who writes.
+func (c *court) announced(w write, p place) *intent {
+	list := c.intents.during(c.sink, c.keys(p), w.at)
 	if len(list) == 0 {
-		c.tell(w, r.place, version{}, "a write takes effect, and no write intent names the record any more")
-		return
+		c.tell(w, p, version{}, "a write takes effect, and no write intent names the record any more")
+		return nil
 	}
-	since, ok := c.gone[r.place.key]
-	if r.place.object != "contacts" || !ok {
-		return
+	earlier := func(a, b *intent) int { return a.made.Compare(b.made) }
+	since, ok := c.gone[p.key]
+	if p.object == "contacts" && ok {
+		if first := slices.MinFunc(list, earlier); first.made.After(since) {
+			c.tell(w, p, version{}, "the person was forgotten %s before somebody set out to write this", first.made.Sub(since).Round(time.Millisecond))
+		}
 	}
-	if first := slices.MinFunc(list, func(a, b *intent) int { return cmp.Compare(a.made.UnixNano(), b.made.UnixNano()) }); first.made.After(since) {
-		c.tell(w, r.place, version{}, "the person was forgotten %s before somebody set out to write this", first.made.Sub(since).Round(time.Millisecond))
-	}
+	return slices.MaxFunc(list, earlier)
 }
 
 // repeats: a row comes again only where its answer left a doubt, where what came of it could not be
@@ -409,6 +432,9 @@ func (c *court) repeats(from *crm, routes map[string][]route) {
 		} else {
 			keys = c.keys(c.places[r.id])
 		}
+		if len(keys) > 1 {
+			continue // two of them that meet are sent as one
+		}
 		event := string(r.event[:])
 		may := 0
 		for _, x := range routes[event] {
@@ -417,7 +443,7 @@ func (c *court) repeats(from *crm, routes map[string][]route) {
 			}
 		}
 		for i, s := range sent[:len(sent)-1] {
-			stored := slices.ContainsFunc(c.intents.during(c.sink, keys, s.at), func(i *intent) bool { return c.intents.done[i.id] })
+			stored := slices.ContainsFunc(c.intents.during(c.sink, keys, s.at), func(i *intent) bool { return !c.intents.done[i.id].IsZero() })
 			if !s.clear || !stored {
 				continue
 			}

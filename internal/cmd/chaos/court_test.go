@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 )
 
 // side is a CRM under the eyes of the court. What is done there is stored at once.
@@ -17,16 +18,31 @@ type side struct {
 	*crm
 	t       *testing.T
 	intents *intents
-	unknown bool // it is not
+	last    time.Time // when something was stored last
+	unknown bool      // what is done is not stored: whoever does it is lost
 }
 
-var announcedKeys = []string{"orders d", "firms f", "firms g", "seats s", "contacts m"}
+var announcedKeys = []string{"orders d", "firms f", "firms g", "seats s", "contacts m", "contacts n"}
 
 func (s *side) stored() {
-	i := &intent{sink: s.sink, owner: "one", made: time.Now().Add(-10 * time.Second), until: time.Now().Add(time.Hour), ended: time.Now(), told: !s.unknown}
+	now := time.Now()
+	i := &intent{id: uuid.New(), sink: s.sink, owner: "one", made: s.last, until: now.Add(time.Hour), ended: now, told: !s.unknown}
 	for _, k := range announcedKeys {
-		k = s.sink + "\x1f" + strings.ReplaceAll(k, " ", "\x1f")
+		object, key, _ := strings.Cut(k, " ")
+		i.keys = append(i.keys, keyOf(object, key))
+		k = s.sink + "\x1f" + keyOf(object, key)
 		s.intents.byKey[k] = append(s.intents.byKey[k], i)
+	}
+	if s.last = now; i.told {
+		s.intents.done[i.id] = now
+	}
+}
+
+// names has keys of contacts name records of the ledger.
+func (s *side) names(records map[string]uuid.UUID) {
+	for key, record := range records {
+		key = s.sink + "\x1f" + keyOf("contacts", key)
+		s.intents.names[key] = append(s.intents.names[key], naming{s.last, record})
 	}
 }
 
@@ -48,8 +64,10 @@ func (s *side) archive(object, id string) {
 	s.stored()
 }
 
+// deal makes the order as the event with that title has it.
 func (s *side) deal(title string) string {
-	return s.put("orders", map[string]any{"order_key": "d", "title": title})
+	tiers := map[string]any{"one": "gold", "two": "silver", "three": nil, "four": "gold"}
+	return s.put("orders", map[string]any{"order_key": "d", "title": title, "tier": tiers[title]})
 }
 
 func (s *side) firms() {
@@ -93,15 +111,15 @@ func TestCourt(t *testing.T) {
 		at(11, memberSaved, 1, `"key":"m","email":"a@acme.test","name":"Ann"`),
 		at(12, firmSaved, 1, `"key":"f","name":"F"`),
 		at(13, firmSaved, 1, `"key":"g","name":"G"`),
+		at(14, memberSaved, 2, `"key":"n","email":"a@acme.test","name":"Bea"`),
 	}
 	for _, tt := range []struct {
-		name    string
-		sink    string // crm where there is none
-		give    func(s *side)
-		late    []int // events that are stored after all that
-		unknown bool
-		gone    time.Duration // before now: when the person was forgotten
-		want    []string
+		name string
+		sink string // crm where there is none
+		give func(s *side)
+		late []int         // events that are stored after all that
+		gone time.Duration // before now: when the person was forgotten
+		want []string
 	}{
 		{name: "in order", give: func(s *side) {
 			d := s.put("orders", map[string]any{"order_key": "d", "title": "one", "tier": "gold"})
@@ -129,12 +147,47 @@ func TestCourt(t *testing.T) {
 			d := s.put("orders", map[string]any{"order_key": "d", "title": "one", "tier": "gold", "first_partner": "p1"})
 			s.edit("orders", d, map[string]any{"first_partner": "p2"})
 		}, want: []string{`crm orders d: first_partner is written as "p2", which 2 wants, over what 1 wants`}},
-		{name: "what nobody wants", give: func(s *side) {
-			s.deal("five")
-			s.edit("orders", s.records("orders", "order_key")["d"][0].ID, map[string]any{"title": "six"})
-		},
-			want: []string{`crm orders d: title is written as "six", which nobody wants, over what nobody wants`}},
-		{name: "nobody could know", unknown: true, give: func(s *side) { s.edit("orders", s.deal("three"), map[string]any{"title": "one"}) }},
+		{name: "what nobody wants", give: func(s *side) { s.deal("five") },
+			want: []string{`crm orders d: title is written as "five", which nobody wants, over what nobody wants`}},
+		{name: "who made it is lost", give: func(s *side) {
+			s.unknown = true
+			s.edit("orders", s.deal("three"), map[string]any{"title": "one", "tier": "gold"})
+		}},
+		{name: "who made it is lost, and what came after is known", give: func(s *side) {
+			s.unknown = true
+			d := s.put("orders", map[string]any{"order_key": "d", "title": "three", "first_partner": "p1"})
+			s.unknown = false
+			s.edit("orders", d, map[string]any{"tier": "gold"}) // of the first
+			s.edit("orders", d, map[string]any{"title": "two", "tier": "silver", "first_partner": "p2"})
+		}},
+		{name: "an older value after that", give: func(s *side) {
+			s.unknown = true
+			d := s.deal("three")
+			s.unknown = false
+			s.edit("orders", d, map[string]any{"title": "two", "tier": "silver"})
+			s.edit("orders", d, map[string]any{"title": "one", "tier": "gold"})
+		}, want: []string{`crm orders d: title is written as "one", which 1 wants, over what 2 wants`}},
+		{name: "who writes what is known is lost", give: func(s *side) {
+			d := s.deal("one")
+			s.unknown = true
+			s.edit("orders", d, map[string]any{"title": "three"})
+			s.unknown = false
+			s.edit("orders", d, map[string]any{"title": "two", "tier": "silver"})
+		}, want: []string{`crm orders d: title is written as "two", which 2 wants, over what 3 wants`}},
+		{name: "who makes a link is lost", give: func(s *side) {
+			s.unknown = true
+			s.firms()
+			s.deal("three")
+			s.link("d", "g")
+			s.unknown = false
+			s.link("d", "f")
+		}, late: []int{5, 6}},
+		{name: "who archives what nobody knows is lost", sink: "mirror", give: func(s *side) {
+			s.unknown = true
+			s.archive("seats", s.put("seats", map[string]any{"seat_key": "s", "title": "first"}))
+			s.unknown = false
+			s.put("seats", map[string]any{"seat_key": "s", "title": "first"})
+		}},
 		{name: "a link that is older than the newest only", give: func(s *side) {
 			s.firms()
 			s.deal("three")
@@ -171,6 +224,24 @@ func TestCourt(t *testing.T) {
 			s.archive("seats", s.put("seats", map[string]any{"seat_key": "s", "title": "second"}))
 			s.put("seats", map[string]any{"seat_key": "s", "title": "second"})
 		}, want: []string{"mirror seats s: is made again, though it was archived by 9"}},
+		{name: "two keys that have met", give: func(s *side) {
+			s.names(map[string]uuid.UUID{"m": id(1), "n": id(1)})
+			c := s.put("contacts", map[string]any{"email": "a@acme.test", "firstname": "Bea"})
+			s.edit("contacts", c, map[string]any{"firstname": "Ann"})
+		}, want: []string{`crm contacts a@acme.test: firstname is written as "Ann", which 11 wants, over what 14 wants`}},
+		{name: "two keys that have not", give: func(s *side) {
+			s.names(map[string]uuid.UUID{"m": id(1), "n": id(2)})
+			c := s.put("contacts", map[string]any{"email": "a@acme.test", "firstname": "Bea"})
+			s.edit("contacts", c, map[string]any{"firstname": "Ann"})
+		}},
+		{name: "two keys that meet too late", give: func(s *side) {
+			s.names(map[string]uuid.UUID{"m": id(1), "n": id(2)})
+			c := s.put("contacts", map[string]any{"email": "a@acme.test", "firstname": "Bea"})
+			s.edit("contacts", c, map[string]any{"firstname": "Ann"})
+			s.names(map[string]uuid.UUID{"n": id(1)})
+			s.edit("contacts", c, map[string]any{"firstname": "Bea"})
+			s.edit("contacts", c, map[string]any{"firstname": "Ann"})
+		}, want: []string{`crm contacts a@acme.test: firstname is written as "Ann", which 11 wants, over what 14 wants`}},
 		{name: "a person who was forgotten later", gone: time.Second, give: func(s *side) {
 			s.put("contacts", map[string]any{"email": "a@acme.test", "firstname": "Ann"})
 		}},
@@ -190,7 +261,7 @@ func TestCourt(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.close()
-			s := &side{c, t, &intents{byKey: map[string][]*intent{}}, tt.unknown}
+			s := &side{crm: c, t: t, intents: &intents{byKey: map[string][]*intent{}, names: map[string][]naming{}, done: map[uuid.UUID]time.Time{}}, last: time.Now().Add(-10 * time.Second)}
 			tt.give(s)
 			for _, n := range tt.late {
 				events[n-1].at = time.Now()
@@ -203,7 +274,7 @@ func TestCourt(t *testing.T) {
 			if tt.gone > 0 {
 				gone["a@acme.test"] = time.Now().Add(-tt.gone)
 			}
-			got := tried(c, &court{book: book, intents: s.intents, persons: map[string][]string{"a@acme.test": {"m"}}, gone: gone})
+			got := tried(c, &court{book: book, intents: s.intents, persons: map[string][]string{"a@acme.test": {"m", "n"}}, gone: gone})
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}

@@ -23,8 +23,9 @@
 //   - that each record of the CRMs is what the events say. That is worked out anew from all events
 //     that were ever stored, by rules written down here, not by the mapper (oracle.go);
 //   - that it never was anything else: the CRMs keep a journal, and no write in it is older than
-//     what the CRM had before, archives what a newer event wants, brings back who was forgotten, or
-//     takes effect when nobody has said any more that he writes the record (court.go);
+//     what the CRM had before, as far as who wrote it could know, archives what a newer event wants,
+//     brings back who was forgotten, or takes effect when nobody has said any more that he writes the
+//     record (court.go);
 //   - that nobody sets out to write what another may still be writing, and that no more rows come
 //     twice than were in the write intents when somebody was lost (chronicle.go).
 //

@@ -156,7 +156,7 @@ func (w *world) judgeWrites(v *verdict, events []event, intents *intents, want s
 		judge.judge(c.journal)
 		judge.repeats(c, routes)
 		r.writes += judge.writes
-		r.excused += judge.excused
+		r.lost += judge.lost
 		for id, times := range judge.notes {
 			again := 0 // who replays has looked
 			for _, x := range routes[id] {

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -46,6 +50,10 @@ func (p *postgres) kill() error {
 	if p.server == nil {
 		return nil
 	}
+	if p.paused != nil {
+		// One that is too young to be frozen may wait for a lock of those that are, and nothing else.
+		p.paused = append(p.paused, children(p.server.PID())...)
+	}
 	for _, pid := range p.paused {
 		_ = syscall.Kill(pid, syscall.SIGKILL) // one that is gone needs none
 	}
@@ -57,6 +65,27 @@ func (p *postgres) kill() error {
 	_ = p.server.Stop() // complains that it has ended by itself
 	p.server = nil
 	return nil
+}
+
+// children are the processes that another has made, where the system tells in /proc.
+func children(of int) []int {
+	var pids []int
+	stats, _ := filepath.Glob("/proc/[1-9]*/stat") // the pattern is a good one
+	for _, name := range stats {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended
+		}
+		// PID (NAME) STATE PARENT ..., and the name may hold anything.
+		var parent int
+		var state string
+		_, err = fmt.Sscan(string(text[bytes.LastIndexByte(text, ')')+1:]), &state, &parent)
+		if err == nil && parent == of {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(name))) // the kernel has named it
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // pause freezes all processes of the server.

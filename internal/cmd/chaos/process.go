@@ -43,6 +43,7 @@ type proc struct {
 	begun   time.Time
 	hooks   string // once running: where it takes events
 	running chan struct{}
+	killed  bool // by us; the slot guards it
 }
 
 // start begins to run the process, and returns at once.
@@ -165,7 +166,11 @@ func (s *slot) current() *proc {
 func (s *slot) signal(sig syscall.Signal) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.proc != nil && s.proc.Signal(sig) == nil
+	if s.proc == nil || s.proc.Signal(sig) != nil {
+		return false
+	}
+	s.proc.killed = s.proc.killed || sig == syscall.SIGKILL
+	return true
 }
 
 // freeze stops the process as a debugger does, until thaw; it reports whether there is one.
@@ -200,7 +205,7 @@ func (s *slot) kill() bool {
 	return was
 }
 
-// stop drains the process, which has to end with exit code 0.
+// stop drains the process, which has to end with exit code 0 unless it is killed over that.
 func (s *slot) stop() error {
 	over := s.unwant()
 	s.mu.Lock()
@@ -221,8 +226,11 @@ func (s *slot) stop() error {
 		<-over
 		return fmt.Errorf("%s did not stop within %s: see %s", s.name, stopLimit, p.log)
 	}
+	s.mu.Lock()
+	killed := p.killed
+	s.mu.Unlock()
 	var failed *exec.ExitError
-	if p.ready() && errors.As(p.Err(), &failed) {
+	if !killed && p.ready() && errors.As(p.Err(), &failed) {
 		return fmt.Errorf("%s was stopped and ended with %w: see %s", s.name, p.Err(), p.log)
 	}
 	return nil

@@ -75,7 +75,7 @@ type report struct {
 	replayedRoutes int
 	crms           []crmFigures
 	writes         int // that were judged
-	excused        int // of records that nobody could know of yet
+	lost           int // times that nobody could know what was written
 	expired        int
 	forgotten      int
 	spans          []span
@@ -119,7 +119,7 @@ func (r *report) print(out io.Writer) {
 		}
 		fmt.Fprintln(w)
 	}
-	fmt.Fprintf(w, "judged\t%d writes, each by itself; %d of records that nobody could know of yet were older than one before\n", r.writes, r.excused)
+	fmt.Fprintf(w, "judged\t%d writes, each by itself; %d times who wrote a new record was lost before anybody could know of it\n", r.writes, r.lost)
 	fmt.Fprintf(w, "gone\t%d old events, %d people\n", r.expired, r.forgotten)
 	_ = w.Flush()
 	fmt.Fprintln(out)

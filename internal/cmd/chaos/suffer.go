@@ -356,8 +356,8 @@ func (w *world) nameOf(sink string) string {
 	return sink
 }
 
-// reload puts a config in force. A process that has only just started ends from the signal,
-// and is started again.
+// reload puts a config in force. A process that has not begun to listen to signals ends from this
+// one, and is started again.
 func (w *world) reload(text string) error {
 	w.good = text
 	err := w.writeConfig(text)
