@@ -358,7 +358,7 @@ func (w *world) checkSales() {
 				w.t.Errorf("the record %s of %s is gone", was.ID, object)
 			}
 			for name, value := range was.Properties {
-				old, is := text(value), text(now.Properties[name])
+				old, is := fmt.Sprint(value), fmt.Sprint(now.Properties[name])
 				rule := rules[[2]string{object, name}]
 				if old == is || old == "" || rule == mappers.Forward || rule == mappers.Add && strings.HasPrefix(is, old) || w.kept(name) {
 					continue
@@ -381,14 +381,36 @@ func (w *world) checkDoubles() {
 		for _, name := range append([]string{m.Key}, m.Match...) {
 			holder := map[string]string{}
 			for _, r := range w.box.Records(w.cfg.Sinks[m.Sink].Preset, m.Object) {
-				v := strings.ToLower(strings.TrimPrefix(text(r.Properties[name]), "www."))
-				if other, is := holder[v]; is && r.Properties[name] != nil && v != "" {
-					w.t.Errorf("the %s %s and %s have the same %s", m.Object, other, r.ID, name)
+				for _, v := range values(r, name) {
+					if other, is := holder[v]; is && other != r.ID {
+						w.t.Errorf("the %s %s and %s have the same %s", m.Object, other, r.ID, name)
+					}
+					holder[v] = r.ID
 				}
-				holder[v] = r.ID
 			}
 		}
 	}
+}
+
+// values are what a record has under a property that tells it apart, as they compare. A CRM may keep addresses elsewhere.
+func values(r sandbox.Record, name string) []string {
+	var out []string
+	add := func(v any) {
+		if text := strings.ToLower(strings.TrimPrefix(strings.TrimSpace(fmt.Sprint(v)), "www.")); v != nil && text != "" && !slices.Contains(out, text) {
+			out = append(out, text)
+		}
+	}
+	add(r.Properties[name])
+	if name == "email" {
+		add(r.Properties["hs_additional_emails"])
+		list, _ := r.Properties["emails"].([]any)
+		for _, one := range list {
+			if address, is := one.(map[string]any); is {
+				add(address["value"])
+			}
+		}
+	}
+	return out
 }
 
 // checkPrivate fails where the CRM holds what the samples carry and nobody may have: tax ids, payments, notes of the staff.
