@@ -124,10 +124,11 @@ func (w *Work) shown(a Answer) {
 // people to mend.
 func (w *Work) pick(s *Step, a Answer) (hit *Hit, why string) {
 	c := s.Last.Change
-	if a.Kind != Taken || len(a.Hits) == 0 {
-		return nil, ""
-	}
 	switch {
+	case a.Kind != Taken || len(a.Hits) == 0 && !a.More:
+		return nil, ""
+	case len(a.Hits) == 0:
+		return nil, fmt.Sprintf("more %s than an answer of the CRM shows may fit by %s", c.Object, s.Way.Properties())
 	case len(a.Hits) == 1 && !a.More:
 		hit = &a.Hits[0]
 	case c.Several == mappers.SeveralOldest && !a.More:
@@ -146,7 +147,7 @@ func (w *Work) pick(s *Step, a Answer) (hit *Hit, why string) {
 // carries reports whether a hit carries another key of ours.
 func (w *Work) carries(s *Step, hit *Hit) bool {
 	key := s.Last.Change.Key
-	other, _ := hit.Values[key.Property].(string)
+	other := textOf(hit.Values[key.Property])
 	return key.Property != "" && strings.TrimSpace(other) != "" && !strings.EqualFold(strings.TrimSpace(other), key.Value)
 }
 

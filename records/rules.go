@@ -43,10 +43,7 @@ func rank(l *mappers.Ladder, v any) (int, bool) {
 	if l == nil || v == nil {
 		return 0, false
 	}
-	text, isText := v.(string)
-	if !isText { // a stage may have a number
-		text = NewValue(v).JSON
-	}
+	text := textOf(v)
 	same := func(step string) bool { return strings.EqualFold(strings.TrimSpace(step), strings.TrimSpace(text)) }
 	if slices.ContainsFunc(l.Final, same) {
 		return len(l.Order), true
@@ -71,6 +68,17 @@ func (f *Field) ahead(o *Field) bool {
 		return f.Version.Compare(o.Version) < 0
 	}
 	return f.Version.Compare(o.Version) > 0
+}
+
+// textOf is a value as text: a stage or a key may be a number.
+func textOf(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case string:
+		return v
+	}
+	return NewValue(v).JSON
 }
 
 // sight is what the CRM has shown of a record in this batch.

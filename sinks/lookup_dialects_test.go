@@ -55,7 +55,7 @@ func TestConformFindMindsTheCase(t *testing.T) {
 }
 
 // A search names the properties that it can search by, before anything is sent.
-func TestWhichSearchesThereAre(t *testing.T) {
+func TestDialectsCannotSearch(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		crm, object string
