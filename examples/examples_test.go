@@ -374,11 +374,18 @@ func (w *world) kept(name string) bool {
 	return slices.Contains([]string{"hs_lastmodifieddate", "lastmodifieddate", "LastModifiedDate", "SystemModstamp", "update_time"}, name)
 }
 
+// telling are properties by which people tell records apart, whatever a config looks for.
+var telling = map[string][]string{
+	"contacts": {"email"}, "companies": {"domain", "name"}, "deals": {"dealname", "title"},
+	"Contact": {"Email"}, "Account": {"Name"}, "Lead": {"Email"},
+	"persons": {"email"}, "organizations": {"name"}, "leads": {"title"},
+}
+
 // checkDoubles fails where two records of an object have the same value of a property that tells them apart.
 func (w *world) checkDoubles() {
 	w.t.Helper()
 	for _, m := range w.cfg.Mappings.Mappings() {
-		for _, name := range append([]string{m.Key}, m.Match...) {
+		for _, name := range slices.Concat([]string{m.Key}, m.Match, telling[m.Object]) {
 			holder := map[string]string{}
 			for _, r := range w.box.Records(w.cfg.Sinks[m.Sink].Preset, m.Object) {
 				for _, v := range values(r, name) {
