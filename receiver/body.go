@@ -59,7 +59,11 @@ func (r *Receiver) read(b *body, w http.ResponseWriter, req *http.Request, limit
 	}
 	b.sent, err = r.readAll(req.Body, req.ContentLength, limit, b)
 	if err != nil {
-		if errors.Is(err, os.ErrDeadlineExceeded) {
+		switch {
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+		case r.unproved.gaveUp(b): // which is not its sender's fault
+			err = errNoMemory
+		default:
 			err = errSlow
 		}
 		return err

@@ -210,6 +210,25 @@ func TestReserveWaitsForWhoIsGivenUp(t *testing.T) {
 	}
 }
 
+// Who is given up is told to come again: it may be one of ours, and has done nothing wrong.
+func TestWhoIsGivenUpMayComeAgain(t *testing.T) {
+	t.Parallel()
+	s := start(t, Options{Ledger: newReleased(), MaxBytes: 64 << 10})
+	begin := func(length int) net.Conn {
+		c := must(net.Dial("tcp", strings.TrimPrefix(s.url, "http://")))
+		t.Cleanup(func() { c.Close() })
+		fmt.Fprintf(c, "POST /hooks/signed/thing HTTP/1.1\r\nHost: x\r\nX-Signature: %s\r\nContent-Length: 1048576\r\n\r\n%s", forged, strings.Repeat(" ", length))
+		return c
+	}
+	oldest := begin(10_000)
+	waitFor(t, "its body", func() bool { return s.held.Load() >= 10_000 })
+	begin(20_000)
+	answer, err := http.ReadResponse(bufio.NewReader(oldest), nil)
+	if err != nil || answer.StatusCode != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") == "" {
+		t.Errorf("the answer is %v, %v", answer, err)
+	}
+}
+
 // Where nobody is about to let go, nobody waits.
 func TestReserveDoesNotWaitForOurs(t *testing.T) {
 	t.Parallel()

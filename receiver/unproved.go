@@ -60,6 +60,13 @@ func (u *unproved) take(b *body, n int64) bool {
 	return true
 }
 
+// gaveUp reports whether a body was given up.
+func (u *unproved) gaveUp(b *body) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return !b.proved && b.place == nil
+}
+
 // end takes a body out, since it is proved, refused, or over.
 func (u *unproved) end(b *body, proved bool) {
 	u.mu.Lock()

@@ -95,7 +95,7 @@ func (w *Work) Apply(s *Step, a Answer, env *Env) Effect {
 		w.matched(s, a, env)
 		return Effect{}
 	case s.Do == Read && a.Kind == Taken:
-		w.shown(a)
+		w.shown(s, a)
 		return Effect{}
 	}
 	switch a.Kind {

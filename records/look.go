@@ -65,7 +65,7 @@ func (w *Work) look(env *Env) *Step {
 	case r.Presence == Gone || r.Presence == Unsure || w.vacant:
 		return nil
 	case r.CRMID != "":
-		if len(asks) == 0 || w.seen != nil && w.seen.id == r.CRMID {
+		if !slices.ContainsFunc(asks, func(name string) bool { return !w.seen.of(r.CRMID, name) }) {
 			return nil
 		}
 		return step(Read, last)
@@ -99,20 +99,24 @@ func (w *Work) look(env *Env) *Step {
 // foundByKey deals with the answer to a search by our key.
 func (w *Work) foundByKey(s *Step, a Answer) {
 	w.seeking, w.keyed = nothing, true
+	if a.Kind == Denied && !a.Absent { // several may have it
+		w.undecided(a, "our key")
+		return
+	}
 	if a.Kind != Taken || a.ID == "" {
 		return
 	}
 	w.adopt(s, a, a.ID)
 	w.Record.Presence = Present // it has our key
-	w.shown(a)
+	w.shown(s, a)
 }
 
 // shown keeps what the CRM shows of the record.
-func (w *Work) shown(a Answer) {
+func (w *Work) shown(s *Step, a Answer) {
 	if a.ID != "" {
 		w.Record.CRMID = a.ID
 	}
-	w.seen = &sight{id: w.Record.CRMID, values: map[string]any{}}
+	w.seen = &sight{id: w.Record.CRMID, asked: s.Show, values: map[string]any{}}
 	for _, h := range a.Hits {
 		if h.ID == w.Record.CRMID || h.ID == "" {
 			w.seen.values = h.Values
@@ -177,14 +181,19 @@ func place(h Hit) string {
 	return h.ID + " (" + h.URL + ")"
 }
 
+// undecided ends what wants a record of which the CRM does not say whether it is there.
+func (w *Work) undecided(a Answer, by string) {
+	for _, d := range w.ready() {
+		d.Status = int32(a.Status)
+		d.Attempts++
+		d.Finish(Dead, a.Class, "looking for it by "+by+": "+a.Reason)
+	}
+}
+
 // matched deals with what a search has shown.
 func (w *Work) matched(s *Step, a Answer, env *Env) {
 	if a.Kind != Taken {
-		for _, d := range w.ready() {
-			d.Status = int32(a.Status)
-			d.Attempts++
-			d.Finish(Dead, a.Class, "looking for it by "+s.Way.Properties()+": "+a.Reason)
-		}
+		w.undecided(a, s.Way.Properties())
 		return
 	}
 	hit, why := w.pick(s, a)
@@ -198,7 +207,7 @@ func (w *Work) matched(s *Step, a Answer, env *Env) {
 		w.way++
 	default:
 		w.keeps = w.carries(s, hit) && s.Last.Change.Taken != mappers.TakenTake
-		w.seen = &sight{id: hit.ID, values: hit.Values}
+		w.seen = &sight{id: hit.ID, asked: s.Show, values: hit.Values}
 		w.adopt(s, a, hit.ID)
 		if w.keeps {
 			w.Record.Presence = Present

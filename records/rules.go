@@ -84,7 +84,13 @@ func textOf(v any) string {
 // sight is what the CRM has shown of a record in this batch.
 type sight struct {
 	id     string
+	asked  []string
 	values map[string]any
+}
+
+// of reports whether the CRM was asked for a field of the record.
+func (s *sight) of(id, name string) bool {
+	return s != nil && s.id == id && slices.Contains(s.asked, name)
 }
 
 // asks are the fields whose values the CRM has to show before it is known whether ours are sent.
@@ -107,7 +113,7 @@ func (w *Work) hides(name string, f *Field) bool {
 	if w.Record.CRMID == "" || f.Rule == string(mappers.SetOnCreate) {
 		return true
 	}
-	return w.seen == nil || w.seen.id != w.Record.CRMID
+	return !w.seen.of(w.Record.CRMID, name)
 }
 
 // decide settles the values that do not count, by what the CRM has shown.
