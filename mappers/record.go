@@ -124,6 +124,7 @@ func (r *record) info() MappingInfo {
 	}
 	for _, f := range r.fields {
 		info.Fields = append(info.Fields, f.name)
+		info.Rules = append(info.Rules, f.rule)
 		kind := Any
 		if f.value != nil && f.value.kind.Kind != "" {
 			kind = f.value.kind.Kind
