@@ -234,3 +234,26 @@ mappings:
 		}
 	}
 }
+
+func TestWaysInTheirOrderAmongTwins(t *testing.T) {
+	t.Parallel()
+	r := firmRig(t, `
+mappings:
+  - name: firms
+    on: [shop.company.created, shop.company.updated]
+    to: crm
+    object: firms
+    key: {firm_key: event.key}
+    match: [{name: event.name}, {owner: 'value("same.example")'}]
+    set: {source: event.key}
+`)
+	acme := r.box.Put("hubspot", "firms", map[string]any{"name": "Acme"})
+	group := r.box.Put("hubspot", "firms", map[string]any{"name": "Group", "owner": "same.example"})
+	time.Sleep(250 * time.Millisecond)
+	ids := r.acceptPerJob(2, shopEvent("company.created", "f1", 1, "name", "Beta"), shopEvent("company.created", "f2", 2, "name", "Acme"))
+	r.ended(ids...)
+	all := r.firms()
+	if len(all) != 2 || all[acme]["firm_key"] != "f2" || all[group]["firm_key"] != "f1" {
+		t.Errorf("f2 is Acme by its name, f1 the group by its owner: %v", all)
+	}
+}

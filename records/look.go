@@ -43,8 +43,15 @@ func (w *Work) Twin() *Step {
 	return &Step{Do: Search, Work: w, Mode: mappers.Upsert, Last: by}
 }
 
-// Behind has the record wait for another of the batch that may turn out to be the same.
-func (w *Work) Behind(is bool) { w.behind = is }
+// Behind has the record wait, before it is made, for another of the batch that may turn out to be
+// the same. It reports whether that is news.
+func (w *Work) Behind(is bool) (news bool) {
+	news, w.behind = is != w.behind, is
+	return news
+}
+
+// Vacant reports whether the CRM was asked for the record, in all ways, and has none.
+func (w *Work) Vacant() bool { return w.vacant }
 
 // makes reports whether a delivery of the batch may make the record.
 func (w *Work) makes() bool {

@@ -225,7 +225,7 @@ func TestLook(t *testing.T) {
 		{
 			name: "more fit than an answer shows", most: 1, rows: []*deskRow{sales("7", "email", "a@b.co"), sales("8", "email", "a@b.co")},
 			change:  mappers.Change{Match: mail, Several: mappers.SeveralOldest},
-			outcome: Dead, reason: "more than 1 contacts fit by email: 7", requests: []string{"search email"},
+			outcome: Dead, reason: "several contacts fit by email: 7, and more", requests: []string{"search email"},
 		},
 		{
 			name: "several have our key", unkeyed: true, rows: []*deskRow{sales("7", "k", "1"), sales("8", "k", "1")},

@@ -150,11 +150,11 @@ func (w *Work) Next(env *Env) []*Step {
 		return w.links(env)
 	}
 	if len(w.writers()) > 0 {
-		if w.behind {
-			return nil
-		}
 		if step := w.look(env); step != nil {
 			return []*Step{step}
+		}
+		if w.behind {
+			return nil
 		}
 		w.decide(env.Can)
 		for _, d := range w.ready() {
