@@ -89,8 +89,9 @@ func (w *Workers) connect(ctx context.Context) *ledger.Leaser {
 
 // renew is one round: it renews the leases, ends the tenures that have lost theirs, acquires the
 // sinks that are free, and releases those that another process is to own.
-func (w *Workers) renew(ctx context.Context, leaser *ledger.Leaser) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*heartbeat)
+func (w *Workers) renew(stopping context.Context, leaser *ledger.Leaser) error {
+	// A statement that is cut off takes the session with it, and then nothing can be handed over.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(stopping), 3*heartbeat)
 	defer cancel()
 	tenures := w.tenures()
 	var leases []ledger.Lease
@@ -137,7 +138,7 @@ func (w *Workers) renew(ctx context.Context, leaser *ledger.Leaser) error {
 	var failed error
 	for name, sink := range plan.Sinks {
 		idle, known := beat.Idle[name]
-		if w.ownerOf(name) != nil || (rendezvous(name, beat.Live) != w.id && known && idle < 3*heartbeat) {
+		if stopping.Err() != nil || w.ownerOf(name) != nil || (rendezvous(name, beat.Live) != w.id && known && idle < 3*heartbeat) {
 			continue
 		}
 		// A sink that cannot be acquired does not keep this process from the others.
