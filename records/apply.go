@@ -95,7 +95,7 @@ func (w *Work) Apply(s *Step, a Answer, env *Env) Effect {
 		w.matched(s, a, env)
 		return Effect{}
 	case s.Do == Read && a.Kind == Taken:
-		w.shown(a)
+		w.shown(s, a)
 		return Effect{}
 	}
 	switch a.Kind {
@@ -696,6 +696,24 @@ func (w *Work) End(outcome Outcome, reason string) {
 func (w *Work) Take(o *Work) {
 	w.Deliveries = append(w.Deliveries, o.Deliveries...)
 	w.Hold = max(w.Hold, o.Hold)
+	w.seen = nil // either may have changed it since, and what is wanted is another
+}
+
+// NewStub makes the record at the other end of a link, with nothing but its key, for a delivery to
+// link to; where the link says how it may be found, it is looked for before.
+func NewStub(by *Delivery, l *Link, k Key) *Delivery {
+	var ways []mappers.Match
+	for _, wish := range by.Change.Links {
+		if wish.To == l.To && wish.Key.Property == l.Property && wish.Key.Value == l.Key {
+			ways = wish.Match
+		}
+	}
+	return &Delivery{
+		Cause: by.Cause, Key: k, Stub: true,
+		Change: &mappers.Change{
+			Mapping: by.Change.Mapping, Object: k.Object, Mode: mappers.Upsert, Key: mappers.Key{Property: l.Property, Value: l.Key}, Match: ways, Recreate: true,
+		},
+	}
 }
 
 // Probe stands for a delivery where a record is looked up that no event of the batch is about.

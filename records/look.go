@@ -65,7 +65,7 @@ func (w *Work) look(env *Env) *Step {
 	case r.Presence == Gone || r.Presence == Unsure || w.vacant:
 		return nil
 	case r.CRMID != "":
-		if len(asks) == 0 || w.seen != nil && w.seen.id == r.CRMID {
+		if len(asks) == 0 || w.seen.of(r.CRMID, asks...) {
 			return nil
 		}
 		return step(Read, last)
@@ -80,7 +80,7 @@ func (w *Work) look(env *Env) *Step {
 		return nil
 	}
 	key := last.Change.Key
-	if byKeyFirst := w.contest || !env.Can.UniqueKeys() || len(ways) == 0 && len(asks) > 0; byKeyFirst && !w.keyed && env.Can.Finds(key) {
+	if byKeyFirst := w.contest || !env.Can.UniqueKeys() || !env.Can.Makes(r.Object, key) || len(ways) == 0 && len(asks) > 0; byKeyFirst && !w.keyed && env.Can.Finds(key) {
 		w.seeking = byKey
 		return step(Find, last)
 	}
@@ -104,15 +104,15 @@ func (w *Work) foundByKey(s *Step, a Answer) {
 	}
 	w.adopt(s, a, a.ID)
 	w.Record.Presence = Present // it has our key
-	w.shown(a)
+	w.shown(s, a)
 }
 
 // shown keeps what the CRM shows of the record.
-func (w *Work) shown(a Answer) {
+func (w *Work) shown(s *Step, a Answer) {
 	if a.ID != "" {
 		w.Record.CRMID = a.ID
 	}
-	w.seen = &sight{id: w.Record.CRMID, values: map[string]any{}}
+	w.seen = &sight{id: w.Record.CRMID, asked: s.Show, values: map[string]any{}}
 	for _, h := range a.Hits {
 		if h.ID == w.Record.CRMID || h.ID == "" {
 			w.seen.values = h.Values
@@ -198,9 +198,9 @@ func (w *Work) matched(s *Step, a Answer, env *Env) {
 		w.way++
 	default:
 		w.keeps = w.carries(s, hit) && s.Last.Change.Taken != mappers.TakenTake
-		w.seen = &sight{id: hit.ID, values: hit.Values}
+		w.seen = &sight{id: hit.ID, asked: s.Show, values: hit.Values}
 		w.adopt(s, a, hit.ID)
-		if w.keeps {
+		if w.Record.Presence = Unknown; w.keeps { // else it lacks our key, which its next event brings
 			w.Record.Presence = Present
 		}
 	}

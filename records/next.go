@@ -141,6 +141,7 @@ func (w *Work) Next(env *Env) []*Step {
 			w.Record.remake(d.Cause.Version)
 		}
 	}
+	w.yield()
 	for _, d := range w.Deliveries {
 		if d.Ready() {
 			w.conclude(d, env)
@@ -195,7 +196,7 @@ func (w *Work) conclude(d *Delivery, env *Env) {
 		}
 		r.Presence = Unknown // somebody has looked, and replays; or the request finds it itself
 		return
-	case (mode == mappers.CreateOnly || mode == mappers.Append) && r.Presence == Present && d.tally.Acked == 0 && !d.served:
+	case (mode == mappers.CreateOnly || mode == mappers.Append) && r.there() && d.tally.Acked == 0 && !d.served:
 		d.refuseAll(r)
 		d.Finish(Skipped, SkipThere, "the record is there already")
 		return

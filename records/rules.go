@@ -33,9 +33,10 @@ func (f *Field) once() bool {
 	return f.Rule == string(mappers.SetOnCreate) || f.Rule == string(mappers.SetIfEmpty)
 }
 
-// settled reports whether it is decided that the CRM has a value of the field, ours or its own.
+// settled reports whether it is decided that the CRM has a value of the field, ours or its own, or
+// that it was made without. One that it has refused may be followed by one that it takes.
 func (f *Field) settled() bool {
-	return !f.AckedAt.IsZero() || f.Kept != nil || f.Refused != uuid.Nil
+	return !f.AckedAt.IsZero() || f.Kept != nil || f.Refused == unsaid && f.Rule == string(mappers.SetOnCreate)
 }
 
 // rank is how far along a value is. One that the ladder does not know has none.
@@ -84,7 +85,13 @@ func textOf(v any) string {
 // sight is what the CRM has shown of a record in this batch.
 type sight struct {
 	id     string
+	asked  []string
 	values map[string]any
+}
+
+// of reports whether the sight is one of a record, and tells of all the fields.
+func (s *sight) of(id string, names ...string) bool {
+	return s != nil && s.id == id && !slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(s.asked, name) })
 }
 
 // asks are the fields whose values the CRM has to show before it is known whether ours are sent.
@@ -107,7 +114,24 @@ func (w *Work) hides(name string, f *Field) bool {
 	if w.Record.CRMID == "" || f.Rule == string(mappers.SetOnCreate) {
 		return true
 	}
-	return w.seen == nil || w.seen.id != w.Record.CRMID
+	return !w.seen.of(w.Record.CRMID, name)
+}
+
+// yield has the values of other deliveries take the place of those that the CRM will not have, or
+// that have no say.
+func (w *Work) yield() {
+	for name, f := range w.Record.Fields {
+		if !f.conditional() || f.Refused == uuid.Nil {
+			continue
+		}
+		for _, d := range w.writers() {
+			for _, g := range d.Change.Fields {
+				if v := d.Cause.Version; g.Name == name && v != f.Version && !w.spent[name][v] {
+					foldField(w.Record, d.Change, g, v, &d.tally)
+				}
+			}
+		}
+	}
 }
 
 // decide settles the values that do not count, by what the CRM has shown.
@@ -132,12 +156,12 @@ func (w *Work) decide(can Capabilities) {
 		keep := func() { v := NewValue(shown); f.Kept = &v }
 		have := func() { f.Acked, f.AckedAt, f.HadAt = f.Wanted, f.Version, Version{} }
 		switch {
-		case f.Rule == string(mappers.Add):
-			if told && sameTexts(w.union(name, f, can), can.Several(shown)) {
-				have()
-			}
 		case !told:
 			keep() // the CRM does not let us see it: it may have a value
+		case f.Rule == string(mappers.Add):
+			if sameTexts(w.union(name, f, can), can.Several(shown)) {
+				have()
+			}
 		case empty:
 		case can.Alike(name, f.Wanted.Go, shown):
 			have()
