@@ -82,10 +82,10 @@ func (b *batch) twins() {
 	for _, w := range works { // those that the CRM has come first
 		var other *records.Work
 		for _, k := range b.identities[w] {
-			if first[k] == nil {
+			if f := first[k]; f == nil || f.Record.CRMID == "" && !f.Makes() && f.Hold <= 0 { // else it has come to nothing
 				first[k] = w
-			} else if first[k] != w {
-				other = first[k]
+			} else if f != w {
+				other = f
 			}
 		}
 		if other == nil || len(w.Ways()) == 0 {

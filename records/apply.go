@@ -338,6 +338,9 @@ func (w *Work) conflict(s *Step, a Answer, env *Env) {
 		}
 		return
 	}
+	if r.CRMID == "" {
+		w.theirs()
+	}
 	w.contest = w.vacant && a.Existing == ""
 	w.adopt(s, a, a.Existing)
 }
@@ -611,6 +614,9 @@ func (w *Work) Becomes(into *Record, s *Step, a Answer) {
 				w.made(t)
 			}
 		}
+	}
+	if from.CRMID == "" && (s.Do == Search || a.Kind == Conflict) {
+		w.theirs()
 	}
 	Merge(into, from)
 	key := s.Last.Change.Key

@@ -98,11 +98,12 @@ type row struct {
 	gone       bool
 	into       string // it was merged into another
 	since      time.Duration
-	touched    bool            // people had their hands on it
-	archived   *Record         // for which it was archived
-	by         *Record         // for which a request has made it
-	ways       []mappers.Match // in which it was looked for before
-	keyed      time.Duration   // when it got a key of ours
+	touched    bool                     // people had their hands on it
+	archived   *Record                  // for which it was archived
+	by         *Record                  // for which a request has made it
+	ways       []mappers.Match          // in which it was looked for before
+	blended    int                      // the act in which people have merged another into it
+	keyed      map[string]time.Duration // when it got a key of ours
 }
 
 // request is one step on its way.
@@ -157,15 +158,15 @@ func (c *crm) byKey(object string, k mappers.Key) *row {
 }
 
 // shown is what a search shows of a record.
-func (c *crm) shown(r *row) *row {
-	if r != nil && (c.Lags || c.Loose) && c.h.now < max(r.since, r.keyed)+modelLag {
+func (c *crm) shown(r *row, property string) *row {
+	if r != nil && (c.Lags || c.Loose) && c.h.now < max(r.since, r.keyed[property])+modelLag {
 		return nil
 	}
 	return r
 }
 
 func (c *crm) make(object string) *row {
-	r := &row{id: fmt.Sprint("c", len(c.rows)+1), object: object, keys: map[string]string{}, cells: map[string]cell{}, links: map[tieTo]bool{}, since: c.h.now}
+	r := &row{id: fmt.Sprint("c", len(c.rows)+1), object: object, keys: map[string]string{}, keyed: map[string]time.Duration{}, cells: map[string]cell{}, links: map[tieTo]bool{}, since: c.h.now}
 	c.rows = append(c.rows, r)
 	return r
 }
@@ -189,7 +190,7 @@ func (c *crm) handle(q request, how mood) Answer {
 			q.id = a.ID // it makes none a second time
 		}
 	}
-	if lost && (how == late || how == twice && (q.step.Mode != mappers.Append || c.Repeat)) {
+	if lost && (how == late || how == twice && !q.step.Makes && (q.step.Mode != mappers.Append || c.Repeat)) {
 		c.late = append(c.late, putOff{q, 0})
 	}
 	if how != fine {
@@ -223,7 +224,7 @@ func absent() Answer {
 func (c *crm) carryOut(q request) Answer {
 	switch q.step.Do {
 	case Find:
-		r := c.shown(c.byKey(q.object, q.key))
+		r := c.shown(c.byKey(q.object, q.key), q.key.Property)
 		if r == nil {
 			return absent()
 		}
@@ -301,7 +302,7 @@ func (c *crm) write(q request) Answer {
 		if c.Repeat {
 			r = c.byKey(q.object, mappers.Key{Property: "request", Value: q.key.Value})
 		}
-	case s.Mode == mappers.CreateOnly, s.Makes:
+	case s.Mode == mappers.CreateOnly, s.Makes && q.id == "":
 		if !c.Loose {
 			other = c.byKey(q.object, q.key)
 		}
@@ -311,7 +312,10 @@ func (c *crm) write(q request) Answer {
 		}
 	default:
 		if r = c.byKey(q.object, q.key); s.Mode == mappers.Upsert {
-			r = c.shown(r)
+			r = c.shown(r, q.key.Property)
+			if r == nil && c.h.Sales && !c.Loose {
+				other = c.byKey(q.object, q.key)
+			}
 		}
 		if r == nil && s.Mode == mappers.UpdateOnly {
 			return absent()
@@ -382,7 +386,7 @@ func (c *crm) write(q request) Answer {
 				r.touched = true // taken over from a key that it had, and that we did not know of
 			}
 			if have != text && c.h.Sales {
-				r.keyed = c.h.now
+				r.keyed[name] = c.h.now
 			}
 			r.keys[name] = text
 			continue

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
 	"partnersync/mappers"
@@ -218,6 +217,7 @@ func (h *history) edit(a *act) {
 
 // blend is what becomes of the fields of a record that people merge into another.
 func (h *history) blend(from, into *row) {
+	into.blended = h.turn
 	for _, name := range salesFields {
 		f, have := from.cells[name], into.cells[name]
 		if name == "d" {
@@ -312,7 +312,7 @@ func (c *crm) put(q request, r *row, name string, v any, made bool) {
 // trespass is a fault where a write replaces what people have put: unless they did so since the
 // batch began, and we could not know.
 func (h *history) trespass(q request, r *row, name string, have cell, v any) {
-	if have.turn >= q.batch.turn && have.edited || NewValue(have.value).Equal(NewValue(v)) {
+	if have.turn >= q.batch.turn && have.edited || r.blended >= q.batch.turn || NewValue(have.value).Equal(NewValue(v)) {
 		return
 	}
 	switch rule := salesRules[name]; rule {
@@ -329,8 +329,12 @@ func (h *history) trespass(q request, r *row, name string, have cell, v any) {
 			h.fault("%s of %s goes back from %v to %v", name, r.id, have.value, v)
 		}
 	case mappers.Add:
+		owned := slices.Clone(h.owned[r.id])
+		for property, key := range r.keys {
+			owned = append(owned, h.owned[property+"="+key]...)
+		}
 		for _, text := range have.theirs {
-			if slices.Contains(texts(have.value), text) && !slices.Contains(texts(v), text) && !slices.Contains(h.owned[r.id], text) {
+			if slices.Contains(texts(have.value), text) && !slices.Contains(texts(v), text) && !slices.Contains(owned, text) {
 				h.fault("%s of %s loses %s, which is not ours: %v", name, r.id, text, v)
 			}
 		}
@@ -346,9 +350,11 @@ func stage(v any) (int, bool) {
 
 // owns notes the tags that a step may put: whether it has, nobody may ever know.
 func (h *history) owns(s *Step) {
-	if id := s.Work.Record.CRMID; id != "" {
-		h.owned[id] = append(h.owned[id], s.Adds["d"]...)
+	id := s.Work.Record.CRMID
+	if key := s.Last.Change.Key; id == "" { // a record that has the key may be the one that it made
+		id = key.Property + "=" + key.Value
 	}
+	h.owned[id] = append(h.owned[id], s.Adds["d"]...)
 }
 
 // doubled is a fault where a record is made though one that fits is there: that we have made, or
@@ -362,7 +368,7 @@ func (h *history) doubled(q request, r *row) {
 			continue
 		}
 		ours := o.by != nil || o.since+modelLag <= q.batch.began
-		if key := q.key; !key.Local && o.keys[key.Property] == key.Value && (ours && (q.step.Mode != mappers.CreateOnly || q.step.Last.Change.Match != nil) || !h.crm.Loose) {
+		if key := q.key; !key.Local && o.keys[key.Property] == key.Value && (ours && (o.keyed[key.Property] == 0 || o.keyed[key.Property]+modelLag <= q.batch.began) && (q.step.Mode != mappers.CreateOnly || q.step.Last.Change.Match != nil) || !h.crm.Loose) {
 			h.fault("%s=%s is made as %s, and is there as %s", key.Property, key.Value, r.id, o.id)
 		}
 		for _, d := range q.step.Serves {
@@ -416,7 +422,7 @@ func (h *history) sold(b *batch, r *run) {
 		if r.Class == "match" && !b.reasons[r.Key] {
 			h.fault("%s is dead for nothing: %s", r.event, r.Reason)
 		}
-		if r.Class != "match" && r.Class != "link" && r.Class != "conflict" && r.Change.Absent != "dead" {
+		if r.Class != "match" && r.Class != "link" && r.Class != "conflict" && r.Change.Absent != "dead" && !h.touched() {
 			h.fault("%s is dead for nothing: %s %s", r.event, r.Class, r.Reason)
 		}
 	case Delivered, Unchanged:
@@ -487,7 +493,7 @@ func (h *history) judgeSales() {
 		for _, s := range h.sayings(Key{rec.Object, rec.Property, rec.Key}) {
 			if o := s.outcome(); (o == Delivered || o == Unchanged) && s.Mode != mappers.Archive {
 				h.filled(s, row)
-				if len(row.keys) == 0 && s.Mode == mappers.Upsert {
+				if len(row.keys) == 0 && s.Mode == mappers.Upsert && !h.crm.Alone {
 					h.fault("%s has none of our keys", row.id)
 				}
 				h.linked(s, row)
@@ -499,6 +505,11 @@ func (h *history) judgeSales() {
 // linked is a fault where an event has arrived, and the record that it is to be linked to is to be
 // found and is not linked.
 func (h *history) linked(s saying, r *row) {
+	if slices.ContainsFunc(h.sayings(Key{s.Object, s.Key.Property, s.Key.Value}), func(o saying) bool {
+		return len(o.Links) > 0 && o.outcome() != Delivered && o.outcome() != Unchanged && o.outcome() != Stale
+	}) {
+		return // it may have the say
+	}
 	for _, l := range s.Links {
 		if l.Missing == "skip" || h.crm.Replace {
 			continue
@@ -559,10 +570,10 @@ func (b *batch) twins() {
 	for _, w := range works {
 		var other *Work
 		for _, k := range b.identities[w] {
-			if first[k] == nil {
+			if f := first[k]; f == nil || f.Record.CRMID == "" && !f.Makes() && f.Hold <= 0 { // else it has come to nothing
 				first[k] = w
-			} else if first[k] != w {
-				other = first[k]
+			} else if f != w {
+				other = f
 			}
 		}
 		if other == nil || len(w.Ways()) == 0 {
@@ -629,5 +640,3 @@ func (b *batch) discard(w *Work) {
 	delete(b.workOf, w.Record)
 	b.works = slices.DeleteFunc(b.works, func(o *Work) bool { return o == w })
 }
-
-var _ = uuid.Nil

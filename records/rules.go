@@ -127,7 +127,11 @@ func (w *Work) yield() {
 		for _, d := range w.writers() {
 			for _, g := range d.Change.Fields {
 				if v := d.Cause.Version; g.Name == name && v != f.Version && !w.spent[name][v] {
-					foldField(w.Record, d.Change, g, v, &d.tally)
+					var t Tally
+					if foldField(w.Record, d.Change, g, v, &t); t.Pending > 0 {
+						d.tally.Pending++
+						d.tally.Stale = max(d.tally.Stale-1, 0)
+					}
 				}
 			}
 		}
