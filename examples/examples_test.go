@@ -5,11 +5,14 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -26,10 +29,12 @@ import (
 	"go.uber.org/goleak"
 
 	"partnersync/internal/config"
+	"partnersync/internal/diag"
 	"partnersync/internal/ledger"
 	"partnersync/internal/pgtest"
 	"partnersync/internal/sandbox"
 	"partnersync/jobs"
+	"partnersync/mappers"
 	"partnersync/receiver"
 	"partnersync/receiver/sources"
 	"partnersync/sinks"
@@ -40,7 +45,7 @@ var update = flag.Bool("update", false, "write the expected records")
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds every wait for a condition; only a broken example reaches it.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // records are what a CRM holds: object, key, field.
 type records map[string]map[string]map[string]any
@@ -60,7 +65,9 @@ func TestExamples(t *testing.T) {
 			t.Parallel()
 			checkFile(t, path)
 			checkReadme(t, path)
-			got := run(t, path)
+			w := start(t, path)
+			w.sendInOrder()
+			got := w.held()
 			file := filepath.Join(folder, "expected.json")
 			if *update {
 				writeJSON(t, file, got)
@@ -68,6 +75,20 @@ func TestExamples(t *testing.T) {
 			if diff := gocmp.Diff(readJSON(t, file), got); diff != "" {
 				t.Errorf("the records of the CRM (-want +got); -update writes them:\n%s", diff)
 			}
+			if w.before == nil {
+				return
+			}
+			w.checkSales()
+			w.checkDoubles()
+			w.checkPrivate()
+			w.checkAgain()
+			t.Run("shuffled", func(t *testing.T) {
+				w := start(t, path)
+				w.sendShuffled()
+				if diff := gocmp.Diff(got, w.held()); diff != "" {
+					t.Errorf("the order of the events shows in the records of the CRM (-in order +shuffled):\n%s", diff)
+				}
+			})
 		})
 	}
 }
@@ -116,21 +137,45 @@ func checkReadme(t *testing.T, path string) {
 	}
 }
 
-// run sends every sample event through the receiver and the workers to a sandbox,
-// and returns what the sandbox then holds.
-func run(t *testing.T, path string) records {
+// world is an example at work: a receiver, workers, and a CRM that sales have used before.
+type world struct {
+	t      *testing.T
+	ctx    context.Context
+	cfg    *config.Config
+	box    *sandbox.Server
+	book   *ledger.Ledger
+	plan   *jobs.Plan
+	to     string // where events go
+	more   []sent // events beside the samples
+	events map[uuid.UUID]string
+	began  time.Time
+	before map[string][]sandbox.Record // what sales had entered, by object; nil where the CRM begins empty
+}
+
+// sent is an event to be sent.
+type sent struct {
+	source *sources.Source
+	event  string
+	body   []byte
+}
+
+func start(t *testing.T, path string) *world {
 	box := sandbox.New(sandbox.Options{})
 	crm := httptest.NewServer(box)
 	t.Cleanup(crm.Close)
 	t.Cleanup(box.Reset)
 	cfg := load(t, path, crm.URL)
 	furnish(box, cfg)
+	w := &world{t: t, cfg: cfg, box: box, events: map[uuid.UUID]string{}, began: time.Now()}
+	w.seed(filepath.Join(filepath.Dir(path), "before.yaml"))
+	w.learn(filepath.Join(filepath.Dir(path), "more.yaml"))
 
 	pool := pgtest.Pool(t)
-	book := ledger.New(pool)
+	w.book = ledger.New(pool)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	generation, err := book.Generation(ctx, cfg.Hash, "test")
+	t.Cleanup(cancel)
+	w.ctx = ctx
+	generation, err := w.book.Generation(ctx, cfg.Hash, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,23 +184,26 @@ func run(t *testing.T, path string) records {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan := &jobs.Plan{Generation: generation, Sources: cfg.Sources, Mappings: cfg.Mappings, Sinks: map[string]*sinks.Sink{}}
+	w.plan = &jobs.Plan{Generation: generation, Sources: cfg.Sources, Mappings: cfg.Mappings, Sinks: map[string]*sinks.Sink{}}
 	for name, d := range cfg.Sinks {
 		s := sinks.New(d, sinks.Options{Observer: workers.Observer(name)})
 		t.Cleanup(s.Close)
-		plan.Sinks[name] = s
+		w.plan.Sinks[name] = s
 	}
-	workers.Use(plan)
-	in := receiver.New(receiver.Options{Ledger: book, Logger: log},
+	workers.Use(w.plan)
+	in := receiver.New(receiver.Options{Ledger: w.book, Logger: log},
 		receiver.Routing{Generation: generation, Sources: cfg.Sources, Sinks: cfg.Mappings.Sinks})
 	hooks := httptest.NewServer(in.Handler())
-	defer hooks.Close()
+	t.Cleanup(hooks.Close)
+	w.to = hooks.URL
 
 	// The receiver ends before the pool does, and the workers with it.
 	running, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	var parts sync.WaitGroup
-	defer parts.Wait()
-	defer stop()
+	t.Cleanup(func() {
+		stop()
+		parts.Wait()
+	})
 	parts.Go(func() {
 		if err := in.Run(running); err != nil {
 			t.Errorf("the receiver ended with %v", err)
@@ -166,17 +214,255 @@ func run(t *testing.T, path string) records {
 			t.Errorf("the workers ended with %v", err)
 		}
 	})
+	return w
+}
 
-	// Deals come when their partner is known: a link to one who is not may be skipped.
-	isDeal := func(event string) bool { return strings.HasPrefix(event, "deal.") }
-	events := sendAll(ctx, t, cfg, hooks.URL, func(event string) bool { return !isDeal(event) })
-	wait(ctx, t, book, events)
-	maps.Copy(events, sendAll(ctx, t, cfg, hooks.URL, isDeal))
-	wait(ctx, t, book, events)
-	if len(events) == 0 {
-		t.Fatal("the config maps none of the samples")
+// seed enters what sales had before.
+func (w *world) seed(file string) {
+	plain, ok := readYAML(w.t, file)
+	if !ok {
+		return
 	}
-	return held(t, box, cfg)
+	data, err := json.Marshal(plain)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := w.box.Seed(data); err != nil {
+		w.t.Fatalf("%s: %v", file, err)
+	}
+	w.before = map[string][]sandbox.Record{}
+	for dialect, objects := range plain.(map[string]any) {
+		for object := range objects.(map[string]any) {
+			w.before[object] = w.box.Records(dialect, object)
+			if dialect == "salesforce" && object == "Contact" { // what README.md tells to switch on
+				w.box.Refuse(sandbox.Refusal{Dialect: dialect, Object: "Lead", Property: "Email", Holder: object,
+					Code: "DUPLICATES_DETECTED", Message: "Use one of these records?"})
+			}
+		}
+	}
+}
+
+// learn reads events beside the samples.
+func (w *world) learn(file string) {
+	plain, ok := readYAML(w.t, file)
+	if !ok {
+		return
+	}
+	for _, one := range plain.([]any) {
+		entry := one.(map[string]any)
+		name, event, _ := strings.Cut(entry["event"].(string), ".")
+		s := w.cfg.Sources[name]
+		if s == nil || s.Events[event] == nil {
+			w.t.Fatalf("%s: there is no event %q", file, entry["event"])
+		}
+		body, err := json.Marshal(entry["body"])
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if e := s.Open(event, body); len(e.Drift) > 0 {
+			w.t.Errorf("%s: %s has what its schema does not know: %v", file, event, e.Drift)
+		}
+		w.more = append(w.more, sent{s, event, body})
+	}
+}
+
+// all are the samples, creations first, and the events beside them.
+func (w *world) all() []sent {
+	var out []sent
+	for _, name := range slices.Sorted(maps.Keys(w.cfg.Sources)) {
+		s := w.cfg.Sources[name]
+		names := s.EventNames()
+		slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(s.Events[a].Rank, s.Events[b].Rank) })
+		for _, event := range names {
+			if sample := s.Events[event].Sample; sample != nil {
+				out = append(out, sent{s, event, sample})
+			}
+		}
+	}
+	return append(out, w.more...)
+}
+
+// sendInOrder sends every event, and waits for the end of each where the CRM was used before. Elsewhere deals come when their
+// partner is known: a link to one who is not may be skipped.
+func (w *world) sendInOrder() {
+	w.t.Helper()
+	if w.before != nil {
+		for _, one := range w.all() {
+			if w.send(one); !one.waits() {
+				w.wait(one.event)
+			}
+		}
+		w.wait()
+		return
+	}
+	for _, deals := range []bool{false, true} {
+		for _, one := range w.all() {
+			if strings.HasPrefix(one.event, "deal.") == deals {
+				w.send(one)
+			}
+		}
+		w.wait()
+	}
+	if len(w.events) == 0 {
+		w.t.Fatal("the config maps none of the samples")
+	}
+}
+
+// waits reports whether an event may have a link to what a later one brings.
+func (s sent) waits() bool { return strings.HasPrefix(s.event, "deal.") }
+
+// sendShuffled sends every event in another order, at once. Two things have an order: sign-ups come first, since whether they
+// make a lead depends on who is a contact by then, and what has no time of its own counts by when it comes.
+func (w *world) sendShuffled() {
+	w.t.Helper()
+	all := w.all()
+	timeless := func(s sent) bool { return s.source.Open(s.event, s.body).OccurredAt.IsZero() }
+	var inTurn []sent
+	for _, one := range all {
+		if timeless(one) {
+			inTurn = append(inTurn, one)
+		}
+	}
+	rand.New(rand.NewPCG(3, 11)).Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	for i, one := range all {
+		if timeless(one) {
+			all[i], inTurn = inTurn[0], inTurn[1:]
+		}
+	}
+	for _, first := range []bool{true, false} {
+		for _, one := range all {
+			if (one.event == "partner.signed_up") == first {
+				w.send(one)
+			}
+		}
+		if first {
+			w.wait()
+		}
+	}
+	w.wait()
+}
+
+// checkSales fails where a value is not there any more that sales had entered: only stages go forward, and only tags come on top.
+func (w *world) checkSales() {
+	w.t.Helper()
+	rules := map[[2]string]mappers.Rule{}
+	for _, m := range w.cfg.Mappings.Mappings() {
+		for i, name := range m.Fields {
+			rules[[2]string{m.Object, name}] = m.Rules[i]
+		}
+	}
+	for object, list := range w.before {
+		for _, was := range list {
+			now, ok := w.box.Get(was.Dialect, object, was.ID)
+			if !ok {
+				w.t.Errorf("the record %s of %s is gone", was.ID, object)
+			}
+			for name, value := range was.Properties {
+				old, is := fmt.Sprint(value), fmt.Sprint(now.Properties[name])
+				rule := rules[[2]string{object, name}]
+				if old == is || old == "" || rule == mappers.Forward || rule == mappers.Add && strings.HasPrefix(is, old) || w.kept(name) {
+					continue
+				}
+				w.t.Errorf("%s %s: sales had entered %s: %q, which is %q now", object, was.ID, name, old, is)
+			}
+		}
+	}
+}
+
+// kept reports whether the CRM writes a property itself.
+func (w *world) kept(name string) bool {
+	return slices.Contains([]string{"hs_lastmodifieddate", "lastmodifieddate", "LastModifiedDate", "SystemModstamp", "update_time"}, name)
+}
+
+// telling are properties by which people tell records apart, whatever a config looks for.
+var telling = map[string][]string{
+	"contacts": {"email"}, "companies": {"domain", "name"}, "deals": {"dealname", "title"},
+	"Contact": {"Email"}, "Account": {"Name"}, "Lead": {"Email"},
+	"persons": {"email"}, "organizations": {"name"}, "leads": {"title"},
+}
+
+// checkDoubles fails where two records of an object have the same value of a property that tells them apart.
+func (w *world) checkDoubles() {
+	w.t.Helper()
+	for _, m := range w.cfg.Mappings.Mappings() {
+		for _, name := range slices.Concat([]string{m.Key}, m.Match, telling[m.Object]) {
+			holder := map[string]string{}
+			for _, r := range w.box.Records(w.cfg.Sinks[m.Sink].Preset, m.Object) {
+				for _, v := range values(r, name) {
+					if other, is := holder[v]; is && other != r.ID {
+						w.t.Errorf("the %s %s and %s have the same %s", m.Object, other, r.ID, name)
+					}
+					holder[v] = r.ID
+				}
+			}
+		}
+	}
+}
+
+// values are what a record has under a property that tells it apart, as they compare. A CRM may keep addresses elsewhere.
+func values(r sandbox.Record, name string) []string {
+	var out []string
+	add := func(v any) {
+		if text := strings.ToLower(strings.TrimPrefix(strings.TrimSpace(fmt.Sprint(v)), "www.")); v != nil && text != "" && !slices.Contains(out, text) {
+			out = append(out, text)
+		}
+	}
+	add(r.Properties[name])
+	if name == "email" {
+		add(r.Properties["hs_additional_emails"])
+		list, _ := r.Properties["emails"].([]any)
+		for _, one := range list {
+			if address, is := one.(map[string]any); is {
+				add(address["value"])
+			}
+		}
+	}
+	return out
+}
+
+// checkPrivate fails where the CRM holds what the samples carry and nobody may have: tax ids, payments, notes of the staff.
+func (w *world) checkPrivate() {
+	w.t.Helper()
+	data, err := json.Marshal(w.held())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, private := range []string{"TAX_ID_123", "VAT Number", "Internal Notes", "203.0.113.25", "paypal", "check_billing"} {
+		if bytes.Contains(data, []byte(private)) {
+			w.t.Errorf("the CRM holds %q", private)
+		}
+	}
+}
+
+// checkAgain sends everything a second time, then replays it, and fails where anything is written.
+func (w *world) checkAgain() {
+	w.t.Helper()
+	before := w.everything()
+	stored := len(w.events)
+	for _, one := range w.all() {
+		w.send(one)
+	}
+	if len(w.events) != stored {
+		w.t.Errorf("of the events that were sent again %d were taken for new ones", len(w.events)-stored)
+	}
+	w.wait()
+	spec := ledger.ReplaySpec{By: "test", Wants: w.cfg.Mappings.Sinks, Generation: w.plan.Generation}
+	if _, routes, err := w.book.Replay(w.ctx, spec); err != nil || int(routes) != stored {
+		w.t.Fatalf("the replay has opened %d routes for %d events, %v", routes, stored, err)
+	}
+	w.wait()
+	if diff := gocmp.Diff(before, w.everything()); diff != "" {
+		w.t.Errorf("a second run has changed something (-before +after):\n%s", diff)
+	}
+}
+
+// everything is what the sandbox holds, down to how often each record was written.
+func (w *world) everything() map[string][]sandbox.Record {
+	out := map[string][]sandbox.Record{}
+	for _, m := range w.cfg.Mappings.Mappings() {
+		out[m.Object] = w.box.Records(w.cfg.Sinks[m.Sink].Preset, m.Object)
+	}
+	return out
 }
 
 // load reads an example with its sinks turned to the sandbox.
@@ -220,38 +506,26 @@ func furnish(box *sandbox.Server, cfg *config.Config) {
 		}
 	}
 	for _, m := range cfg.Mappings.Mappings() {
-		for _, name := range m.Fields {
-			define(cfg.Sinks[m.Sink].Preset, m.Object, sandbox.Property{Name: name})
-		}
-	}
-}
-
-// sendAll posts every sample, creations first, and returns the ids of those stored.
-func sendAll(ctx context.Context, t *testing.T, cfg *config.Config, to string, which func(event string) bool) map[uuid.UUID]string {
-	t.Helper()
-	stored := map[uuid.UUID]string{}
-	for _, s := range cfg.Sources {
-		names := s.EventNames()
-		slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(s.Events[a].Rank, s.Events[b].Rank) })
-		for _, name := range names {
-			if sample := s.Events[name].Sample; sample != nil && which(name) {
-				if id, ok := send(ctx, t, s, name, sample, to); ok {
-					stored[id] = name
-				}
+		for i, name := range m.Fields {
+			p := sandbox.Property{Name: name}
+			if m.Rules[i] == mappers.Add {
+				p.Multiple, p.Type, p.FieldType = true, "enumeration", "checkbox"
 			}
+			define(cfg.Sinks[m.Sink].Preset, m.Object, p)
 		}
 	}
-	return stored
 }
 
-func send(ctx context.Context, t *testing.T, s *sources.Source, event string, body []byte, to string) (id uuid.UUID, stored bool) {
+// send posts an event and remembers it if it is stored, to be delivered.
+func (w *world) send(one sent) {
+	t := w.t
 	t.Helper()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, to+"/hooks/"+s.Name+"/"+event, bytes.NewReader(body))
+	r, err := http.NewRequestWithContext(w.ctx, http.MethodPost, w.to+"/hooks/"+one.source.Name+"/"+one.event, bytes.NewReader(one.body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/json")
-	s.Sign(r, body, time.Now())
+	one.source.Sign(r, one.body, time.Now())
 	res, err := http.DefaultClient.Do(r)
 	if err != nil {
 		t.Fatal(err)
@@ -265,49 +539,58 @@ func send(ctx context.Context, t *testing.T, s *sources.Source, event string, bo
 		ID     uuid.UUID
 		Status string
 	}
-	if err := json.Unmarshal(text, &said); err != nil || res.StatusCode != http.StatusAccepted {
-		t.Fatalf("%s: the receiver answered %d %s", event, res.StatusCode, text)
+	if err := json.Unmarshal(text, &said); err != nil || res.StatusCode != http.StatusAccepted && said.Status != "duplicate" {
+		t.Fatalf("%s: the receiver answered %d %s", one.event, res.StatusCode, text)
 	}
-	return said.ID, said.Status == "stored"
+	if said.Status == "stored" {
+		w.events[said.ID] = one.event
+	} else if w.before != nil && said.Status == "unmapped" {
+		t.Errorf("the config has no use for %s", one.event)
+	}
 }
 
-// wait returns when all routes of the events are closed, none of them with
-// something dead.
-func wait(ctx context.Context, t *testing.T, book *ledger.Ledger, events map[uuid.UUID]string) {
-	t.Helper()
-	ids := slices.Collect(maps.Keys(events))
+// wait returns when all routes of the events are closed, or of those of some types, none of
+// them with something dead.
+func (w *world) wait(types ...string) {
+	w.t.Helper()
+	var ids []uuid.UUID
+	for id, event := range w.events {
+		if len(types) == 0 || slices.Contains(types, event) {
+			ids = append(ids, id)
+		}
+	}
 	for {
-		fates, err := book.Fates(ctx, ids)
+		fates, err := w.book.Fates(w.ctx, ids)
 		if err != nil {
-			t.Fatal(err)
+			w.t.Fatal(err)
 		}
 		var open []string
 		for _, f := range fates {
 			if f.Outcome == ledger.Open {
-				open = append(open, events[f.Event])
+				open = append(open, w.events[f.Event])
 			}
 			for _, d := range f.Deliveries {
 				if d.Outcome == ledger.Dead {
-					t.Errorf("%s, mapping %q: dead: %s", events[f.Event], d.Mapping, d.Reason)
-				} else if strings.Contains(d.Reason, "keeps another value") {
-					t.Errorf("%s, mapping %q: %s", events[f.Event], d.Mapping, d.Reason)
+					w.t.Errorf("%s, mapping %q: dead: %s", w.events[f.Event], d.Mapping, d.Reason)
+				} else if w.before == nil && strings.Contains(d.Reason, "keeps another value") {
+					w.t.Errorf("%s, mapping %q: %s", w.events[f.Event], d.Mapping, d.Reason)
 				} else if f.Outcome == ledger.Open && d.Reason != "" {
 					open = append(open, d.Reason)
 				}
 			}
 			if f.Outcome == ledger.Dead {
-				t.Errorf("%s: dead: %s", events[f.Event], f.Reason)
+				w.t.Errorf("%s: dead: %s", w.events[f.Event], f.Reason)
 			}
 		}
-		if t.Failed() {
-			t.FailNow()
+		if w.t.Failed() {
+			w.t.FailNow()
 		}
-		if len(open) == 0 && len(fates) >= len(events) {
+		if len(open) == 0 && len(fates) >= len(ids) {
 			return
 		}
 		select {
-		case <-ctx.Done():
-			t.Fatalf("not all events came to an end: %q", open)
+		case <-w.ctx.Done():
+			w.t.Fatalf("not all events came to an end: %q", open)
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
@@ -316,7 +599,8 @@ func wait(ctx context.Context, t *testing.T, book *ledger.Ledger, events map[uui
 // held are the records of the sandbox. The CRM's own ids differ from run to run: a
 // field that holds one shows the record that it names, and so does `links`, which
 // stands for the associations of a CRM that keeps them apart from fields.
-func held(t *testing.T, box *sandbox.Server, cfg *config.Config) records {
+func (w *world) held() records {
+	t, box, cfg := w.t, w.box, w.cfg
 	t.Helper()
 	keys := map[string][]string{} // of an object, in the order of the file
 	dialects := map[string]string{}
@@ -332,7 +616,9 @@ func held(t *testing.T, box *sandbox.Server, cfg *config.Config) records {
 	var all []found
 	for object, dialect := range dialects {
 		unnamed := 0
-		for _, r := range box.Records(dialect, object) {
+		list := box.Records(dialect, object)
+		slices.SortFunc(list, func(a, b sandbox.Record) int { return strings.Compare(w.look(a), w.look(b)) })
+		for _, r := range list {
 			key := ""
 			for _, property := range keys[object] {
 				if v, ok := r.Properties[property]; ok && key == "" {
@@ -357,7 +643,7 @@ func held(t *testing.T, box *sandbox.Server, cfg *config.Config) records {
 		}
 		fields := map[string]any{}
 		for name, v := range plain(t, r.Properties) {
-			fields[name] = named(v, names)
+			fields[name] = w.undated(named(v, names))
 		}
 		var links []any
 		for _, l := range box.Links(r.Dialect) {
@@ -372,6 +658,29 @@ func held(t *testing.T, box *sandbox.Server, cfg *config.Config) records {
 		out[r.Object][r.key] = fields
 	}
 	return out
+}
+
+// look is how a record looks, whenever it was made.
+func (w *world) look(r sandbox.Record) string {
+	fields := plain(w.t, r.Properties)
+	for name, v := range fields {
+		fields[name] = w.undated(v)
+	}
+	data, err := json.Marshal(fields)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return string(data)
+}
+
+// undated replaces a time of this run.
+func (w *world) undated(v any) any {
+	if text, ok := v.(string); ok {
+		if at, err := time.Parse(time.RFC3339, text); err == nil && at.After(w.began.Add(-time.Second)) {
+			return "(when it came)"
+		}
+	}
+	return v
 }
 
 // text of a key; attributes with several values give the first.
@@ -422,6 +731,23 @@ func decode(t *testing.T, b []byte, v any) {
 	if err := d.Decode(v); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// readYAML reads a file that an example may have.
+func readYAML(t *testing.T, file string) (plain any, ok bool) {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, false
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	node, problems := diag.Parse(file, data)
+	if problems.Failed() {
+		t.Fatal(problems)
+	}
+	return node.Plain(), true
 }
 
 func readJSON(t *testing.T, file string) records {

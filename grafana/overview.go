@@ -4,7 +4,7 @@ package grafana
 var (
 	whyDead = map[string]string{
 		"rejected": "the CRM refused the record", "conflict": "the CRM has several such records", "split": "the CRM refused the record", "mapping": "the mapping does not fit the event",
-		"link": "the record to link to could not be found or made", "unavailable": "the CRM did not work for days",
+		"link": "the record to link to could not be found or made", "match": "several records fit, or the one that fits is of another key", "unavailable": "the CRM did not work for days",
 		"timeout": "the CRM did not answer for days", "network": "the CRM could not be reached for days",
 		"route": "the event could not be worked at all", "": "the event could not be worked at all",
 	}

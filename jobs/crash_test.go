@@ -114,6 +114,7 @@ func newCourtroom(t *testing.T, concurrency int) *courtroom {
 sinks:
   crm:
     preset: hubspot
+    objects: {firms: []}
     base_url: http://crm.invalid/hubspot
     auth: {token: "${TOKEN}"}
     limits: []

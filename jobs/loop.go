@@ -41,6 +41,9 @@ func (b *batch) round(ctx context.Context) (more bool, _ error) {
 	}
 	b.twins()
 	steps := b.plan()
+	if len(steps) == 0 && b.twins() { // who had to wait need not any more
+		steps = b.plan()
+	}
 	steps = append(steps, b.seekEnds(ctx)...)
 	if len(steps) == 0 {
 		return false, nil

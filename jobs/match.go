@@ -65,16 +65,17 @@ func (b *batch) identify(w *records.Work) {
 	}
 }
 
-// twins has records that we do not know, and that are looked for by the same value, come one
-// after the other: the second is the same as what the first has found or made.
-func (b *batch) twins() {
+// twins has records that we do not know, that are looked for by the same value, and that the CRM
+// does not have, made one after the other: the second is the same as the first. It reports whether
+// there is anything new to plan.
+func (b *batch) twins() (news bool) {
 	for _, w := range b.works {
 		if len(b.identities[w]) == 0 { // it may have turned out to be gone
 			b.identify(w)
 		}
 	}
 	if len(b.identities) == 0 {
-		return
+		return false
 	}
 	works := slices.Clone(b.works)
 	slices.SortStableFunc(works, func(v, w *records.Work) int { return cmp.Compare(w.Record.CRMID, "") - cmp.Compare(v.Record.CRMID, "") })
@@ -84,25 +85,31 @@ func (b *batch) twins() {
 		for _, k := range b.identities[w] {
 			if f := first[k]; f == nil || f.Record.CRMID == "" && !f.Makes() && f.Hold <= 0 { // else it has come to nothing
 				first[k] = w
-			} else if f != w {
+			} else if f != w && other == nil {
 				other = f
 			}
 		}
-		if other == nil || len(w.Ways()) == 0 {
-			w.Behind(false)
-			continue
+		switch {
+		case other == nil || len(w.Ways()) == 0:
+			news = w.Behind(false) || news
+		case !w.Vacant():
+			w.Behind(true) // it may be another that the CRM has
+		default:
+			news = b.follow(w, other) || news
 		}
-		b.follow(w, other)
 	}
+	return news
 }
 
 // follow has a record wait for another that may be the same, or be that.
-func (b *batch) follow(w, other *records.Work) {
+func (b *batch) follow(w, other *records.Work) (news bool) {
 	s := w.Twin()
 	switch r := other.Record; {
-	case r.CRMID != "" && r.Presence != records.Gone && s.Last.Change.Taken == mappers.TakenDead:
-		w.PutOff("match", "waiting: another key has made the record that it fits", max(b.sink.FindLag(), time.Second))
+	case r.CRMID != "" && r.Presence != records.Gone && (!other.Made() || s.Last.Change.Taken == mappers.TakenDead):
+		// What it is found by is written by now, and a search will show it.
+		w.PutOff("match", "waiting: another key has a record that it may fit", max(b.sink.FindLag(), time.Second))
 	case r.CRMID != "" && r.Presence != records.Gone:
+		b.identities[other] = append(b.identities[other], b.identities[w]...)
 		b.become(s, records.Answer{}, r)
 	case other.Makes():
 		w.Behind(true)
@@ -110,8 +117,9 @@ func (b *batch) follow(w, other *records.Work) {
 		w.Hold = max(w.Hold, other.Hold)
 		w.PutOff("network", "waiting: an earlier request may have made the record that it fits", b.sink.Settle()+b.sink.FindLag())
 	default:
-		w.Behind(false)
+		return w.Behind(false)
 	}
+	return false
 }
 
 // sought is a link whose other end is to be looked up.

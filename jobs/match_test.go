@@ -234,3 +234,107 @@ mappings:
 		}
 	}
 }
+
+func TestWaysInTheirOrderAmongTwins(t *testing.T) {
+	t.Parallel()
+	r := firmRig(t, `
+mappings:
+  - name: firms
+    on: [shop.company.created, shop.company.updated]
+    to: crm
+    object: firms
+    key: {firm_key: event.key}
+    match: [{name: event.name}, {owner: 'value("same.example")'}]
+    set: {source: event.key}
+`)
+	acme := r.box.Put("hubspot", "firms", map[string]any{"name": "Acme"})
+	group := r.box.Put("hubspot", "firms", map[string]any{"name": "Group", "owner": "same.example"})
+	time.Sleep(250 * time.Millisecond)
+	ids := r.acceptPerJob(2, shopEvent("company.created", "f1", 1, "name", "Beta"), shopEvent("company.created", "f2", 2, "name", "Acme"))
+	r.ended(ids...)
+	all := r.firms()
+	if len(all) != 2 || all[acme]["firm_key"] != "f2" || all[group]["firm_key"] != "f1" {
+		t.Errorf("f2 is Acme by its name, f1 the group by its owner: %v", all)
+	}
+}
+
+// What goes wrong in a CRM that lives is told in one line on the delivery; nothing is doubled, and the rest arrives.
+func TestWhatGoesWrongInALivingCRM(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, fields string
+		put          []map[string]any // by sales
+		outcome      ledger.Outcome
+		reason       string // a part of it
+		want         map[string]any
+	}{
+		{
+			name: "an owner who left", fields: `set_if_empty: {owner: value("Bob")}`, put: []map[string]any{{"name": "Acme"}},
+			outcome: ledger.Dead, reason: "owner", want: map[string]any{"firm_key": "f1", "title": "x", "owner": nil},
+		},
+		{
+			name: "an owner who left, of a new firm", fields: `set_on_create: {owner: value("Bob")}`,
+			outcome: ledger.Dead, reason: "owner", want: map[string]any{"firm_key": "f1", "title": "x", "owner": nil},
+		},
+		{
+			name: "a field that is gone", fields: `set_if_empty: {nofield: value("y")}`, put: []map[string]any{{"name": "Acme"}},
+			outcome: ledger.Delivered, reason: "nofield", want: map[string]any{"firm_key": "f1", "title": "x"},
+		},
+		{
+			name: "a tag that is no option any more", fields: `add: {tags: '["a", "z"]'}`, put: []map[string]any{{"name": "Acme", "tags": "b"}},
+			outcome: ledger.Dead, reason: "tags", want: map[string]any{"firm_key": "f1", "title": "x", "tags": "b"},
+		},
+		{
+			name: "a stage that sales have made", fields: `forward: {stage: {value: value("one"), order: [one, two]}}`, put: []map[string]any{{"name": "Acme", "stage": "theirs"}},
+			outcome: ledger.Delivered, reason: "stage", want: map[string]any{"stage": "theirs", "title": "x"},
+		},
+		{
+			name: "two that fit", fields: `set_if_empty: {owner: value("Ann")}`, put: []map[string]any{{"name": "Acme"}, {"name": "acme"}},
+			outcome: ledger.Dead, reason: "fit by name", want: map[string]any{"firm_key": nil, "title": nil},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, setup{
+				sinks: "    find_lag: 300ms\n", mappings: `
+mappings:
+  - name: firms
+    on: shop.company.created
+    to: crm
+    object: firms
+    key: {firm_key: event.key}
+    match: [{name: event.name}]
+    set: {title: value("x")}
+    set_on_create: {name: event.name}
+    ` + strings.Replace(tt.fields, "set_on_create: {", "set_first: {", 1) + "\n",
+				box: sandbox.Options{Custom: map[string][]sandbox.Property{"hubspot/firms": {
+					{Name: "firm_key", Unique: true}, {Name: "name"}, {Name: "title"}, {Name: "stage"},
+					{Name: "owner", Type: "enumeration", Options: []string{"Ann"}},
+					{Name: "tags", Type: "enumeration", FieldType: "checkbox", Options: []string{"a", "b"}},
+				}}},
+			})
+			for _, p := range tt.put {
+				r.box.Put("hubspot", "firms", p)
+			}
+			fate := r.deliver(shopEvent("company.created", "f1", 1, "name", "Acme"))[0]
+			reason := fate.Reason
+			for _, d := range fate.Deliveries {
+				reason += d.Reason
+			}
+			if fate.Outcome != tt.outcome || !strings.Contains(reason, tt.reason) || strings.Contains(reason, "\n") {
+				t.Errorf("%s: %q", fate.Outcome, reason)
+			}
+			all := r.firms()
+			if len(all) != max(len(tt.put), 1) {
+				t.Errorf("%d firms", len(all))
+			}
+			for _, got := range all {
+				for name, want := range tt.want {
+					if got[name] != want && !(want == nil && got[name] == "") {
+						t.Errorf("%s is %v, not %v", name, got[name], want)
+					}
+				}
+			}
+		})
+	}
+}

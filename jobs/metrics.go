@@ -88,7 +88,7 @@ func (m *metrics) declare(plan *Plan) {
 		for _, o := range ledger.Outcomes {
 			m.deliveries.WithLabelValues(info.Sink, info.Name, string(o))
 		}
-		for _, class := range []string{"rejected", "conflict", "mapping", "link", "unavailable", "timeout", "network"} {
+		for _, class := range []string{"rejected", "conflict", "mapping", "link", "match", "unavailable", "timeout", "network"} {
 			m.deadLetters.WithLabelValues(info.Sink, info.Name, class)
 		}
 		for _, reason := range records.Skips() {

@@ -138,7 +138,7 @@ sinks:
     limits: []
     settle: 300ms
     timeout: 5s
-    objects: {firms: [firm], orders: [order], companies: [company], contacts: [contact]}
+    objects: {firms: [], orders: [], companies: [], contacts: []}
 ` + s.sinks + s.mappings
 	r.options.Pool = r.pool
 	r.options.Logger = slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))

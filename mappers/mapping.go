@@ -442,6 +442,7 @@ type MappingInfo struct {
 	Key    string   // the property that holds our key; "" for a local key
 	Fields []string // the properties that it writes, in the order of the file
 	Kinds  []Kind   // of Fields, as far as they are known before an event comes: any is not known
+	Rules  []Rule   // of Fields
 	Match  []string // the properties by which it looks for the record, each once
 	Links  []LinkInfo
 }

@@ -124,6 +124,7 @@ func (r *record) info() MappingInfo {
 	}
 	for _, f := range r.fields {
 		info.Fields = append(info.Fields, f.name)
+		info.Rules = append(info.Rules, f.rule)
 		kind := Any
 		if f.value != nil && f.value.kind.Kind != "" {
 			kind = f.value.kind.Kind
@@ -182,9 +183,24 @@ func (c *compilation) object(n diag.Node, name, at string, sink *SinkInfo) strin
 	}
 	canonical, known := sink.object(name)
 	if !known {
-		c.d.Errorf(n, diag.OneOf(name, sink.Objects), "%s has no object %q", sink.called(at), name)
+		c.d.Errorf(n, wayOut(name, sink.Objects), "%s has no object %q", sink.called(at), name)
 	}
 	return canonical
+}
+
+// manyObjects is how many names of objects a hint lists at most.
+const manyObjects = 6
+
+// wayOut tells how to go on where a sink has no object of a name: by the one that was meant, or by making it known.
+func wayOut(name string, objects []string) string {
+	own := fmt.Sprintf("one of your own goes below objects: in the sink: objects: {%s: []}", name)
+	if meant := diag.DidYouMean(name, objects); meant != "" {
+		return meant + " " + own
+	}
+	if 0 < len(objects) && len(objects) <= manyObjects {
+		return "one of: " + strings.Join(slices.Sorted(slices.Values(objects)), ", ") + "; " + own
+	}
+	return own
 }
 
 func (c *compilation) mode(e entry, name string, sink *SinkInfo) Mode {

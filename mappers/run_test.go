@@ -323,7 +323,7 @@ func TestMapperAnswers(t *testing.T) {
 	}
 	infos := m.Mappings()
 	want := []MappingInfo{
-		{Name: "a", Sink: "crm", Object: "deals", Mode: Upsert, Key: "shop_key", Fields: []string{"stage"}, Kinds: []Kind{Text}, On: []string{"shop.deal.created", "shop.deal.updated"}},
+		{Name: "a", Sink: "crm", Object: "deals", Mode: Upsert, Key: "shop_key", Fields: []string{"stage"}, Kinds: []Kind{Text}, Rules: []Rule{Set}, On: []string{"shop.deal.created", "shop.deal.updated"}},
 		{Name: "b", Sink: "store", Object: "deals", Mode: Upsert, Links: []LinkInfo{{To: "companies", Key: "shop_user"}}, On: []string{"shop.deal.created"}},
 	}
 	if diff := cmp.Diff(want, infos, cmpopts.IgnoreFields(MappingInfo{}, "Hash", "Pos")); diff != "" {

@@ -226,6 +226,10 @@ func (d *Delivery) recreates(r *Record) bool {
 // delivery has no say there. The same value of another event has one.
 var unsaid = uuid.Max
 
+// Unsaid reports whether it is we who keep the wanted value from the CRM: it is for new records, and
+// this one was there.
+func (f *Field) Unsaid() bool { return f.Refused == unsaid }
+
 // refuseAll keeps what the delivery wants from ever being sent.
 func (d *Delivery) refuseAll(r *Record) {
 	for name, f := range r.Fields {

@@ -43,8 +43,15 @@ func (w *Work) Twin() *Step {
 	return &Step{Do: Search, Work: w, Mode: mappers.Upsert, Last: by}
 }
 
-// Behind has the record wait for another of the batch that may turn out to be the same.
-func (w *Work) Behind(is bool) { w.behind = is }
+// Behind has the record wait, before it is made, for another of the batch that may turn out to be
+// the same. It reports whether that is news.
+func (w *Work) Behind(is bool) (news bool) {
+	news, w.behind = is != w.behind, is
+	return news
+}
+
+// Vacant reports whether the CRM was asked for the record, in all ways, and has none.
+func (w *Work) Vacant() bool { return w.vacant }
 
 // makes reports whether a delivery of the batch may make the record.
 func (w *Work) makes() bool {
@@ -65,7 +72,7 @@ func (w *Work) look(env *Env) *Step {
 	case r.Presence == Gone || r.Presence == Unsure || w.vacant:
 		return nil
 	case r.CRMID != "":
-		if len(asks) == 0 || w.seen.of(r.CRMID, asks...) {
+		if !slices.ContainsFunc(asks, func(name string) bool { return !w.seen.of(r.CRMID, name) }) {
 			return nil
 		}
 		return step(Read, last)
@@ -99,6 +106,10 @@ func (w *Work) look(env *Env) *Step {
 // foundByKey deals with the answer to a search by our key.
 func (w *Work) foundByKey(s *Step, a Answer) {
 	w.seeking, w.keyed = nothing, true
+	if a.Kind == Denied && !a.Absent { // several may have it
+		w.undecided(a, "our key")
+		return
+	}
 	if a.Kind != Taken || a.ID == "" {
 		return
 	}
@@ -139,7 +150,7 @@ func (w *Work) pick(s *Step, a Answer) (hit *Hit, why string) {
 		return nil, several(s, a)
 	}
 	if w.carries(s, hit) && c.Taken == mappers.TakenDead {
-		return nil, fmt.Sprintf("the %s that fits by %s carries another %s: %s", c.Object, s.Way.Properties(), c.Key.Property, place(*hit))
+		return nil, fmt.Sprintf("the one of %s that fits by %s carries another %s: %s", c.Object, s.Way.Properties(), c.Key.Property, place(*hit))
 	}
 	return hit, ""
 }
@@ -154,19 +165,19 @@ func (w *Work) carries(s *Step, hit *Hit) bool {
 // mostNamed is how many of several records are named in a reason.
 const mostNamed = 10
 
+// several tells which records fit. What stands before the colon is the same for all events of one mapping.
 func several(s *Step, a Answer) string {
-	count := fmt.Sprint(len(a.Hits))
-	if a.More {
-		count = "more than " + count
-	}
 	var list []string
 	for _, h := range a.Hits[:min(len(a.Hits), mostNamed)] {
 		list = append(list, place(h))
 	}
-	if len(a.Hits) > mostNamed {
-		list = append(list, "…")
+	switch left := len(a.Hits) - mostNamed; {
+	case a.More:
+		list = append(list, "and more")
+	case left > 0:
+		list = append(list, fmt.Sprintf("and %d more", left))
 	}
-	return fmt.Sprintf("%s %s fit by %s: %s", count, s.Last.Change.Object, s.Way.Properties(), strings.Join(list, ", "))
+	return fmt.Sprintf("several %s fit by %s: %s", s.Last.Change.Object, s.Way.Properties(), strings.Join(list, ", "))
 }
 
 // place names a record of the CRM, and where people see it.
@@ -177,14 +188,19 @@ func place(h Hit) string {
 	return h.ID + " (" + h.URL + ")"
 }
 
+// undecided ends what wants a record of which the CRM does not say whether it is there.
+func (w *Work) undecided(a Answer, by string) {
+	for _, d := range w.ready() {
+		d.Status = int32(a.Status)
+		d.Attempts++
+		d.Finish(Dead, a.Class, "looking for it by "+by+": "+a.Reason)
+	}
+}
+
 // matched deals with what a search has shown.
 func (w *Work) matched(s *Step, a Answer, env *Env) {
 	if a.Kind != Taken {
-		for _, d := range w.ready() {
-			d.Status = int32(a.Status)
-			d.Attempts++
-			d.Finish(Dead, a.Class, "looking for it by "+s.Way.Properties()+": "+a.Reason)
-		}
+		w.undecided(a, s.Way.Properties())
 		return
 	}
 	hit, why := w.pick(s, a)

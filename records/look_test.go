@@ -18,6 +18,7 @@ import (
 type desk struct {
 	*manners
 	unkeyed  bool
+	most     int // hits that an answer shows; 0: all
 	rows     []*deskRow
 	taken    map[string]string // a value that no create may have, and whose it is
 	requests []string
@@ -55,15 +56,25 @@ func (d *desk) answer(s *Step) Answer {
 				a.Hits = append(a.Hits, hit(row))
 			}
 		}
+		if d.most > 0 && len(a.Hits) > d.most {
+			a.Hits, a.More = a.Hits[:d.most], true
+		}
 		return a
 	case Find:
 		d.requests = append(d.requests, "find")
+		var found []Hit
 		for _, row := range d.rows {
 			if row.values["k"] == s.Last.Change.Key.Value {
-				return Answer{Kind: Taken, ID: row.id, Hits: []Hit{hit(row)}}
+				found = append(found, hit(row))
 			}
 		}
-		return Answer{Kind: Denied, Absent: true}
+		switch len(found) {
+		case 0:
+			return Answer{Kind: Denied, Absent: true}
+		case 1:
+			return Answer{Kind: Taken, ID: found[0].ID, Hits: found}
+		}
+		return Answer{Kind: Denied, Class: "rejected", Reason: "several records have this key"}
 	case Read:
 		d.requests = append(d.requests, "read")
 		return Answer{Kind: Taken, ID: r.CRMID, Hits: []Hit{hit(at(r.CRMID))}}
@@ -178,6 +189,7 @@ func TestLook(t *testing.T) {
 		name     string
 		rows     []*deskRow
 		taken    map[string]string
+		most     int
 		unkeyed  bool // the CRM does not see to it that keys are unique
 		change   mappers.Change
 		outcome  Outcome
@@ -208,7 +220,17 @@ func TestLook(t *testing.T) {
 		{
 			name: "several fit", rows: []*deskRow{sales("7", "email", "a@b.co"), sales("8", "email", "a@b.co")},
 			change:  mappers.Change{Match: mail, Fields: fields(mappers.Set, "name", "New")},
-			outcome: Dead, reason: "2 contacts fit by email: 7, 8", requests: []string{"search email"},
+			outcome: Dead, reason: "several contacts fit by email: 7, 8", requests: []string{"search email"},
+		},
+		{
+			name: "more fit than an answer shows", most: 1, rows: []*deskRow{sales("7", "email", "a@b.co"), sales("8", "email", "a@b.co")},
+			change:  mappers.Change{Match: mail, Several: mappers.SeveralOldest},
+			outcome: Dead, reason: "several contacts fit by email: 7, and more", requests: []string{"search email"},
+		},
+		{
+			name: "several have our key", unkeyed: true, rows: []*deskRow{sales("7", "k", "1"), sales("8", "k", "1")},
+			change:  mappers.Change{Match: mail},
+			outcome: Dead, reason: "looking for it by our key: several records have this key", requests: []string{"find"},
 		},
 		{
 			name: "the oldest of several", rows: []*deskRow{sales("7", "email", "a@b.co"), sales("8", "email", "a@b.co")},
@@ -228,7 +250,7 @@ func TestLook(t *testing.T) {
 		{
 			name: "or is not touched", rows: []*deskRow{sales("7", "email", "a@b.co", "k", "9")},
 			change:  mappers.Change{Match: mail, Taken: mappers.TakenDead, Fields: fields(mappers.Set, "name", "New")},
-			outcome: Dead, reason: "the contacts that fits by email carries another k: 7", requests: []string{"search email"}, want: map[string]any{"k": "9"},
+			outcome: Dead, reason: "the one of contacts that fits by email carries another k: 7", requests: []string{"search email"}, want: map[string]any{"k": "9"},
 		},
 		{
 			name: "create_only leaves alone what fits", rows: []*deskRow{sales("7", "email", "a@b.co")},
@@ -303,7 +325,7 @@ func TestLook(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			d := &desk{manners: &manners{Find: true}, unkeyed: tt.unkeyed, rows: tt.rows, taken: tt.taken}
+			d := &desk{manners: &manners{Find: true}, most: tt.most, unkeyed: tt.unkeyed, rows: tt.rows, taken: tt.taken}
 			r := New(uuid.UUID{1}, Key{"contacts", "k", "1"})
 			got := d.work(r, &tt.change)[0]
 			if got.Outcome != tt.outcome || got.Reason != tt.reason && (tt.reason != "" || got.Outcome == Delivered) {

@@ -348,6 +348,9 @@ func (b *batch) round() bool {
 	}
 	b.twins()
 	steps := b.plan()
+	if len(steps) == 0 && b.twins() {
+		steps = b.plan()
+	}
 	steps = append(steps, b.seekEnds()...)
 	if len(steps) == 0 || b.dies("with its steps planned") {
 		return false

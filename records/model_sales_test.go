@@ -315,6 +315,9 @@ func (h *history) trespass(q request, r *row, name string, have cell, v any) {
 	if have.turn >= q.batch.turn && have.edited || r.blended >= q.batch.turn || NewValue(have.value).Equal(NewValue(v)) {
 		return
 	}
+	if have.by != nil && have.by.ID != q.by.ID && have.batch.turn > q.batch.turn {
+		return // late, and written by a key that we did not know to be of the same
+	}
 	switch rule := salesRules[name]; rule {
 	case mappers.SetOnCreate:
 		h.fault("%s of %s is %v, and only a new record gets %v", name, r.id, have.value, v)
@@ -554,15 +557,15 @@ func (b *batch) identify(w *Work) {
 	}
 }
 
-// twins has records that may be the same come one after the other.
-func (b *batch) twins() {
+// twins has records that may be the same made one after the other.
+func (b *batch) twins() (news bool) {
 	for _, w := range b.works {
 		if len(b.identities[w]) == 0 {
 			b.identify(w)
 		}
 	}
 	if len(b.identities) == 0 {
-		return
+		return false
 	}
 	works := slices.Clone(b.works)
 	slices.SortStableFunc(works, func(v, w *Work) int { return cmp.Compare(w.Record.CRMID, "") - cmp.Compare(v.Record.CRMID, "") })
@@ -570,31 +573,41 @@ func (b *batch) twins() {
 	for _, w := range works {
 		var other *Work
 		for _, k := range b.identities[w] {
-			if f := first[k]; f == nil || f.Record.CRMID == "" && !f.Makes() && f.Hold <= 0 { // else it has come to nothing
+			if f := first[k]; f == nil || f.Record.CRMID == "" && !f.Makes() && f.Hold <= 0 {
 				first[k] = w
-			} else if f != w {
+			} else if f != w && other == nil {
 				other = f
 			}
 		}
-		if other == nil || len(w.Ways()) == 0 {
-			w.Behind(false)
-			continue
-		}
-		s := w.Twin()
-		switch r := other.Record; {
-		case r.CRMID != "" && r.Presence != Gone && s.Last.Change.Taken == mappers.TakenDead:
-			w.PutOff("match", "waiting: another key has made the record that it fits", max(modelLag, time.Second))
-		case r.CRMID != "" && r.Presence != Gone:
-			b.become(s, Answer{}, r)
-		case other.Makes():
+		switch {
+		case other == nil || len(w.Ways()) == 0:
+			news = w.Behind(false) || news
+		case !w.Vacant():
 			w.Behind(true)
-		case other.Hold > 0:
-			w.Hold = max(w.Hold, other.Hold)
-			w.PutOff("network", "waiting: an earlier request may have made the record that it fits", modelSettle+modelLag)
 		default:
-			w.Behind(false)
+			news = b.follow(w, other) || news
 		}
 	}
+	return news
+}
+
+func (b *batch) follow(w, other *Work) (news bool) {
+	s := w.Twin()
+	switch r := other.Record; {
+	case r.CRMID != "" && r.Presence != Gone && (!other.Made() || s.Last.Change.Taken == mappers.TakenDead):
+		w.PutOff("match", "waiting: another key has a record that it may fit", modelLag)
+	case r.CRMID != "" && r.Presence != Gone:
+		b.identities[other] = append(b.identities[other], b.identities[w]...)
+		b.become(s, Answer{}, r)
+	case other.Makes():
+		w.Behind(true)
+	case other.Hold > 0:
+		w.Hold = max(w.Hold, other.Hold)
+		w.PutOff("network", "waiting: an earlier request may have made the record that it fits", modelSettle+modelLag)
+	default:
+		return w.Behind(false)
+	}
+	return false
 }
 
 type modelSought struct {

@@ -151,11 +151,11 @@ func (w *Work) Next(env *Env) []*Step {
 		return w.links(env)
 	}
 	if len(w.writers()) > 0 {
-		if w.behind {
-			return nil
-		}
 		if step := w.look(env); step != nil {
 			return []*Step{step}
+		}
+		if w.behind {
+			return nil
 		}
 		w.decide(env.Can)
 		for _, d := range w.ready() {
@@ -408,7 +408,8 @@ func (w *Work) write(env *Env) (step *Step, wait bool) {
 		serves, sent = nil, w.split[0].sent
 		maps.DeleteFunc(sent, func(name string, s Sent) bool { // by another part, a newer one
 			f := r.Fields[name]
-			return f.Version != s.Version && !f.lacks(s.Version) || w.hides(name, f)
+			other := f.Version != s.Version
+			return other && !f.lacks(s.Version) || other && f.conditional() && f.Rule != string(mappers.SetOnCreate) || w.hides(name, f)
 		})
 		for _, d := range w.split[0].deliveries {
 			if d.Ready() {

@@ -89,9 +89,9 @@ type sight struct {
 	values map[string]any
 }
 
-// of reports whether the sight is one of a record, and tells of all the fields.
-func (s *sight) of(id string, names ...string) bool {
-	return s != nil && s.id == id && !slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(s.asked, name) })
+// of reports whether the CRM was asked for a field of the record.
+func (s *sight) of(id, name string) bool {
+	return s != nil && s.id == id && slices.Contains(s.asked, name)
 }
 
 // asks are the fields whose values the CRM has to show before it is known whether ours are sent.

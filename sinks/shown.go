@@ -124,6 +124,9 @@ func (s *Sink) keptOf(r *shownRules, u *unit, tree any) map[string]any {
 // Alike reports whether a value of ours and what the target shows of a property are the same,
 // however it spells it.
 func (s *Sink) Alike(property string, ours, shown any) bool {
+	if _, isList := shown.([]any); !isList && shown != nil {
+		shown, _ = textOf(shown)
+	}
 	return blank(ours) == blank(shown) && s.same(&shownRules{}, property, ours, shown)
 }
 

@@ -19,7 +19,7 @@ type valueRules struct {
 	Whole    bool      `yaml:"whole"`    // every request carries all that is wanted of a record, not just what has changed
 	As       string    `yaml:"as"`       // json (the default), or text: every value is a JSON string
 	Blank    string    `yaml:"blank"`    // how a field is blanked: null (the default), empty, none
-	List     string    `yaml:"list"`     // under text: what stands between the elements of a list
+	List     string    `yaml:"list"`     // what stands between the elements of a list that is written as one text
 	Time     string    `yaml:"time"`     // rfc3339 (the default), ms, s, or Go's layout
 	Decimals string    `yaml:"decimals"` // number (the default) or text
 	IDs      string    `yaml:"ids"`      // the ids of records in bodies: text (the default) or number
@@ -179,7 +179,9 @@ func (v *valueRules) appendMember(dst []byte, u *unit, name, key string, first *
 			value = []any{value}
 		}
 	}
-	if v.As == "text" {
+	list, isList := value.([]any)
+	joined := isList && v.List != "" && !slices.ContainsFunc(list, func(e any) bool { _, single := textOf(e); return !single })
+	if v.As == "text" || joined {
 		text, err := v.text(value)
 		if err != nil {
 			return dst, err

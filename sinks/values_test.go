@@ -16,19 +16,24 @@ func TestValues(t *testing.T) {
 		"f_time": time.Date(2026, 11, 21, 10, 30, 0, 123_000_000, time.FixedZone("", 3600)),
 		"g_list": []any{"x", int64(2), nil, []any{true}}, "h_map": map[string]any{"z": decimal.New(5, -1), "a": nil},
 		"i_nil": nil, "j_blank": "", "k_none": []any{}, "l_bytes": "bad\xffutf8",
+		"m_tags": []any{"x", int64(2)},
 	}}
 	tests := []struct{ name, rules, want string }{
 		{"json", "{}", `{"a_text":"line\n\"quoted\" Ünï ` + "\u2028" + ` </script>","b_bool":true,"c_int":9007199254740993,` +
 			`"d_exact":0.1000000000000000055511151231257827,"e_huge":1200000000000000000000,"f_time":"2026-11-21T09:30:00.123Z",` +
-			`"g_list":["x",2,null,[true]],"h_map":{"a":null,"z":0.5},"i_nil":null,"j_blank":null,"k_none":null,"key":"K1","l_bytes":"bad�utf8"}`},
+			`"g_list":["x",2,null,[true]],"h_map":{"a":null,"z":0.5},"i_nil":null,"j_blank":null,"k_none":null,"key":"K1","l_bytes":"bad�utf8","m_tags":["x",2]}`},
+		{"json, lists of single values as texts", `{list: ";"}`, `{"a_text":"line\n\"quoted\" Ünï ` + "\u2028" + ` </script>","b_bool":true,` +
+			`"c_int":9007199254740993,"d_exact":0.1000000000000000055511151231257827,"e_huge":1200000000000000000000,` +
+			`"f_time":"2026-11-21T09:30:00.123Z","g_list":["x",2,null,[true]],"h_map":{"a":null,"z":0.5},"i_nil":null,"j_blank":null,` +
+			`"k_none":null,"key":"K1","l_bytes":"bad�utf8","m_tags":"x;2"}`},
 		{"text", `{as: text, blank: empty, list: ";"}`, `{"a_text":"line\n\"quoted\" Ünï ` + "\u2028" + ` </script>","b_bool":"true",` +
 			`"c_int":"9007199254740993","d_exact":"0.1000000000000000055511151231257827","e_huge":"1200000000000000000000",` +
 			`"f_time":"2026-11-21T09:30:00.123Z","g_list":"x;2;;true","h_map":"{\"a\":null,\"z\":0.5}","i_nil":"","j_blank":"","k_none":"",` +
-			`"key":"K1","l_bytes":"bad�utf8"}`},
+			`"key":"K1","l_bytes":"bad�utf8","m_tags":"x;2"}`},
 		{"numbers as text, times in ms, no blanks", `{decimals: text, time: ms, blank: none}`,
 			`{"a_text":"line\n\"quoted\" Ünï ` + "\u2028" + ` </script>","b_bool":true,"c_int":9007199254740993,` +
 				`"d_exact":"0.1000000000000000055511151231257827","e_huge":"1200000000000000000000","f_time":1795253400123,` +
-				`"g_list":["x",2,null,[true]],"h_map":{"a":null,"z":"0.5"},"key":"K1","l_bytes":"bad�utf8"}`},
+				`"g_list":["x",2,null,[true]],"h_map":{"a":null,"z":"0.5"},"key":"K1","l_bytes":"bad�utf8","m_tags":["x",2]}`},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

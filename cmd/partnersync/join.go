@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"time"
@@ -198,7 +199,8 @@ func hopeless(err *pgconn.PgError) bool {
 // transient reports whether Postgres has failed for a reason that passes: it is slow,
 // starts, stops, is full, or lets nobody write.
 func transient(err error) bool {
-	if errors.Is(err, context.DeadlineExceeded) {
+	// A connection that was cut says nothing of the one that the next try has.
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, new(*net.OpError)) || pgconn.SafeToRetry(err) {
 		return true
 	}
 	pg, ok := errors.AsType[*pgconn.PgError](err)

@@ -117,11 +117,14 @@ func TestWhatMatchNeeds(t *testing.T) {
 		if n.Unique {
 			text += " unique"
 		}
+		if n.Match {
+			text += " match"
+		}
 		got = append(got, text)
 	}
 	want := []string{
-		"companies.firm_key unique", "companies.domain", "companies.name", "companies.town", "contacts.other_key unique", "contacts.shop_key unique", "contacts.third_key unique",
-		"contacts.email", "contacts.greeting", "contacts.lastname", "contacts.stage", "contacts.stage_of_life", "contacts.status", "contacts.step", "contacts.tags",
+		"companies.firm_key unique", "companies.domain match", "companies.name match", "companies.town match", "contacts.other_key unique", "contacts.shop_key unique", "contacts.third_key unique",
+		"contacts.email match", "contacts.greeting", "contacts.lastname match", "contacts.stage", "contacts.stage_of_life match", "contacts.status", "contacts.step", "contacts.tags",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -91,16 +91,17 @@ func (c showSink) Run(cli *commands, s streams) error {
 type need struct {
 	Object   string   `json:"object"`
 	Property string   `json:"property"`
-	Unique   bool     `json:"unique"` // it is a key
+	Unique   bool     `json:"unique"`          // it is a key
+	Match    bool     `json:"match,omitempty"` // records are looked for by it
 	Mappings []string `json:"mappings"`
 }
 
 // needsOf lists what the mappings to a sink use, keys first.
 func needsOf(cfg *config.Config, sink string) []need {
 	list := []need{}
-	add := func(object, property, mapping string, unique bool) {
+	add := func(object, property, mapping string, unique bool) *need {
 		if object == "" || property == "" {
-			return
+			return &need{}
 		}
 		at := slices.IndexFunc(list, func(n need) bool { return n.Object == object && n.Property == property })
 		if at < 0 {
@@ -112,6 +113,7 @@ func needsOf(cfg *config.Config, sink string) []need {
 		if !slices.Contains(n.Mappings, mapping) {
 			n.Mappings = append(n.Mappings, mapping)
 		}
+		return n
 	}
 	for _, m := range cfg.Mappings.Mappings() {
 		if m.Sink != sink {
@@ -122,12 +124,12 @@ func needsOf(cfg *config.Config, sink string) []need {
 			add(m.Object, name, m.Name, false)
 		}
 		for _, name := range m.Match {
-			add(m.Object, name, m.Name, false)
+			add(m.Object, name, m.Name, false).Match = true
 		}
 		for _, l := range m.Links {
 			add(l.To, l.Key, m.Name, true)
 			for _, name := range l.Match {
-				add(l.To, name, m.Name, false)
+				add(l.To, name, m.Name, false).Match = true
 			}
 		}
 	}
@@ -155,6 +157,8 @@ func printNeeds(out io.Writer, sink string, needs []need) error {
 		key := ""
 		if n.Unique {
 			key = "unique"
+		} else if n.Match {
+			key = "match"
 		}
 		say(w, "#   %s\t%s\t%s\t%s\n", n.Object, n.Property, key, strings.Join(n.Mappings, ", "))
 	}

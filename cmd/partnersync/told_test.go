@@ -81,3 +81,53 @@ func TestWhatIsTold(t *testing.T) {
 		t.Errorf("it does not tell which event was refused:\n%s", out)
 	}
 }
+
+// What the commands tell of records that the CRM had before, and of values that people there have entered.
+func TestWhatIsToldOfWhatWasThere(t *testing.T) {
+	t.Parallel()
+	config := strings.Replace(shopConfig, "name: text, at: time s", "name: text, stage: text, at: time s", 1)
+	config = strings.Replace(config, "set: {title: event.name}", `match: [{title: event.name}]
+    several: dead
+    set_if_empty: {colour: value("red"), size: value("big")}
+    set_on_create: {origin: value("us")}
+    forward: {stage: {value: event.stage, order: [new, won]}}
+    add: {tags: value("gold")}`, 1)
+	w := newWorld(t, config, pgtest.URL(t))
+	for _, name := range []string{"colour", "size", "origin", "stage"} {
+		w.box.Define("hubspot", "orders", sandbox.Property{Name: name, Type: "string"})
+	}
+	w.box.Define("hubspot", "orders", sandbox.Property{Name: "tags", Type: "enumeration", FieldType: "checkbox", Options: []string{"emea", "gold"}})
+	for _, title := range []string{"known", "twice", "twice", "thrice", "thrice", "thrice"} {
+		w.box.Put("hubspot", "orders", map[string]any{"title": title, "colour": "blue", "stage": "won", "tags": "emea"})
+	}
+	s := w.start()
+	sent := 0
+	send := func(body string) string {
+		t.Helper()
+		id, err := s.postBody(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent++
+		s.until("the event has ended", func() bool { return w.count("routes WHERE outcome IS NOT NULL") == sent })
+		return id
+	}
+	send(`{"key": "d1", "name": "known", "stage": "new", "at": 1700000001}`)
+	twice := send(`{"key": "d2", "name": "twice", "stage": "new", "at": 1700000001}`)
+	send(`{"key": "d3", "name": "thrice", "stage": "new", "at": 1700000001}`)
+	for _, tt := range []struct{ args, want string }{
+		{"dead", `2 to crm by "deals", latest [^\n]*\n    match: several orders fit by title\n    for example: `},
+		{"explain " + twice, `deals: dead orders d2\n +match: several orders fit by title: \d+[^,\n]*, \d+[^,\n]*\n`},
+		{"events --outcome dead", twice + `.* crm: dead\n`},
+		{"why crm orders d1", `(?m)^colour +red +kept \(the CRM has another value, which stays: blue\) .* set_if_empty$`},
+		{"why crm orders d1", `(?m)^size +big +acknowledged .* set_if_empty$`},
+		{"why crm orders d1", `(?m)^origin +us +kept \(only a new record gets it\) .* set_on_create$`},
+		{"why crm orders d1", `(?m)^stage +new +kept \(the CRM has another value, which stays: won\) .* forward$`},
+		{"why crm orders d1", `(?m)^tags +\["gold"\] +acknowledged \(we added gold\) .* add$`},
+		{"--json why crm orders d1", `"crm": "acknowledged",\n *"added": \[\n *"gold"\n`},
+	} {
+		if out := w.run(strings.Fields(tt.args)...); !regexp.MustCompile(tt.want).MatchString(out) {
+			t.Errorf("%s: it lacks %s\n%s", tt.args, tt.want, out)
+		}
+	}
+}

@@ -37,9 +37,15 @@ type trial struct {
 }
 
 type trialSink struct {
-	Sink     string          `json:"sink"`
-	Mappings []trialMapping  `json:"mappings"`
-	Requests []sinks.Preview `json:"requests"`
+	Sink     string         `json:"sink"`
+	Mappings []trialMapping `json:"mappings"`
+	Requests []trialRequest `json:"requests"`
+}
+
+// trialRequest is a request with what it is for, where records are looked for first.
+type trialRequest struct {
+	For string `json:"for,omitempty"`
+	sinks.Preview
 }
 
 type trialMapping struct {
@@ -129,13 +135,18 @@ func (c tryCmd) body(cfg *config.Config) ([]byte, error) {
 // trySink maps an event for a sink and asks the sink for the requests that it
 // would make if no record were there yet.
 func trySink(cfg *config.Config, name string, ev *mappers.Event) (trialSink, error) {
-	t := trialSink{Sink: name, Requests: []sinks.Preview{}}
+	t := trialSink{Sink: name, Requests: []trialRequest{}}
 	sink := sinks.New(cfg.Sinks[name], sinks.Options{})
 	defer sink.Close()
+	outcomes := cfg.Mappings.Run(name, ev)
+	looked, err := t.look(sink, outcomes)
+	if err != nil {
+		return t, err
+	}
 	groups := map[string][]sinks.Row{}
 	ops := map[string]sinks.Operation{}
 	var order []string
-	for _, o := range cfg.Mappings.Run(name, ev) {
+	for _, o := range outcomes {
 		m := trialMapping{Mapping: o.Mapping, Skipped: o.Skipped, Changes: o.Changes}
 		if o.Failed != nil {
 			m.Failed = o.Failed.Message
@@ -156,6 +167,10 @@ func trySink(cfg *config.Config, name string, ev *mappers.Event) (trialSink, err
 				op = sinks.Update
 			case mappers.Archive:
 				op = sinks.Find
+			case mappers.Upsert:
+				if _, vacant := looked[placeOf(&ch)]; vacant && sink.Supports(sinks.Create) && sink.Description().Lacks(sinks.Create, row) == "" {
+					op = sinks.Create // that none is there is known by then
+				}
 			}
 			if (op == sinks.Update || op == sinks.Find) && sink.Description().Lacks(op, row) != "" {
 				continue // of a record that is not there yet nothing is sent
@@ -198,9 +213,87 @@ func trySink(cfg *config.Config, name string, ev *mappers.Event) (trialSink, err
 		if err != nil {
 			return t, err
 		}
-		t.Requests = append(t.Requests, previews...)
+		what := ""
+		if slices.ContainsFunc(groups[group], func(r sinks.Row) bool { return looked[recordPlace{r.Object, r.Property, r.Key}] }) {
+			what = fmt.Sprintf("if no such %s are found (what is found is changed by its id)", groups[group][0].Object)
+		}
+		t.add(what, previews)
 	}
 	return t, nil
+}
+
+func (t *trialSink) add(what string, previews []sinks.Preview) {
+	for _, p := range previews {
+		t.Requests = append(t.Requests, trialRequest{what, p})
+	}
+}
+
+type recordPlace struct{ object, property, key string }
+
+func placeOf(ch *mappers.Change) recordPlace {
+	return recordPlace{ch.Object, ch.Key.Property, ch.Key.Value}
+}
+
+// look adds the requests that look for records that nobody knows yet: by the key where the sink does not look itself,
+// then in the ways of the mappings. It returns the records that are known to be missing when they are made, and
+// whether that takes a look.
+func (t *trialSink) look(sink *sinks.Sink, outcomes []mappers.Outcome) (looked map[recordPlace]bool, err error) {
+	looked = map[recordPlace]bool{}
+	ways, asks := map[recordPlace][]mappers.Match{}, map[recordPlace][]string{}
+	var order []recordPlace
+	for _, o := range outcomes {
+		for _, ch := range o.Changes {
+			at := placeOf(&ch)
+			if ch.Mode == mappers.Append || ch.Mode == mappers.Archive || ch.Key.Local {
+				continue
+			}
+			for _, m := range ch.Match {
+				if !slices.ContainsFunc(ways[at], func(o mappers.Match) bool { return slices.Equal(m, o) }) {
+					ways[at] = append(ways[at], m)
+				}
+			}
+			rules := false
+			for _, f := range ch.Fields {
+				switch f.Rule {
+				case mappers.SetIfEmpty, mappers.Forward, mappers.Add:
+					asks[at] = append(asks[at], f.Name)
+					rules = true
+				case mappers.SetOnCreate:
+					rules = true
+				}
+			}
+			if _, known := looked[at]; !known && (rules || len(ch.Match) > 0) {
+				looked[at] = false
+				order = append(order, at)
+			}
+		}
+	}
+	for _, at := range order {
+		row := sinks.Row{Object: at.object, Property: at.property, Key: at.key, Read: asks[at]}
+		byKey := !sink.UniqueKeys() || len(ways[at]) == 0 && len(asks[at]) > 0
+		if byKey && sink.Supports(sinks.Find) && sink.Description().Lacks(sinks.Find, row) == "" {
+			previews, err := sink.Preview(sinks.Find, []sinks.Row{row})
+			if err != nil {
+				return nil, err
+			}
+			t.add(fmt.Sprintf("look for %s by %s, our key", at.object, at.property), previews)
+			looked[at] = true
+		}
+		row.Read = append(slices.Clone(row.Read), at.property)
+		for _, m := range ways[at] {
+			row.Terms = nil
+			for _, term := range m {
+				row.Terms = append(row.Terms, sinks.Term{Property: term.Property, Value: term.Value})
+			}
+			previews, err := sink.Preview(sinks.Search, []sinks.Row{row})
+			if err != nil {
+				return nil, err
+			}
+			t.add(fmt.Sprintf("look for %s by %s", at.object, m.Properties()), previews)
+			looked[at] = true
+		}
+	}
+	return looked, nil
 }
 
 func (t trial) print(w io.Writer) {
@@ -257,7 +350,11 @@ func (t trial) print(w io.Writer) {
 			}
 		}
 		for _, r := range s.Requests {
-			say(w, "\n  %s %s\n", r.Method, r.URL)
+			fmt.Fprintln(w)
+			if r.For != "" {
+				say(w, "  %s:\n", r.For)
+			}
+			say(w, "  %s %s\n", r.Method, r.URL)
 			if len(r.Body) > 0 {
 				for line := range strings.SplitSeq(string(r.Body), "\n") {
 					say(w, "  %s\n", line)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"partnersync/internal/config"
 	"partnersync/internal/diag"
 	"partnersync/internal/ledger"
+	"partnersync/mappers"
 	"partnersync/records"
 	"partnersync/sinks"
 )
@@ -40,6 +42,7 @@ type fieldReason struct {
 	Wanted  any       `json:"wanted"`
 	CRM     string    `json:"crm"`               // acknowledged, waiting, refused or kept
 	Acked   any       `json:"acked,omitempty"`   // what the CRM took last or keeps, where that is something else
+	Added   []string  `json:"added,omitempty"`   // under add: what is there since we put it there
 	Refused string    `json:"refused,omitempty"` // the event whose value the CRM refused
 	Event   string    `json:"event"`
 	Type    string    `json:"type"`
@@ -123,9 +126,13 @@ func reasonsOf(s *ledger.RecordStory) reasons {
 		e := s.Events[f.Version.Event]
 		out := fieldReason{
 			Field: name, Wanted: f.Wanted.Go, CRM: "acknowledged", Event: f.Version.Event.String(), Type: e.Source + "." + e.Type,
-			Mapping: f.Mapping, Rule: f.Rule, As: time.UnixMicro(f.Version.At).UTC(),
+			Mapping: f.Mapping, Rule: f.Rule, As: time.UnixMicro(f.Version.At).UTC(), Added: f.Added,
 		}
 		switch {
+		case f.Unsaid() && f.Rule == string(mappers.SetOnCreate):
+			out.CRM = "kept"
+		case f.Unsaid():
+			out.CRM = "refused"
 		case f.Refused != uuid.Nil:
 			out.CRM = "refused"
 			out.Refused = f.Refused.String()
@@ -181,11 +188,22 @@ func (r reasons) print(out io.Writer) error {
 		if f.Refused != "" && f.Refused != f.Event {
 			crm += " of event " + f.Refused
 		}
+		theirs := f.Rule == string(mappers.SetIfEmpty) || f.Rule == string(mappers.Forward)
 		switch {
+		case f.CRM == "kept" && f.Acked == nil:
+			crm += " (only a new record gets it)"
+		case f.CRM == "refused" && f.Refused == "":
+			crm += " (by the mode of its mapping)"
+		case f.CRM == "kept" && theirs && f.Acked == "":
+			crm += " (the CRM does not show its value, which stays)"
+		case f.CRM == "kept" && theirs:
+			crm += fmt.Sprintf(" (the CRM has another value, which stays: %s)", showValue(f.Acked))
 		case f.Acked == "":
 			crm += " (has none)"
 		case f.Acked != nil:
 			crm += fmt.Sprintf(" (has %v)", showValue(f.Acked))
+		case len(f.Added) > 0:
+			crm += fmt.Sprintf(" (we added %s)", strings.Join(f.Added, ", "))
 		}
 		say(w, "%s\t%s\t%s\t%s\t%s %s\t%s\t%s\n", f.Field, showValue(f.Wanted), crm, f.As.Format("2006-01-02 15:04:05Z"), f.Type, f.Event, f.Mapping, f.Rule)
 	}

@@ -15,7 +15,7 @@ func TestLinksThatCannotBeSent(t *testing.T) {
 	const head = `
 sources: {shop: {verify: none, events: {e: {schema: {key: id, name: text}, entity: {thing: event.key}}}}}
 sinks:
-  crm: {preset: hubspot, auth: {token: x}SETTINGS}
+  crm: {preset: hubspot, auth: {token: x}, objects: {planets: [], moons: []}SETTINGS}
 mappings:
   - name: m
     on: shop.e

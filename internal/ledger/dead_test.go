@@ -1,6 +1,8 @@
 package ledger
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -40,7 +42,7 @@ func TestDeadAndSkipped(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t)
 	l := New(pool)
-	ids := make([]uuid.UUID, 12)
+	ids := make([]uuid.UUID, 15)
 	for i := range ids {
 		ids[i] = uuid.Must(uuid.NewV7())
 	}
@@ -85,8 +87,17 @@ func TestDeadAndSkipped(t *testing.T) {
 	add(10, 1, "crm", "deal", "delivered", "ok", "")
 	add(11, 0, "two", "deal", "skipped", "gone", "the record is gone from the CRM")
 
+	add(12, 0, "crm", "firm", "dead", "match", "several firms fit by domain: 7 (https://crm.example/7), 8")
+	add(13, 0, "crm", "firm", "dead", "match", "several firms fit by domain: 9, 10")
+	add(14, 0, "crm", "firm", "dead", "match", "several firms fit by name: 7, 8")
+
 	got, err := l.Dead(t.Context(), Filter{})
-	want := []DeadGroup{{Sink: "crm", Mapping: "deals", Class: "rejected", Reason: "bad tier", Count: 2, Without: 5}}
+	want := []DeadGroup{
+		{Sink: "crm", Mapping: "deals", Class: "rejected", Reason: "bad tier", Count: 2, Without: 5},
+		{Sink: "crm", Mapping: "firms", Class: "match", Reason: "several firms fit by domain", Count: 2},
+		{Sink: "crm", Mapping: "firms", Class: "match", Reason: "several firms fit by name", Count: 1},
+	}
+	slices.SortFunc(got, func(a, b DeadGroup) int { return strings.Compare(a.Mapping+a.Reason, b.Mapping+b.Reason) })
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(DeadGroup{}, "Latest", "Example")); diff != "" || err != nil {
 		t.Errorf("dead: %v %s", err, diff)
 	}

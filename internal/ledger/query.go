@@ -293,8 +293,9 @@ type DeadGroup struct {
 // withoutLimit is how many of the newest deliveries without a refused value Dead looks at.
 const withoutLimit = 20000
 
-// deadDeliveries are grouped with the number of later events which were delivered, or skipped,
-// without a value of theirs that the CRM had refused.
+// deadDeliveries are grouped, without the ids of the records that a reason of class match names,
+// with the number of later events which were delivered, or skipped, without a value of theirs that
+// the CRM had refused.
 const deadDeliveries = `
 	WITH without AS MATERIALIZED (
 		SELECT refused[1]::uuid AS event_id, d.sink, d.object, count(DISTINCT d.event_id) AS events
@@ -305,7 +306,8 @@ const deadDeliveries = `
 		WHERE NOT EXISTS (SELECT FROM routes n WHERE n.event_id = d.event_id AND n.sink = d.sink AND n.run > d.run)
 		GROUP BY 1, 2, 3
 	)
-	SELECT r.sink, coalesce(d.mapping, ''), coalesce(d.class, ''), coalesce(d.reason, r.reason), count(*), max(r.closed_at),
+	SELECT r.sink, coalesce(d.mapping, ''), coalesce(d.class, ''),
+		CASE d.class WHEN 'match' THEN split_part(d.reason, ': ', 1) ELSE coalesce(d.reason, r.reason) END, count(*), max(r.closed_at),
 		(array_agg(r.event_id ORDER BY r.closed_at DESC))[1], coalesce(sum(w.events), 0)::bigint
 	FROM routes r LEFT JOIN deliveries d ON d.event_id = r.event_id AND d.sink = r.sink AND d.run = r.run AND d.outcome = 'dead'
 	LEFT JOIN without w ON w.event_id = d.event_id AND w.sink = d.sink AND w.object = d.object

@@ -13,7 +13,8 @@ type Refusal struct {
 	Object   string // empty: any
 	Property string // of rows that send Value for it; empty: any row
 	Value    string
-	Count    int // that many rows; 0: without end
+	Holder   string // an object: of rows whose value for Property one of its records holds, in place of Value
+	Count    int    // that many rows; 0: without end
 
 	Status  int // of the answer, in dialects whose answers are about one row; 0: 400
 	Code    string
@@ -111,7 +112,12 @@ func (s *store) refused(t *table, sent map[string]any) *Refusal {
 		if a.Count > 0 && a.played >= a.Count || a.Dialect != "" && a.Dialect != t.dialect || a.Object != "" && a.Object != t.object {
 			continue
 		}
-		if a.Property != "" && !holds(sent[a.Property], a.Value, strings.EqualFold) {
+		if a.Holder != "" {
+			others := s.table(t.dialect, a.Holder)
+			if v := text(sent[a.Property]); v == "" || others == nil || len(others.holders(a.Property, v)) == 0 {
+				continue
+			}
+		} else if a.Property != "" && !holds(sent[a.Property], a.Value, strings.EqualFold) {
 			continue
 		}
 		a.played++

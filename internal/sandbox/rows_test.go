@@ -99,6 +99,22 @@ func TestSalesforceDuplicateRule(t *testing.T) {
 	converse(t, s, write)
 }
 
+// A duplicate rule may compare with the records of another object.
+func TestDuplicateRuleAcrossObjects(t *testing.T) {
+	t.Parallel()
+	s := furnished(Options{})
+	s.Put("salesforce", "Contact", map[string]any{"LastName": "Doe", "Email": "jane@acme.test"})
+	s.Refuse(Refusal{Dialect: "salesforce", Object: "Lead", Property: "Email", Holder: "Contact", Code: "DUPLICATES_DETECTED", Message: "Use one of these records?"})
+	lead := func(name, fields string, says map[string]any) exchange {
+		return exchange{name: name, method: "POST", path: sfData + "composite/sobjects", want: 200, says: says,
+			body: `{"records": [{"attributes": {"type": "Lead"}, "LastName": "Doe", "Company": "Acme"` + fields + `}]}`}
+	}
+	refused, made := map[string]any{"0.errors.0.statusCode": "DUPLICATES_DETECTED"}, map[string]any{"0.success": true}
+	converse(t, s, lead("a contact has the address", `, "Email": "Jane@acme.test"`, refused))
+	converse(t, s, lead("nobody has it", `, "Email": "john@acme.test"`, made))
+	converse(t, s, lead("no address", "", made))
+}
+
 func TestLock(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

@@ -99,7 +99,7 @@ func TestShortRun(t *testing.T) {
 			}
 		}
 	}
-	want := map[string]int{"calls": 6, "distant": 6, "bisect": 4, "slow": 3, "converge": 3, "unchanged": 4, "rows": 3 + 26}
+	want := map[string]int{"calls": 6, "match": 6, "distant": 6, "bisect": 4, "slow": 3, "converge": 3, "unchanged": 4, "rows": 3 + 26}
 	if diff := cmp.Diff(want, rows); diff != "" {
 		t.Errorf("lines of the tables (-want +got):\n%s", diff)
 	}

@@ -67,6 +67,51 @@ func (b *bench) calls(ctx context.Context) error {
 	return err
 }
 
+// match counts what it costs to find out what a CRM has already, where it has every second deal:
+// of deals that are seen for the first time, and of those that are known.
+func (b *bench) match(ctx context.Context) error {
+	t := b.report.table("match", fmt.Sprintf("Requests for %d deals with match and set_if_empty, every second of which the CRM (sandbox) has already", b.updates),
+		"CRM", "first time: lookups", "writes", "known: lookups", "writes", "rows of a lookup")
+	all, err := dialects()
+	if err != nil {
+		return err
+	}
+	err = b.onSandbox(ctx, all, func(d dialect, box *boxed) error {
+		text := d.matching(d.config(b.database.url, box.url))
+		deals := make([]deal, b.updates)
+		for i := range deals {
+			if deals[i] = (deal{index: i}); i%2 == 0 {
+				box.Put(d.name, d.object, map[string]any{d.named: fmt.Sprintf("deal_%08d", i)})
+			}
+		}
+		work := func(deals []deal) (map[string]int, error) {
+			// Jobs of a hundred, so that how full a batch is does not depend on who is faster.
+			_, err := b.workQueue(ctx, queue{deals: deals, perJob: 100, sink: "crm", start: b.worker(text)})
+			return box.take(), err
+		}
+		first, err := work(deals)
+		if err != nil {
+			return err
+		}
+		if n := len(box.Records(d.name, d.object)); n != b.updates {
+			return fmt.Errorf("the CRM has %d records of %d deals", n, b.updates)
+		}
+		known, err := work(changes(b.updates, 1))
+		if err != nil {
+			return err
+		}
+		b.progress.Line("match: %s: %d lookups for %d deals", d.name, first[lookups], b.updates)
+		t.row(d.name, strconv.Itoa(first[lookups]), strconv.Itoa(first[writes]), strconv.Itoa(known[lookups]), strconv.Itoa(known[writes]), strconv.Itoa(d.sought))
+		b.report.aim("lookups of known deals: "+d.name, "0", strconv.Itoa(known[lookups]), known[lookups] == 0)
+		if most := (b.updates + 99) / 100; d.sought >= 100 {
+			b.report.aim("lookups for each 100 new deals: "+d.name, "≤ 1", fmt.Sprintf("%.1f", float64(first[lookups])/float64(most)), first[lookups] <= most)
+		}
+		return nil
+	})
+	t.note("the presets' limits are off, they change no count")
+	return err
+}
+
 // distant measures rows/s to a CRM that takes 50 ms for each request.
 func (b *bench) distant(ctx context.Context) error {
 	t := b.report.table("distant", "Updates of known deals to a CRM that answers in 50 ms (sandbox), at the preset's concurrency and batches",

@@ -24,10 +24,12 @@ type dialect struct {
 	auth   string
 	stage  string // in the CRM's words
 	fields string // the mapping's, as YAML
+	named  string // the property with the name of a deal, by which sales know it
 	byID   int    // requests that 1,000 updates are to take once ids are known; 0: no aim
 
 	// What the preset says.
 	batch   int     // rows of one request
+	sought  int     // rows of one search
 	slots   int     // requests at a time
 	allowed float64 // rows per second by its limits; 0: they set none
 }
@@ -46,28 +48,28 @@ func dialects() ([]dialect, error) {
 func plainDialects() []dialect {
 	return []dialect{
 		{
-			name: "hubspot", object: "deals", key: "partnerstack_deal_key", stage: "closedwon", byID: 10, auth: "{token: bench}",
+			name: "hubspot", named: "dealname", object: "deals", key: "partnerstack_deal_key", stage: "closedwon", byID: 10, auth: "{token: bench}",
 			fields: "{dealname: event.account_name, amount: cents(event.amount), closedate: date(event.close_date), dealstage: " + stageOf + "}",
 		},
 		{
-			name: "salesforce", object: "Opportunity", key: "PartnerStack_Key__c", stage: "Closed Won", byID: 5, auth: "{client_id: bench, client_secret: bench-secret}",
+			name: "salesforce", named: "Name", object: "Opportunity", key: "PartnerStack_Key__c", stage: "Closed Won", byID: 5, auth: "{client_id: bench, client_secret: bench-secret}",
 			fields: "{Name: event.account_name, Amount: cents(event.amount), CloseDate: date(event.close_date), StageName: " + stageOf + "}",
 		},
 		{
-			name: "zoho", object: "Deals", key: "PartnerStack_Key", stage: "Closed Won", byID: 10,
+			name: "zoho", named: "Deal_Name", object: "Deals", key: "PartnerStack_Key", stage: "Closed Won", byID: 10,
 			auth:   "{client_id: bench, client_secret: bench-secret, refresh_token: bench-refresh, token_url: %s/oauth/v2/token}",
 			fields: "{Deal_Name: event.account_name, Amount: cents(event.amount), Closing_Date: date(event.close_date), Stage: " + stageOf + "}",
 		},
 		{
-			name: "pipedrive", object: "deals", key: "0a1b2c3d4e5f60718293a4b5c6d7e8f901234567", stage: "won", byID: 1000, auth: "{token: bench}",
+			name: "pipedrive", named: "title", object: "deals", key: "0a1b2c3d4e5f60718293a4b5c6d7e8f901234567", stage: "won", byID: 1000, auth: "{token: bench}",
 			fields: "{title: event.account_name, value: cents(event.amount), expected_close_date: date(event.close_date), status: " + stageOf + "}",
 		},
 		{
-			name: "attio", object: "deals", key: "partnerstack_deal_key", stage: "Won 🎉", auth: "{token: bench}",
+			name: "attio", named: "name", object: "deals", key: "partnerstack_deal_key", stage: "Won 🎉", auth: "{token: bench}",
 			fields: "{name: event.account_name, value: cents(event.amount), stage: " + stageOf + "}",
 		},
 		{
-			name: "dataverse", object: "opportunities", key: "new_partnerstackkey", stage: "won",
+			name: "dataverse", named: "name", object: "opportunities", key: "new_partnerstackkey", stage: "won",
 			auth:   "{tenant: bench.example, client_id: bench, client_secret: bench-secret, token_url: %s/bench.example/oauth2/v2.0/token}",
 			fields: "{name: event.account_name, estimatedvalue: cents(event.amount), estimatedclosedate: date(event.close_date), stepname: " + stageOf + "}",
 		},
@@ -89,7 +91,7 @@ func (d *dialect) read() error {
 	}
 	s := sinks.New(cfg.Sinks["crm"], sinks.Options{})
 	defer s.Close()
-	d.batch, d.slots = s.MaxRows(sinks.Update), s.Concurrency()
+	d.batch, d.sought, d.slots = s.MaxRows(sinks.Update), s.MaxRows(sinks.Search), s.Concurrency()
 	return nil
 }
 
@@ -114,6 +116,13 @@ tables:
 mappings:
   - {name: deals, on: partnerstack.deal.updated, to: crm, object: %s, key: {%s: event.key}, set: %s}
 `, database, token, d.name, base, auth, d.stage, d.object, d.key, d.fields)
+}
+
+// matching is the mapping of a CRM that has deals already: they are found by their name, which is
+// what sales own.
+func (d dialect) matching(text string) string {
+	fields := strings.Replace(d.fields, d.named+": event.account_name, ", "", 1)
+	return strings.Replace(text, "set: "+d.fields, fmt.Sprintf("match: [{%s: event.key}], set: %s, set_if_empty: {%s: event.key}", d.named, fields, d.named), 1)
 }
 
 // What a request is for.

@@ -25,6 +25,7 @@ func parts() []part {
 		{name: "steady", what: "time to answer and to deliver at a steady rate", run: (*bench).atSteadyRate},
 		{name: "together", what: "events/s of everything at once, against plain River", run: (*bench).everything},
 		{name: "calls", what: "requests that 1,000 deal updates cost, for each CRM", run: (*bench).calls},
+		{name: "match", what: "requests that finding out what a CRM has already costs", run: (*bench).match},
 		{name: "distant", what: "rows/s to a CRM that answers in 50 ms, for each preset's concurrency and batches", run: (*bench).distant},
 		{name: "bisect", what: "requests that one bad row in a refused batch costs", run: (*bench).bisect},
 		{name: "slow", what: "what a sink that answers in 30 s does to the latency of another", run: (*bench).besideSlow},

@@ -117,6 +117,12 @@ type seen struct {
 	only   version            // of the newest one after which no older link was left
 }
 
+// end is the newest event that can have archived a record, and the write intent under which that was done.
+type end struct {
+	by     version
+	intent uuid.UUID
+}
+
 // court judges each write of a CRM by itself: what was right in the end may have been wrong
 // before. It has its own idea of what events say and in which order, and knows no state of
 // partnersync but its write intents.
@@ -132,14 +138,14 @@ type court struct {
 	records map[string]*seen    // by the CRM's id
 	places  map[string]place    // by the CRM's id, also of what is gone
 	loose   map[place]uuid.UUID // of records that the ledger lacks: the write intent under which somebody writes them
-	ended   map[place]version
+	ended   map[place]end
 	notes   map[string]int // how often each was made
 	writes  int
 	lost    int // times that what was written is nobody's to know
 }
 
 func (c *court) judge(journal []write) {
-	c.records, c.places, c.loose, c.ended, c.notes = map[string]*seen{}, map[string]place{}, map[place]uuid.UUID{}, map[place]version{}, map[string]int{}
+	c.records, c.places, c.loose, c.ended, c.notes = map[string]*seen{}, map[string]place{}, map[place]uuid.UUID{}, map[place]end{}, map[string]int{}
 	for _, w := range journal {
 		c.writes++
 		if w.change.Record.ID == "" {
@@ -191,10 +197,17 @@ func (c *court) recall(w write, p place, r *seen, by *intent) {
 	if r != nil && len(keys) > 1 && !c.intents.one(c.sink, keys, by.made) {
 		r.forget()
 	}
+	lost := func(former uuid.UUID) bool {
+		end := c.intents.done[former]
+		return former != by.id && (end.IsZero() || end.After(w.at))
+	}
+	// Who has to archive what may be archived makes it again where that is how to learn its id.
+	if e, ok := c.ended[p]; ok && lost(e.intent) {
+		delete(c.ended, p)
+	}
 	if former, ok := c.loose[p]; ok && former != by.id {
-		if end := c.intents.done[former]; end.IsZero() || end.After(w.at) {
+		if lost(former) {
 			c.lost++
-			delete(c.ended, p)
 			if r != nil {
 				r.forget()
 			}
@@ -227,18 +240,21 @@ func (c *court) record(w write) {
 	row := w.change.Record
 	p := c.placeOf(row)
 	r := c.records[row.ID]
+	var by *intent
 	if r == nil {
 		if p.key == "" {
 			c.tell(w, p, version{}, "%s is made without a key", row.ID)
 			return
 		}
-		c.recall(w, p, nil, c.announced(w, p))
+		by = c.announced(w, p)
+		c.recall(w, p, nil, by)
 		r = c.born(w, p)
 	} else {
-		c.recall(w, r.place, r, c.announced(w, r.place))
+		by = c.announced(w, r.place)
+		c.recall(w, r.place, r, by)
 	}
 	if w.change.Archived {
-		c.archived(w, r)
+		c.archived(w, r, by)
 		delete(c.records, row.ID)
 		return
 	}
@@ -285,10 +301,10 @@ func (c *court) born(w write, p place) *seen {
 	if p.object == "notes" {
 		c.notes[p.key]++
 	}
-	if end, ok := c.ended[p]; ok {
-		r.bounds["title"] = end // each event that wants the seat brings it
+	if e, ok := c.ended[p]; ok {
+		r.bounds["title"] = e.by // each event that wants the seat brings it
 		if p.sink == "mirror" {
-			c.fault(w, r, end, "is made again, though it was archived by %s", end)
+			c.fault(w, r, e.by, "is made again, though it was archived by %s", e.by)
 		}
 	}
 	return r
@@ -322,7 +338,7 @@ func (c *court) field(w write, r *seen, page *page, field, value string) (said, 
 }
 
 // archived judges the end of a record.
-func (c *court) archived(w write, r *seen) {
+func (c *court) archived(w write, r *seen, under *intent) {
 	page, bound := c.book[r.place], version{}
 	if r.place.sink != "mirror" {
 		bound = r.bounds["title"]
@@ -338,7 +354,10 @@ func (c *court) archived(w write, r *seen) {
 		c.fault(w, r, other.by, "is archived, as %s wants, though %s wants it", other.by, bound)
 		return
 	}
-	c.ended[r.place] = by.by
+	c.ended[r.place] = end{by: by.by}
+	if under != nil {
+		c.ended[r.place] = end{by.by, under.id}
+	}
 }
 
 func (c *court) firmOf(id string) string {

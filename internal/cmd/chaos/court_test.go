@@ -182,6 +182,13 @@ func TestCourt(t *testing.T) {
 			s.unknown = false
 			s.link("d", "f")
 		}, late: []int{5, 6}},
+		{name: "who archives is lost", give: func(s *side) {
+			seat := s.put("seats", map[string]any{"seat_key": "s", "title": "first"})
+			s.unknown = true
+			s.archive("seats", seat)
+			s.unknown = false
+			s.put("seats", map[string]any{"seat_key": "s", "title": "first"})
+		}},
 		{name: "who archives what nobody knows is lost", sink: "mirror", give: func(s *side) {
 			s.unknown = true
 			s.archive("seats", s.put("seats", map[string]any{"seat_key": "s", "title": "first"}))
