@@ -348,10 +348,14 @@ func (b *batch) toMake(d *records.Delivery) []records.Key {
 	var keys []records.Key
 	for _, l := range d.Change.Links {
 		if l.Missing == "create" && !l.Remove {
-			keys = append(keys, records.Key{Object: l.To, Property: l.Key.Property, Key: b.sink.Fold(l.Key.Property, l.Key.Value)})
+			keys = append(keys, b.linkKey(l))
 		}
 	}
 	return keys
+}
+
+func (b *batch) linkKey(l mappers.Link) records.Key {
+	return records.Key{Object: l.To, Property: l.Key.Property, Key: b.sink.Fold(l.Key.Property, l.Key.Value)}
 }
 
 // each calls f for the deliveries of the jobs.
@@ -433,10 +437,8 @@ func (b *batch) stub(d *records.Delivery, l *records.Link) bool {
 		return false
 	}
 	if w := b.work(k); w.Stub() == nil {
-		w.Deliveries = append(w.Deliveries, &records.Delivery{
-			Cause: d.Cause, Key: k, Stub: true,
-			Change: &mappers.Change{Mapping: d.Change.Mapping, Object: k.Object, Mode: mappers.Upsert, Key: mappers.Key{Property: l.Property, Value: l.Key}, Recreate: true},
-		})
+		w.Deliveries = append(w.Deliveries, records.NewStub(d, l, k))
+		b.identify(w)
 	}
 	return true
 }

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -29,16 +30,28 @@ func (b *batch) identity(object string, m mappers.Match) records.Key {
 	return records.Key{Object: object, Property: "match", Key: hex.EncodeToString(h.Sum(nil)[:16])}
 }
 
-// identitiesOf are those of the records of a job that we do not know.
+// identitiesOf are those of the records of a job that may be made: that we do not know, or that may
+// have to be made again.
 func (b *batch) identitiesOf(j *job) []records.Key {
 	var keys []records.Key
+	add := func(k records.Key, ways []mappers.Match, recreate bool) {
+		if known := b.records[k]; known != nil && (known.CRMID != "" || known.Presence != records.Unknown) && !recreate {
+			return
+		}
+		for _, m := range ways {
+			keys = append(keys, b.identity(k.Object, m))
+		}
+	}
 	for _, r := range j.routes {
 		for _, d := range r.deliveries {
-			if known := b.records[d.Key]; !d.Open() || known != nil && (known.CRMID != "" || known.Presence != records.Unknown) {
+			if !d.Open() {
 				continue
 			}
-			for _, m := range d.Change.Match {
-				keys = append(keys, b.identity(d.Change.Object, m))
+			add(d.Key, d.Change.Match, d.Change.Recreate)
+			for _, l := range d.Change.Links {
+				if l.Missing == "create" && !l.Remove {
+					add(b.linkKey(l), l.Match, true)
+				}
 			}
 		}
 	}
@@ -56,17 +69,24 @@ func (b *batch) identify(w *records.Work) {
 // does not have, made one after the other: the second is the same as the first. It reports whether
 // there is anything new to plan.
 func (b *batch) twins() (news bool) {
+	for _, w := range b.works {
+		if len(b.identities[w]) == 0 { // it may have turned out to be gone
+			b.identify(w)
+		}
+	}
 	if len(b.identities) == 0 {
 		return false
 	}
+	works := slices.Clone(b.works)
+	slices.SortStableFunc(works, func(v, w *records.Work) int { return cmp.Compare(w.Record.CRMID, "") - cmp.Compare(v.Record.CRMID, "") })
 	first := map[records.Key]*records.Work{}
-	for _, w := range slices.Clone(b.works) {
+	for _, w := range works { // those that the CRM has come first
 		var other *records.Work
 		for _, k := range b.identities[w] {
-			if first[k] == nil {
+			if f := first[k]; f == nil || f.Record.CRMID == "" && !f.Makes() && f.Hold <= 0 { // else it has come to nothing
 				first[k] = w
-			} else if first[k] != w && other == nil {
-				other = first[k]
+			} else if f != w && other == nil {
+				other = f
 			}
 		}
 		switch {

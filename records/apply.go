@@ -338,6 +338,9 @@ func (w *Work) conflict(s *Step, a Answer, env *Env) {
 		}
 		return
 	}
+	if r.CRMID == "" {
+		w.theirs()
+	}
 	w.contest = w.vacant && a.Existing == ""
 	w.adopt(s, a, a.Existing)
 }
@@ -612,6 +615,9 @@ func (w *Work) Becomes(into *Record, s *Step, a Answer) {
 			}
 		}
 	}
+	if from.CRMID == "" && (s.Do == Search || a.Kind == Conflict) {
+		w.theirs()
+	}
 	Merge(into, from)
 	key := s.Last.Change.Key
 	if key.Property != into.Property && !key.Local && into.Fields[key.Property] == nil {
@@ -696,6 +702,24 @@ func (w *Work) End(outcome Outcome, reason string) {
 func (w *Work) Take(o *Work) {
 	w.Deliveries = append(w.Deliveries, o.Deliveries...)
 	w.Hold = max(w.Hold, o.Hold)
+	w.seen = nil // either may have changed it since, and what is wanted is another
+}
+
+// NewStub makes the record at the other end of a link, with nothing but its key, for a delivery to
+// link to; where the link says how it may be found, it is looked for before.
+func NewStub(by *Delivery, l *Link, k Key) *Delivery {
+	var ways []mappers.Match
+	for _, wish := range by.Change.Links {
+		if wish.To == l.To && wish.Key.Property == l.Property && wish.Key.Value == l.Key {
+			ways = wish.Match
+		}
+	}
+	return &Delivery{
+		Cause: by.Cause, Key: k, Stub: true,
+		Change: &mappers.Change{
+			Mapping: by.Change.Mapping, Object: k.Object, Mode: mappers.Upsert, Key: mappers.Key{Property: l.Property, Value: l.Key}, Match: ways, Recreate: true,
+		},
+	}
 }
 
 // Probe stands for a delivery where a record is looked up that no event of the batch is about.

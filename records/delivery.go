@@ -189,7 +189,7 @@ func (d *Delivery) wish(l *Link) (mappers.Link, bool) {
 // moot reports whether the delivery has no say, since its mode only makes records and this one
 // is there: not by an earlier attempt of its own.
 func (d *Delivery) moot(r *Record) bool {
-	if d.Change.Mode != mappers.CreateOnly && d.Change.Mode != mappers.Append || r.Presence != Present {
+	if d.Change.Mode != mappers.CreateOnly && d.Change.Mode != mappers.Append || !r.there() {
 		return false
 	}
 	for _, f := range r.Fields {
@@ -232,9 +232,12 @@ func (f *Field) Unsaid() bool { return f.Refused == unsaid }
 
 // refuseAll keeps what the delivery wants from ever being sent.
 func (d *Delivery) refuseAll(r *Record) {
-	for _, f := range r.Fields {
+	for name, f := range r.Fields {
 		if f.Version == d.Cause.Version && f.Mapping == d.Change.Mapping {
 			f.Refused = unsaid
+			if f.Rule == string(mappers.SetOnCreate) && r.CRMID == "" { // it may be made yet, for an event that has a say
+				delete(r.Fields, name)
+			}
 		}
 	}
 	for _, l := range r.Links {

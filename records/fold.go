@@ -54,6 +54,7 @@ func foldField(r *Record, change *mappers.Change, f mappers.Field, version Versi
 	case order != 0 && next.once() && have.once() && have.settled(): // the CRM has a value, which stays
 		t.Same++
 		return
+	case order != 0 && next.conditional() && have.Refused != uuid.Nil: // the CRM will not have that: this one has its turn
 	case order != 0 && f.Rule == mappers.Forward:
 		if !next.ahead(have) {
 			t.Stale++

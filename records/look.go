@@ -87,7 +87,7 @@ func (w *Work) look(env *Env) *Step {
 		return nil
 	}
 	key := last.Change.Key
-	if byKeyFirst := w.contest || !env.Can.UniqueKeys() || len(ways) == 0 && len(asks) > 0; byKeyFirst && !w.keyed && env.Can.Finds(key) {
+	if byKeyFirst := w.contest || !env.Can.UniqueKeys() || !env.Can.Makes(r.Object, key) || len(ways) == 0 && len(asks) > 0; byKeyFirst && !w.keyed && env.Can.Finds(key) {
 		w.seeking = byKey
 		return step(Find, last)
 	}
@@ -213,12 +213,23 @@ func (w *Work) matched(s *Step, a Answer, env *Env) {
 	case hit == nil:
 		w.way++
 	default:
+		if key := s.Last.Change.Key; textOf(hit.Values[key.Property]) != key.Value {
+			w.theirs()
+		}
 		w.keeps = w.carries(s, hit) && s.Last.Change.Taken != mappers.TakenTake
 		w.seen = &sight{id: hit.ID, asked: s.Show, values: hit.Values}
 		w.adopt(s, a, hit.ID)
-		if w.keeps {
+		if w.Record.Presence = Unknown; w.keeps { // else it lacks our key, which its next event brings
 			w.Record.Presence = Present
 		}
+	}
+}
+
+// theirs notes that what the record has is not of ours: it was there before, whatever a request
+// without an answer may have put elsewhere.
+func (w *Work) theirs() {
+	for _, f := range w.Record.Fields {
+		f.Added = nil
 	}
 }
 
@@ -243,6 +254,14 @@ func (w *Work) seek(l *Link, env *Env) bool {
 		return env.Seek(d, l, wish.Match)
 	}
 	return false
+}
+
+// matches reports whether the other end of a link may be found otherwise than by its key.
+func (w *Work) matches(l *Link) bool {
+	return slices.ContainsFunc(w.serving(l, nil), func(d *Delivery) bool {
+		wish, ok := d.wish(l)
+		return ok && len(wish.Match) > 0
+	})
 }
 
 // SeekFor has the record looked up since a link leads to it.

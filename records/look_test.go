@@ -18,6 +18,7 @@ import (
 type desk struct {
 	*manners
 	unkeyed  bool
+	hidden   string
 	most     int // hits that an answer shows; 0: all
 	rows     []*deskRow
 	taken    map[string]string // a value that no create may have, and whose it is
@@ -36,6 +37,9 @@ func (d *desk) answer(s *Step) Answer {
 	hit := func(row *deskRow) Hit {
 		h := Hit{ID: row.id, Values: map[string]any{}}
 		for _, name := range s.Show {
+			if name == d.hidden {
+				continue
+			}
 			h.Values[name] = row.values[name]
 		}
 		return h
@@ -190,7 +194,9 @@ func TestLook(t *testing.T) {
 		rows     []*deskRow
 		taken    map[string]string
 		most     int
-		unkeyed  bool // the CRM does not see to it that keys are unique
+		unmaking bool   // the CRM has no request that makes records and changes none
+		hidden   string // what it does not show
+		unkeyed  bool   // the CRM does not see to it that keys are unique
 		change   mappers.Change
 		outcome  Outcome
 		reason   string
@@ -318,6 +324,16 @@ func TestLook(t *testing.T) {
 			outcome: Skipped, reason: "the CRM keeps another value of c", requests: []string{"find"},
 		},
 		{
+			name: "nothing is added to what the CRM does not show", hidden: "d", rows: []*deskRow{sales("7", "k", "1", "d", []any{"y"})},
+			change:  mappers.Change{Fields: fields(mappers.Add, "d", []any{"x"})},
+			outcome: Skipped, reason: "the CRM keeps another value of d", requests: []string{"find"}, want: map[string]any{"d": []any{"y"}},
+		},
+		{
+			name: "a CRM that cannot make records alone is asked for ours first", unmaking: true, rows: []*deskRow{sales("7", "k", "1", "a", "0")},
+			change:  mappers.Change{Match: mail, Fields: fields(mappers.SetOnCreate, "a", "1")},
+			outcome: Skipped, reason: "without a, which only a new record gets", requests: []string{"find"}, want: map[string]any{"a": "0"},
+		},
+		{
 			name: "nothing is added twice", rows: []*deskRow{sales("7", "k", "1", "d", []any{"x", "y"})},
 			change:  mappers.Change{Fields: fields(mappers.Add, "d", []any{"x"})},
 			outcome: Unchanged, requests: []string{"find"},
@@ -325,7 +341,7 @@ func TestLook(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			d := &desk{manners: &manners{Find: true}, most: tt.most, unkeyed: tt.unkeyed, rows: tt.rows, taken: tt.taken}
+			d := &desk{manners: &manners{Find: true, NoMake: tt.unmaking}, hidden: tt.hidden, most: tt.most, unkeyed: tt.unkeyed, rows: tt.rows, taken: tt.taken}
 			r := New(uuid.UUID{1}, Key{"contacts", "k", "1"})
 			got := d.work(r, &tt.change)[0]
 			if got.Outcome != tt.outcome || got.Reason != tt.reason && (tt.reason != "" || got.Outcome == Delivered) {
@@ -381,6 +397,89 @@ func TestKnown(t *testing.T) {
 	d.rows[0].values["c"] = "churned"
 	if got := d.work(r, &mappers.Change{Fields: fields(mappers.Forward, "c", "lost")})[0]; got.Outcome != Skipped || d.rows[0].values["c"] != "churned" {
 		t.Errorf("%s %q: %v", got.Outcome, got.Reason, d.rows[0].values)
+	}
+}
+
+// What has no say, or what the CRM will not have, leaves its turn to the value of another event.
+func TestTurns(t *testing.T) {
+	t.Parallel()
+	skip := mappers.Change{Mode: mappers.UpdateOnly, Absent: "skip"}
+	tests := []struct {
+		name   string
+		rows   []*deskRow
+		first  *mappers.Change // in a batch of its own; nil: none
+		batch  []*mappers.Change
+		rule   mappers.Rule
+		values []any // of the field, by the changes in their order
+		want   any
+	}{
+		{
+			name: "set_if_empty after a change that only updates", first: &skip, batch: []*mappers.Change{{}},
+			rule: mappers.SetIfEmpty, values: []any{"1", "2"}, want: "2",
+		},
+		{
+			name: "set_on_create likewise", first: &skip, batch: []*mappers.Change{{}},
+			rule: mappers.SetOnCreate, values: []any{"1", "2"}, want: "2",
+		},
+		{
+			name: "forward beside a change that only makes", rows: []*deskRow{sales("7", "k", "1")}, batch: []*mappers.Change{{}, {Mode: mappers.CreateOnly}},
+			rule: mappers.Forward, values: []any{"lead", "mql"}, want: "lead",
+		},
+		{
+			name: "add likewise", rows: []*deskRow{sales("7", "k", "1", "x", []any{"y"})}, batch: []*mappers.Change{{}, {Mode: mappers.CreateOnly}},
+			rule: mappers.Add, values: []any{[]any{"a"}, []any{"b"}}, want: []any{"y", "a"},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d := &desk{manners: &manners{Find: true}, rows: tt.rows}
+			r := New(uuid.UUID{1}, Key{"contacts", "k", "1"})
+			n := 0
+			filled := func(c *mappers.Change) *mappers.Change {
+				c.Fields = fields(tt.rule, "x", tt.values[n])
+				n++
+				return c
+			}
+			if tt.first != nil {
+				first := *tt.first
+				d.work(r, filled(&first))
+			}
+			for _, c := range tt.batch {
+				filled(c)
+			}
+			d.work(r, tt.batch...)
+			if is := d.rows[0].values["x"]; !NewValue(is).Equal(NewValue(tt.want)) {
+				t.Errorf("%v after %q", is, d.requests)
+			}
+		})
+	}
+}
+
+// A record that was found without our key, and not touched, gets that with its next event.
+func TestFoundAndLeft(t *testing.T) {
+	t.Parallel()
+	d := &desk{manners: &manners{Find: true}, rows: []*deskRow{sales("7", "email", "a@b.co")}}
+	r := New(uuid.UUID{1}, Key{"contacts", "k", "1"})
+	mail := []mappers.Match{by("email", "a@b.co")}
+	for range 2 {
+		d.work(r, &mappers.Change{Mode: mappers.CreateOnly, Match: mail, Fields: fields(mappers.Set, "name", "x")})
+	}
+	d.work(r, &mappers.Change{Match: mail, Fields: fields(mappers.Set, "name", "y")})
+	if want := []string{"search email", "update k name"}; !slices.Equal(d.requests, want) || d.rows[0].values["k"] != "1" {
+		t.Errorf("%q", d.requests)
+	}
+}
+
+// A record that is made by a link is looked for as the link says.
+func TestStubIsLookedFor(t *testing.T) {
+	t.Parallel()
+	link := mappers.Link{To: "contacts", Key: mappers.Key{Property: "k", Value: "1"}, Missing: "create", Match: []mappers.Match{by("email", "a@b.co")}}
+	by := &Delivery{Cause: &Cause{}, Change: &mappers.Change{Links: []mappers.Link{link}}}
+	stub := NewStub(by, &Link{To: "contacts", Property: "k", Key: "1"}, Key{"contacts", "k", "1"})
+	d := &desk{manners: &manners{Find: true}, rows: []*deskRow{sales("7", "email", "a@b.co")}}
+	d.work(New(uuid.UUID{1}, stub.Key), stub.Change)
+	if want := []string{"search email", "update k"}; !slices.Equal(d.requests, want) {
+		t.Errorf("%q", d.requests)
 	}
 }
 

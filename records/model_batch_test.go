@@ -23,8 +23,10 @@ type history struct {
 	joined  map[uuid.UUID]uuid.UUID
 	blended map[uuid.UUID]bool // records that hold what is wanted under another key, though the ledger does not know that yet
 	serial  int
-	lost    error    // the first fault
-	log     []string // of what happened, where it is wanted
+	turn    int                 // of the acts
+	owned   map[string][]string // tags that we may have put, by record of the CRM
+	lost    error               // the first fault
+	log     []string            // of what happened, where it is wanted
 	logging bool
 }
 
@@ -115,6 +117,12 @@ type batch struct {
 	asked   []Key         // that it has announced
 	dead    bool          // it ended without recording anything
 	runs    []*run
+
+	turn       int             // of the act
+	identities map[*Work][]Key // of records that we did not know
+	unclear    map[*Work]bool  // several were found
+	sought     []modelSought
+	reasons    map[Key]bool // a search has shown why events may be dead
 }
 
 type modelMerge struct {
@@ -167,8 +175,8 @@ func (b *batch) die() {
 
 // work works some of the open events.
 func (h *history) work(a *act) {
-	b := &batch{h: h, act: a, moods: a.Moods, records: map[Key]*Record{}, ends: map[Key]*Record{}, workOf: map[*Record]*Work{}, began: h.now}
-	b.env = Env{Can: h.crm.manners, GiveUp: modelGiveUp, Neighbour: b.neighbour, Stub: b.stub}
+	b := &batch{h: h, act: a, moods: a.Moods, records: map[Key]*Record{}, ends: map[Key]*Record{}, workOf: map[*Record]*Work{}, began: h.now, turn: h.turn, identities: map[*Work][]Key{}, unclear: map[*Work]bool{}, reasons: map[Key]bool{}}
+	b.env = Env{Can: h.crm.manners, GiveUp: modelGiveUp, Neighbour: b.neighbour, Stub: b.stub, Seek: b.seek}
 	b.load()
 	if len(b.runs) == 0 || b.dies("with the events loaded") {
 		return
@@ -181,6 +189,7 @@ func (h *history) work(a *act) {
 	}
 	for _, w := range slices.Clone(b.works) {
 		w.Begin()
+		b.identify(w)
 	}
 	for _, r := range b.runs {
 		if r.Open() {
@@ -235,6 +244,11 @@ func (b *batch) load() {
 		}
 	}
 	b.read(b.claimed, b.records)
+	shut := map[*happened]bool{}
+	for _, r := range b.runs {
+		shut[r.event] = shut[r.event] || slices.ContainsFunc(b.identitiesOf(r.Delivery), h.isShut)
+	}
+	b.runs = slices.DeleteFunc(b.runs, func(r *run) bool { return shut[r.event] })
 }
 
 // isShut reports whether nobody may touch what a key names, by whatever key of it.
@@ -302,10 +316,8 @@ func (b *batch) stub(d *Delivery, l *Link) bool {
 		return false
 	}
 	if w := b.work(k); w.Stub() == nil {
-		w.Deliveries = append(w.Deliveries, &Delivery{
-			Cause: d.Cause, Key: k, Stub: true,
-			Change: &mappers.Change{Mapping: d.Change.Mapping, Object: k.Object, Mode: mappers.Upsert, Key: mappers.Key{Property: l.Property, Value: l.Key}, Recreate: true},
-		})
+		w.Deliveries = append(w.Deliveries, NewStub(d, l, k))
+		b.identify(w)
 	}
 	return true
 }
@@ -334,7 +346,12 @@ func (b *batch) round() bool {
 			}
 		}
 	}
+	b.twins()
 	steps := b.plan()
+	if len(steps) == 0 && b.twins() {
+		steps = b.plan()
+	}
+	steps = append(steps, b.seekEnds()...)
 	if len(steps) == 0 || b.dies("with its steps planned") {
 		return false
 	}
@@ -394,7 +411,7 @@ func (b *batch) plan() []*Step {
 			for i := 0; i < len(b.works); i++ {
 				steps = append(steps, b.works[i].Next(&b.env)...)
 			}
-			if len(steps) > 0 {
+			if len(steps) > 0 || len(b.sought) > 0 {
 				return steps
 			}
 		}
@@ -431,6 +448,11 @@ func (b *batch) announce(steps []*Step) {
 	for _, w := range works {
 		w.Stored()
 	}
+	if b.h.Sales {
+		for _, s := range steps {
+			b.h.owns(s)
+		}
+	}
 	b.over = b.h.now + 2*modelTimeout
 	for _, w := range b.works {
 		if !w.InPlay() {
@@ -439,6 +461,7 @@ func (b *batch) announce(steps []*Step) {
 		for _, d := range w.Deliveries {
 			b.asked = append(b.asked, d.Key)
 		}
+		b.asked = append(b.asked, b.identities[w]...)
 		if w.Record.Merged {
 			b.asked = append(b.asked, KeyOf(w.Record.ID))
 		}
@@ -451,6 +474,9 @@ func (b *batch) apply(s *Step, a Answer) {
 		return
 	}
 	effect := s.Work.Apply(s, a, &b.env)
+	if s.Do == Search && (len(a.Hits) > 1 || a.More) && s.Last.Change.Several == mappers.SeveralDead {
+		b.unclear[s.Work] = true
+	}
 	b.h.told(b, s, a)
 	b.h.pass(effect.Pause)
 	if effect.Suspect != nil {
@@ -563,11 +589,20 @@ func (b *batch) become(s *Step, a Answer, into *Record) {
 // commit stores what has become of everything.
 func (b *batch) commit() {
 	h := b.h
-	for _, w := range b.works {
+	for _, w := range slices.Clone(b.works) {
+		if w.InVain() {
+			b.discard(w)
+		}
 		w.Rest()
 	}
 	hold := func() {
 		for _, w := range b.works {
+			for _, k := range b.identities[w] {
+				if w.Made() {
+					h.block(k, h.now+modelLag)
+				}
+				h.block(k, h.now+w.Hold)
+			}
 			if w.Hold > 0 {
 				for _, d := range w.Deliveries {
 					h.block(d.Key, h.now+w.Hold)
@@ -619,11 +654,14 @@ func (b *batch) commit() {
 
 func describe(q request) string {
 	s := q.step
-	text := []string{"find", "write", "archive", "link", "unlink"}[s.Do]
+	text := []string{"find", "write", "archive", "link", "unlink", "search", "read"}[s.Do]
 	if s.Tie != nil {
 		return fmt.Sprintf("%s %s to %s %s as %q", text, q.id, s.Tie.Link.Key, s.Tie.ID, s.Tie.Link.As)
 	}
 	text = fmt.Sprintf("%s %s %s %s=%s %v", text, s.Mode, q.id, q.key.Property, q.key.Value, s.Values)
+	if s.Way != nil || s.Show != nil || s.Makes {
+		text += fmt.Sprintf(" by %v showing %v makes:%v", s.Way, s.Show, s.Makes)
+	}
 	for _, t := range s.Carried {
 		text += fmt.Sprintf(" with %s %s", t.Link.Key, t.ID)
 	}
@@ -635,6 +673,9 @@ func tell(how mood, a Answer) string {
 	text += []string{"taken", "denied", "conflict", "busy", "failed"}[a.Kind] + " " + a.ID + a.Existing
 	if len(a.Fields) > 0 {
 		text += fmt.Sprint(" for ", a.Fields)
+	}
+	for _, hit := range a.Hits {
+		text += fmt.Sprintf(" %s %v", hit.ID, hit.Values)
 	}
 	if a.Absent {
 		text += " absent"

@@ -33,6 +33,10 @@ type manners struct {
 	Lags        bool // an upsert is a search, which shows late what was made, and a create or an update
 	Mute        bool // a conflict does not name the record in the way
 	Strict      bool // taking back what is not there is refused
+	Loose       bool // it does not see to it that keys are unique
+	NoMake      bool // it has no request that makes a record and changes none
+	Hides       bool // it does not show a field
+	Alone       bool // no two records have one mail
 }
 
 func (m *manners) Finds(k mappers.Key) bool { return m.Find && !k.Local && k.Property != "" }
@@ -74,6 +78,13 @@ type cell struct {
 	by      *Record // that it was written for
 	batch   *batch
 	told    bool // the batch has heard that it was taken
+
+	// Where sales work:
+	since       time.Duration // when it got the value
+	turn        int           // of the act in which people put it
+	edited      bool          // people have put it
+	ever        bool          // it had a value once
+	own, theirs []string      // of tags: that we may have put, and that people have
 }
 
 type tieTo struct{ id, as string }
@@ -87,8 +98,12 @@ type row struct {
 	gone       bool
 	into       string // it was merged into another
 	since      time.Duration
-	touched    bool    // people had their hands on it
-	archived   *Record // for which it was archived
+	touched    bool                     // people had their hands on it
+	archived   *Record                  // for which it was archived
+	by         *Record                  // for which a request has made it
+	ways       []mappers.Match          // in which it was looked for before
+	blended    int                      // the act in which people have merged another into it
+	keyed      map[string]time.Duration // when it got a key of ours
 }
 
 // request is one step on its way.
@@ -143,22 +158,22 @@ func (c *crm) byKey(object string, k mappers.Key) *row {
 }
 
 // shown is what a search shows of a record.
-func (c *crm) shown(r *row) *row {
-	if r != nil && c.Lags && c.h.now < r.since+modelLag {
+func (c *crm) shown(r *row, property string) *row {
+	if r != nil && (c.Lags || c.Loose) && c.h.now < max(r.since, r.keyed[property])+modelLag {
 		return nil
 	}
 	return r
 }
 
 func (c *crm) make(object string) *row {
-	r := &row{id: fmt.Sprint("c", len(c.rows)+1), object: object, keys: map[string]string{}, cells: map[string]cell{}, links: map[tieTo]bool{}, since: c.h.now}
+	r := &row{id: fmt.Sprint("c", len(c.rows)+1), object: object, keys: map[string]string{}, keyed: map[string]time.Duration{}, cells: map[string]cell{}, links: map[tieTo]bool{}, since: c.h.now}
 	c.rows = append(c.rows, r)
 	return r
 }
 
 // handle answers a request in a mood.
 func (c *crm) handle(q request, how mood) Answer {
-	lost := q.step.Do != Find // a search changes nothing
+	lost := !q.step.Reads() // a search changes nothing
 	switch how {
 	case shortly:
 		return Answer{Kind: Busy, Class: "throttled", Status: 429, Short: true, Wait: time.Second}
@@ -175,7 +190,7 @@ func (c *crm) handle(q request, how mood) Answer {
 			q.id = a.ID // it makes none a second time
 		}
 	}
-	if lost && (how == late || how == twice && (q.step.Mode != mappers.Append || c.Repeat)) {
+	if lost && (how == late || how == twice && !q.step.Makes && (q.step.Mode != mappers.Append || c.Repeat)) {
 		c.late = append(c.late, putOff{q, 0})
 	}
 	if how != fine {
@@ -209,11 +224,19 @@ func absent() Answer {
 func (c *crm) carryOut(q request) Answer {
 	switch q.step.Do {
 	case Find:
-		r := c.shown(c.byKey(q.object, q.key))
+		r := c.shown(c.byKey(q.object, q.key), q.key.Property)
 		if r == nil {
 			return absent()
 		}
-		return Answer{Kind: Taken, Status: 200, ID: r.id}
+		return Answer{Kind: Taken, Status: 200, ID: r.id, Hits: []Hit{c.hit(q, r)}}
+	case Search:
+		return c.search(q)
+	case Read:
+		r := c.row(q.id)
+		if r == nil {
+			return absent()
+		}
+		return Answer{Kind: Taken, Status: 200, ID: r.id, Hits: []Hit{c.hit(q, r)}}
 	case Archive:
 		r := c.row(q.id)
 		if r == nil {
@@ -279,15 +302,20 @@ func (c *crm) write(q request) Answer {
 		if c.Repeat {
 			r = c.byKey(q.object, mappers.Key{Property: "request", Value: q.key.Value})
 		}
-	case s.Mode == mappers.CreateOnly:
-		other = c.byKey(q.object, q.key)
+	case s.Mode == mappers.CreateOnly, s.Makes && q.id == "":
+		if !c.Loose {
+			other = c.byKey(q.object, q.key)
+		}
 	case q.id != "":
 		if r = c.row(q.id); r == nil {
 			return absent()
 		}
 	default:
 		if r = c.byKey(q.object, q.key); s.Mode == mappers.Upsert {
-			r = c.shown(r)
+			r = c.shown(r, q.key.Property)
+			if r == nil && c.h.Sales && !c.Loose {
+				other = c.byKey(q.object, q.key)
+			}
 		}
 		if r == nil && s.Mode == mappers.UpdateOnly {
 			return absent()
@@ -304,6 +332,16 @@ func (c *crm) write(q request) Answer {
 			return denied(400, name)
 		case v == unnamed:
 			return denied(400)
+		case c.h.Sales && (name == "k" || name == "j") && !c.Loose:
+			if o := c.byKey(q.object, mappers.Key{Property: name, Value: v.(string)}); o != nil && o != r {
+				other = o
+			}
+		case name == "mail" && c.Alone:
+			for _, o := range c.rows {
+				if o != r && !o.gone && o.object == q.object && o.cells[name].value == v {
+					other = o
+				}
+			}
 		case name == unique && v != nil:
 			for _, o := range c.rows {
 				if o != r && !o.gone && o.object == q.object && o.cells[unique].value == v {
@@ -327,8 +365,12 @@ func (c *crm) write(q request) Answer {
 		return Answer{Kind: Denied, Class: "rejected", Status: 400, Reason: "no such record", Unlinked: true}
 	}
 	created := r == nil
+	if c.h.Sales {
+		c.h.undecided(q)
+	}
 	if created {
 		r = c.make(q.object)
+		r.by = q.by
 		if !q.key.Local {
 			r.keys[q.key.Property] = q.key.Value
 		} else {
@@ -339,10 +381,18 @@ func (c *crm) write(q request) Answer {
 	}
 	for name, v := range values {
 		if text, is := v.(string); is && (name == "k" || name == "j") {
-			if have := r.keys[name]; have != "" && have != text {
+			have := r.keys[name]
+			if have != "" && have != text && !c.h.Sales {
 				r.touched = true // taken over from a key that it had, and that we did not know of
 			}
+			if have != text && c.h.Sales {
+				r.keyed[name] = c.h.now
+			}
 			r.keys[name] = text
+			continue
+		}
+		if c.h.Sales {
+			c.put(q, r, name, v, created)
 			continue
 		}
 		c.set(q, r, name, v)
@@ -391,8 +441,8 @@ func (c *crm) set(q request, r *row, name string, v any) {
 	r.cells[name] = next
 }
 
-func (m *manners) Makes(object string, key mappers.Key) bool { return !key.Local }
-func (m *manners) UniqueKeys() bool                          { return true }
+func (m *manners) Makes(object string, key mappers.Key) bool { return !key.Local && !m.NoMake }
+func (m *manners) UniqueKeys() bool                          { return !m.Loose }
 func (m *manners) Several(shown any) []string                { return texts(shown) }
 func (m *manners) Alike(property string, ours, shown any) bool {
 	return NewValue(ours).Equal(NewValue(shown))

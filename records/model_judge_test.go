@@ -72,6 +72,10 @@ func (h *history) doubt(records ...*Record) {
 // created is a fault where a record is made twice: by one key of ours, or by an event that is to
 // make one only once.
 func (h *history) created(q request, r *row) {
+	if h.Sales {
+		h.doubled(q, r)
+		return
+	}
 	if q.key.Local {
 		for _, e := range h.Happens {
 			if e.Name == q.key.Value && e.times == 0 && h.crm.made[q.step.Last.Key] > 1 {
@@ -188,6 +192,10 @@ func (h *history) ended(b *batch, r *run) {
 	s := saying{r.event, r.part, r.Change}
 	if r.Outcome == Delivered {
 		r.event.delivered[r.part] = true
+	}
+	if h.Sales {
+		h.sold(b, r)
+		return
 	}
 	if h.disturbed(r.Key) || slices.ContainsFunc(r.Change.Links, func(l mappers.Link) bool { return h.disturbed(Key{l.To, l.Key.Property, l.Key.Value}) }) {
 		return

@@ -31,10 +31,16 @@ type story struct {
 	Seeds   []seed
 	Happens []*happened
 	Acts    []act
+
+	Sales          bool // of match and the value rules
+	Several, Taken string
 }
 
 // seed is a record that people have made before.
-type seed struct{ Object, K, J, U string }
+type seed struct {
+	Object, K, J, U string
+	Cells           map[string]any
+}
 
 // happened is one event, with what mappings make of it.
 type happened struct {
@@ -59,6 +65,9 @@ func (e *happened) String() string {
 		if c.Absent != "" {
 			text += " absent:" + c.Absent
 		}
+		if len(c.Match) > 0 {
+			text += fmt.Sprintf(" match %v", c.Match)
+		}
 		for _, f := range c.Fields {
 			text += fmt.Sprintf(" %s %s=%v", f.Rule, f.Name, f.Value)
 			if f.Optional {
@@ -82,6 +91,8 @@ type act struct {
 	Late       int           // of work: before which step of a round the CRM carries out what it has put off; 0: before none
 	Blind      bool          // of work: the ledger cannot be asked for ids of the CRM
 	For        time.Duration // of passes
+	Field      string        // of edits
+	Value      any
 }
 
 // deed is what an act does.
@@ -95,6 +106,7 @@ const (
 	again        // somebody replays an event
 	deletes      // somebody deletes a record in the CRM
 	joins        // somebody merges two there
+	edits        // somebody changes a field
 )
 
 // TestModel plays histories against a model CRM, and judges every write and every outcome. What
@@ -140,7 +152,7 @@ func (s *story) play(logging bool) error {
 func (s *story) begin(logging bool) *history {
 	h := &history{
 		story: s, records: map[uuid.UUID]*Record{}, keys: map[Key]uuid.UUID{}, shut: map[Key]time.Duration{},
-		joined: map[uuid.UUID]uuid.UUID{}, blended: map[uuid.UUID]bool{}, logging: logging, now: modelLag,
+		owned: map[string][]string{}, joined: map[uuid.UUID]uuid.UUID{}, blended: map[uuid.UUID]bool{}, logging: logging, now: modelLag,
 	}
 	h.crm = &crm{manners: s.Manners, h: h, made: map[Key]int{}, named: map[Version]bool{}}
 	for _, e := range s.Happens {
@@ -157,10 +169,17 @@ func (s *story) begin(logging bool) *history {
 				r.keys[property] = key
 			}
 		}
+		for name, v := range d.Cells {
+			h.put(r, name, v)
+		}
+		for name, c := range r.cells {
+			c.since = 0
+			r.cells[name] = c
+		}
 		if d.U != "" {
 			r.cells[unique] = cell{value: d.U}
 		}
-		h.note("there is %s %v with %q", r.id, r.keys, d.U)
+		h.note("there is %s %v with %q %v", r.id, r.keys, d.U, d.Cells)
 	}
 	return h
 }
@@ -186,6 +205,10 @@ func (h *history) run() {
 			return
 		}
 		if len(h.open()) == 0 {
+			if h.Sales {
+				h.judgeSales()
+				return
+			}
 			h.judge()
 			return
 		}
@@ -203,6 +226,7 @@ func (h *history) open() []*happened {
 }
 
 func (h *history) act(a *act) {
+	h.turn++
 	switch a.Do {
 	case arrives:
 		for _, i := range a.Events {
@@ -233,6 +257,8 @@ func (h *history) act(a *act) {
 		}
 	case deletes, joins:
 		h.people(a)
+	case edits:
+		h.edit(a)
 	}
 }
 
@@ -264,6 +290,9 @@ func (h *history) people(a *act) {
 		h.note("somebody merges %s into %s", r.id, into.id)
 		r.gone, r.touched, r.into = true, true, into.id
 		into.touched = true
+		if h.Sales {
+			h.blend(r, into)
+		}
 	}
 }
 
@@ -271,15 +300,19 @@ func drawStory(t *rapid.T) *story {
 	s := &story{Manners: drawManners(t)}
 	pick := func(label string, most int) int { return rapid.IntRange(0, most).Draw(t, label) }
 	if pick("seeded", 3) == 3 {
-		s.Seeds = append(s.Seeds, rapid.SampledFrom([]seed{{"deals", "a", "", ""}, {"deals", "a", "a", ""}, {"deals", "", "", "1"}, {"firms", "1", "", ""}, {"deals", "a", "", "1"}}).Draw(t, "seed"))
+		s.Seeds = append(s.Seeds, rapid.SampledFrom([]seed{{"deals", "a", "", "", nil}, {"deals", "a", "a", "", nil}, {"deals", "", "", "1", nil}, {"firms", "1", "", "", nil}, {"deals", "a", "", "1", nil}}).Draw(t, "seed"))
 	}
 	n := 1 + pick("events", 4)
-	theme := pick("theme", 3)
+	theme := pick("theme", 4)
 	if theme == 1 {
-		s.Seeds = []seed{{"deals", "a", "a", ""}}
+		s.Seeds = []seed{{"deals", "a", "a", "", nil}}
+	}
+	if theme == 4 {
+		drawSales(t, s, n)
 	}
 	for i := range n {
 		switch theme {
+		case 4:
 		case 0:
 			s.Happens = append(s.Happens, drawNarrow(t, i))
 		case 1:
@@ -291,6 +324,10 @@ func drawStory(t *rapid.T) *story {
 	for i := range n {
 		s.Acts = append(s.Acts, act{Do: arrives, Events: []int{i}})
 		for range pick("acts", 3) {
+			if s.Sales && drawSmall.Draw(t, "people") == 3 {
+				s.Acts = append(s.Acts, drawEditing(t))
+				continue
+			}
 			s.Acts = append(s.Acts, drawAct(t, n))
 		}
 	}

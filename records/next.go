@@ -141,6 +141,7 @@ func (w *Work) Next(env *Env) []*Step {
 			w.Record.remake(d.Cause.Version)
 		}
 	}
+	w.yield()
 	for _, d := range w.Deliveries {
 		if d.Ready() {
 			w.conclude(d, env)
@@ -195,7 +196,7 @@ func (w *Work) conclude(d *Delivery, env *Env) {
 		}
 		r.Presence = Unknown // somebody has looked, and replays; or the request finds it itself
 		return
-	case (mode == mappers.CreateOnly || mode == mappers.Append) && r.Presence == Present && d.tally.Acked == 0 && !d.served:
+	case (mode == mappers.CreateOnly || mode == mappers.Append) && r.there() && d.tally.Acked == 0 && !d.served:
 		d.refuseAll(r)
 		d.Finish(Skipped, SkipThere, "the record is there already")
 		return
@@ -277,7 +278,7 @@ func (w *Work) awaitsLink(env *Env) bool {
 	r := w.Record
 	for _, l := range r.Links {
 		owed := l.Need() == Make && (l.Have == InDoubt || !l.Owed.IsZero()) || l.Need() == TakeBack && (!env.Can.Replaces(r, l) || r.successor(l) == nil)
-		if owed && r.Presence == Present && r.CRMID != "" && env.Neighbour(l).id() != "" {
+		if n := env.Neighbour(l); owed && r.Presence == Present && r.CRMID != "" && (n.id() != "" || n.Work != nil && n.Work.Makes()) {
 			return true
 		}
 	}
@@ -407,7 +408,8 @@ func (w *Work) write(env *Env) (step *Step, wait bool) {
 		serves, sent = nil, w.split[0].sent
 		maps.DeleteFunc(sent, func(name string, s Sent) bool { // by another part, a newer one
 			f := r.Fields[name]
-			return f.Version != s.Version && !f.lacks(s.Version)
+			other := f.Version != s.Version
+			return other && !f.lacks(s.Version) || other && f.conditional() && f.Rule != string(mappers.SetOnCreate) || w.hides(name, f)
 		})
 		for _, d := range w.split[0].deliveries {
 			if d.Ready() {
@@ -443,7 +445,7 @@ func (w *Work) row(serves []*Delivery, sent map[string]Sent, can Capabilities) *
 			s.Mode = m // that of them which may do most
 		}
 	}
-	if r.Presence == Present && r.CRMID != "" && s.Mode != mappers.Upsert {
+	if r.there() && r.CRMID != "" && s.Mode != mappers.Upsert {
 		s.Mode = mappers.UpdateOnly // it is made, by an earlier attempt or before a replay
 	}
 	for name, v := range sent {
@@ -504,12 +506,16 @@ func (w *Work) carry(s *Step, env *Env) bool {
 			return false
 		}
 		t := Tie{Link: l, ID: n.id(), Required: w.requires(l, s.Serves)}
+		if t.Required && n.Work != nil && n.Work.seeking == target { // it is being looked up
+			env.Held = true
+			return false
+		}
+		if t.Required && t.ID == "" && (!byKey || w.matches(l)) && w.seek(l, env) {
+			return false
+		}
 		if t.ID != "" && byID || t.ID == "" && byKey {
 			s.Carried = append(s.Carried, t)
 			continue
-		}
-		if t.Required && w.seek(l, env) {
-			return false
 		}
 		if t.Required && !w.without(l, "", env) {
 			return false

@@ -165,6 +165,12 @@ func (r *Record) Clone() *Record {
 	return &c
 }
 
+// there reports whether the CRM has the record, for all that we know: one that was found has an id
+// before it has our key.
+func (r *Record) there() bool {
+	return r.Presence == Present || r.Presence == Unknown && r.CRMID != ""
+}
+
 // remake turns a record that is gone into one that the CRM lacks whole, for the event of a
 // version to make it.
 func (r *Record) remake(by Version) {

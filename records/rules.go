@@ -33,9 +33,10 @@ func (f *Field) once() bool {
 	return f.Rule == string(mappers.SetOnCreate) || f.Rule == string(mappers.SetIfEmpty)
 }
 
-// settled reports whether it is decided that the CRM has a value of the field, ours or its own.
+// settled reports whether it is decided that the CRM has a value of the field, ours or its own, or
+// that it was made without. One that it has refused may be followed by one that it takes.
 func (f *Field) settled() bool {
-	return !f.AckedAt.IsZero() || f.Kept != nil || f.Refused != uuid.Nil
+	return !f.AckedAt.IsZero() || f.Kept != nil || f.Refused == unsaid && f.Rule == string(mappers.SetOnCreate)
 }
 
 // rank is how far along a value is. One that the ladder does not know has none.
@@ -116,6 +117,27 @@ func (w *Work) hides(name string, f *Field) bool {
 	return !w.seen.of(w.Record.CRMID, name)
 }
 
+// yield has the values of other deliveries take the place of those that the CRM will not have, or
+// that have no say.
+func (w *Work) yield() {
+	for name, f := range w.Record.Fields {
+		if !f.conditional() || f.Refused == uuid.Nil {
+			continue
+		}
+		for _, d := range w.writers() {
+			for _, g := range d.Change.Fields {
+				if v := d.Cause.Version; g.Name == name && v != f.Version && !w.spent[name][v] {
+					var t Tally
+					if foldField(w.Record, d.Change, g, v, &t); t.Pending > 0 {
+						d.tally.Pending++
+						d.tally.Stale = max(d.tally.Stale-1, 0)
+					}
+				}
+			}
+		}
+	}
+}
+
 // decide settles the values that do not count, by what the CRM has shown.
 func (w *Work) decide(can Capabilities) {
 	r := w.Record
@@ -138,12 +160,12 @@ func (w *Work) decide(can Capabilities) {
 		keep := func() { v := NewValue(shown); f.Kept = &v }
 		have := func() { f.Acked, f.AckedAt, f.HadAt = f.Wanted, f.Version, Version{} }
 		switch {
-		case f.Rule == string(mappers.Add):
-			if told && sameTexts(w.union(name, f, can), can.Several(shown)) {
-				have()
-			}
 		case !told:
 			keep() // the CRM does not let us see it: it may have a value
+		case f.Rule == string(mappers.Add):
+			if sameTexts(w.union(name, f, can), can.Several(shown)) {
+				have()
+			}
 		case empty:
 		case can.Alike(name, f.Wanted.Go, shown):
 			have()

@@ -230,6 +230,8 @@ func (w *Work) parts() []part {
 			v := d.Cause.Version
 			wants := f.Version == v && f.Pending() && !w.hides(g.Name, f)
 			switch {
+			case f.Version != v && f.Rule == string(mappers.SetOnCreate): // this part may make the record
+				wants = w.vacant
 			case f.Version == v || f.conditional():
 			case g.Rule != mappers.SetFirst:
 				wants = v.Compare(f.Version) < 0 && f.lacks(v)
