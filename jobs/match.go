@@ -83,7 +83,7 @@ func (b *batch) twins() (news bool) {
 	for _, w := range works { // those that the CRM has come first
 		var other *records.Work
 		for _, k := range b.identities[w] {
-			if f := first[k]; f == nil || f.Record.CRMID == "" && !f.Makes() && f.Hold <= 0 { // else it has come to nothing
+			if f := first[k]; f == nil || f.Record.Presence == records.Gone || f.Record.CRMID == "" && !f.Makes() && f.Hold <= 0 { // else it has come to nothing
 				first[k] = w
 			} else if f != w && other == nil {
 				other = f

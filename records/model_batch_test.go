@@ -634,6 +634,7 @@ func (b *batch) commit() {
 		}
 		delete(h.records, m.from)
 		h.joined[m.from] = m.into
+		h.blended[m.into] = h.blended[m.into] || h.blended[m.from]
 	}
 	hold()
 	for _, r := range b.runs {

@@ -218,6 +218,7 @@ func (h *history) edit(a *act) {
 // blend is what becomes of the fields of a record that people merge into another.
 func (h *history) blend(from, into *row) {
 	into.blended = h.turn
+	h.owned[into.id] = append(h.owned[into.id], h.owned[from.id]...)
 	for _, name := range salesFields {
 		f, have := from.cells[name], into.cells[name]
 		if name == "d" {
@@ -573,7 +574,7 @@ func (b *batch) twins() (news bool) {
 	for _, w := range works {
 		var other *Work
 		for _, k := range b.identities[w] {
-			if f := first[k]; f == nil || f.Record.CRMID == "" && !f.Makes() && f.Hold <= 0 {
+			if f := first[k]; f == nil || f.Record.Presence == Gone || f.Record.CRMID == "" && !f.Makes() && f.Hold <= 0 {
 				first[k] = w
 			} else if f != w && other == nil {
 				other = f
