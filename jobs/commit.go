@@ -111,6 +111,9 @@ func (b *batch) inDoubt() (map[records.Key]time.Duration, time.Duration) {
 			left[d.Key] = max(left[d.Key], w.Hold)
 		}
 		left[records.KeyOf(w.Record.ID)] = w.Hold
+		if id := w.Record.CRMID; id != "" {
+			left[records.KeyOfID(w.Record.Object, id)] = w.Hold
+		}
 		longest = max(longest, w.Hold)
 	}
 	return left, longest

@@ -152,12 +152,12 @@ func (l *locks) claimMet(b *batch, met ledger.Met) bool {
 const lately = 10 * time.Minute
 
 // claimID takes an id of the CRM that b has learnt, until b has recorded whose it is. mine is
-// false if another batch holds the id. known is false only for a record just created whose id
+// false if another batch holds the id, or nobody may touch the record. known is false only for a record just created whose id
 // nobody has seen before; then no lookup is needed.
 func (l *locks) claimID(b *batch, id crmID, created bool) (mine, known bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if by := l.ids[id]; by != nil && by != b {
+	if by := l.ids[id]; by != nil && by != b || time.Until(l.blocked[records.KeyOfID(id.object, id.id)]) > 0 {
 		return false, true
 	}
 	l.ids[id] = b

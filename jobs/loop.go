@@ -216,6 +216,9 @@ func (b *batch) intentKeys() []records.Key {
 			add(k)
 		}
 	}
+	for _, id := range b.claimedIDs { // whose it is, the ledger does not know yet
+		add(records.KeyOfID(id.object, id.id))
+	}
 	return b.intended
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"partnersync/internal/ledger"
 	"partnersync/internal/sandbox"
+	"partnersync/records"
 )
 
 // firms are found by their name before they are made, and deals are linked to them.
@@ -336,5 +337,28 @@ mappings:
 				}
 			}
 		})
+	}
+}
+
+// A record that another key has found may still be written by a request of a process that is gone: who finds it too
+// keeps off until that is over.
+func TestFoundWhileItIsShut(t *testing.T) {
+	t.Parallel()
+	at := crmID{"firms", "7"}
+	l := newLocks()
+	b := &batch{claimedIDs: []crmID{at}}
+	if keys := b.intentKeys(); !slices.Equal(keys, []records.Key{records.KeyOfID("firms", "7")}) {
+		t.Errorf("the write intent names %v", keys)
+	}
+	l.block(map[records.Key]time.Duration{b.intended[0]: time.Minute})
+	if mine, _ := l.claimID(&batch{}, at, false); mine {
+		t.Error("it is claimed")
+	}
+	if mine, _ := l.claimID(&batch{}, crmID{"deals", "7"}, false); !mine {
+		t.Error("another object has the same id")
+	}
+	w := &records.Work{Record: &records.Record{Object: "firms", CRMID: "7"}, Hold: time.Minute}
+	if left, _ := (&batch{works: []*records.Work{w}}).inDoubt(); left[records.KeyOfID("firms", "7")] != time.Minute {
+		t.Errorf("%v stay shut", left)
 	}
 }

@@ -462,6 +462,9 @@ func (b *batch) announce(steps []*Step) {
 			b.asked = append(b.asked, d.Key)
 		}
 		b.asked = append(b.asked, b.identities[w]...)
+		if id := w.Record.CRMID; id != "" {
+			b.asked = append(b.asked, KeyOfID(w.Record.Object, id))
+		}
 		if w.Record.Merged {
 			b.asked = append(b.asked, KeyOf(w.Record.ID))
 		}
@@ -532,8 +535,8 @@ func (b *batch) other(self *Record, id string) (_ *Record, wait bool) {
 			return r, false
 		}
 	}
-	if b.act.Blind {
-		return nil, true // the ledger cannot be asked
+	if b.act.Blind || b.h.isShut(KeyOfID(self.Object, id)) {
+		return nil, true // the ledger cannot be asked, or another may be writing it
 	}
 	for _, stored := range b.h.records {
 		if stored.CRMID != id || stored.Object != self.Object || stored.ID == self.ID {
@@ -608,6 +611,7 @@ func (b *batch) commit() {
 					h.block(d.Key, h.now+w.Hold)
 				}
 				h.block(KeyOf(w.Record.ID), h.now+w.Hold)
+				h.block(KeyOfID(w.Record.Object, w.Record.CRMID), h.now+w.Hold)
 			}
 		}
 	}

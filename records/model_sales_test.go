@@ -316,9 +316,6 @@ func (h *history) trespass(q request, r *row, name string, have cell, v any) {
 	if have.turn >= q.batch.turn && have.edited || r.blended >= q.batch.turn || NewValue(have.value).Equal(NewValue(v)) {
 		return
 	}
-	if have.by != nil && have.by.ID != q.by.ID && have.batch.turn > q.batch.turn {
-		return // late, and written by a key that we did not know to be of the same
-	}
 	switch rule := salesRules[name]; rule {
 	case mappers.SetOnCreate:
 		h.fault("%s of %s is %v, and only a new record gets %v", name, r.id, have.value, v)

@@ -134,6 +134,10 @@ type Key struct{ Object, Property, Key string }
 // KeyOf stands for a record by whatever key, in write intents.
 func KeyOf(record uuid.UUID) Key { return Key{Key: record.String()} }
 
+// KeyOfID stands for a record by the CRM's id, in write intents: of one that was found there the
+// ledger may not know yet whose it is.
+func KeyOfID(object, id string) Key { return Key{Object: object, Property: "id in the CRM", Key: id} }
+
 // Record returns the id of the record that the key stands for, if it is one of KeyOf.
 func (k Key) Record() (uuid.UUID, bool) {
 	if k.Object != "" || k.Property != "" {
