@@ -362,3 +362,48 @@ func TestFoundWhileItIsShut(t *testing.T) {
 		t.Errorf("%v stay shut", left)
 	}
 }
+
+// Where the first of three that fit each other comes to nothing, the others are made one after the other.
+func TestFirstOfThreeComesToNothing(t *testing.T) {
+	t.Parallel()
+	r := firmRig(t, strings.Replace(firms, ", shop.company.updated", "", 1)+`
+  - name: changed
+    on: shop.company.updated
+    to: crm
+    object: firms
+    mode: update_only
+    key: {firm_key: event.key}
+    match: [{name: event.name}]
+    set: {stage: event.stage}
+`)
+	ids := r.acceptPerJob(3, shopEvent("company.updated", "f0", 1, "name", "Acme", "stage", "x"), shopEvent("company.created", "f1", 2, "name", "Acme"), shopEvent("company.created", "f2", 3, "name", "Acme"))
+	r.ended(ids...)
+	if all := r.firms(); len(all) != 1 {
+		t.Errorf("%v", all)
+	}
+}
+
+// A firm that a link would make is looked for as the link says: two deals of it find the one of sales.
+func TestLinkMakesNoneThatFits(t *testing.T) {
+	t.Parallel()
+	r := firmRig(t, `
+mappings:
+  - name: deals
+    on: shop.deal.created
+    to: crm
+    object: orders
+    key: {order_key: event.key}
+    set: {title: event.name}
+    links: [{to: firms, key: {firm_key: event.company}, match: [{name: event.partner}], missing: create}]
+`)
+	theirs := r.box.Put("hubspot", "firms", map[string]any{"name": "Acme"})
+	time.Sleep(250 * time.Millisecond) // the search shows it by then
+	for i, fate := range r.deliver(shopEvent("deal.created", "d1", 1, "name", "a", "company", "f1", "partner", "Acme"), shopEvent("deal.created", "d2", 2, "name", "b", "company", "f2", "partner", "Acme")) {
+		if fate.Outcome != ledger.Delivered {
+			t.Errorf("%d: %+v", i, fate)
+		}
+	}
+	if all := r.firms(); len(all) != 1 || all[theirs] == nil || len(r.box.Links("hubspot")) != 2 {
+		t.Errorf("%v %v", all, r.box.Links("hubspot"))
+	}
+}

@@ -190,7 +190,7 @@ func (c *crm) handle(q request, how mood) Answer {
 			q.id = a.ID // it makes none a second time
 		}
 	}
-	if lost && (how == late || how == twice && !q.step.Makes && (q.step.Mode != mappers.Append || c.Repeat)) {
+	if lost && (how == late || how == twice && !q.step.Makes && !(c.Loose && q.step.Mode == mappers.CreateOnly) && (q.step.Mode != mappers.Append || c.Repeat)) {
 		c.late = append(c.late, putOff{q, 0})
 	}
 	if how != fine {

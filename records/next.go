@@ -203,7 +203,7 @@ func (w *Work) conclude(d *Delivery, env *Env) {
 	case r.Presence == Gone:
 		w.concludeGone(d, env)
 		return
-	case r.Presence == Unknown && (d.tally.Stale == 0 || d.Change.Recreate):
+	case r.Presence == Unknown && (d.tally.Stale == 0 || d.Change.Recreate || r.CRMID != "" && mode == mappers.Upsert):
 		return // the record itself is what the CRM lacks
 	case r.contributes(v), w.fallsBack(d), w.awaits(d), w.awaitsLink(env), w.inSplit(d), w.resending && d.served && len(w.pending()) > 0:
 		return
