@@ -42,7 +42,7 @@ func TestShortRun(t *testing.T) {
 		t.Errorf("there was not much of a load: %+v", r)
 	}
 	for _, c := range r.crms {
-		if c.records < orders {
+		if c.records < orders && c.sink != living {
 			t.Errorf("%s has %d records only", c.sink, c.records)
 		}
 	}

@@ -73,13 +73,18 @@ func newCRM(sink, dialect string) (*crm, error) {
 		"hubspot/firms":    append(text("name", "last_order", "last_seat"), sandbox.Property{Name: "firm_key", Unique: true}),
 		"hubspot/seats":    append(text("title", "first_partner"), sandbox.Property{Name: "seat_key", Unique: true}),
 		"hubspot/contacts": {{Name: "member_key", Unique: true}},
-		"pipedrive/deals":  text(orderProperty),
+		"hubspot/companies": {{Name: "shop_key", Unique: true}, {Name: "phase"},
+			{Name: "tags", Type: "enumeration", FieldType: "checkbox", Options: append(tiers(), salesTag)}},
+		"pipedrive/deals": text(orderProperty),
 		"salesforce/orders": append(text("title", "tier", "first_partner"), sandbox.Property{Name: "order_key", Unique: true},
 			sandbox.Property{Name: firmField, Type: "lookup", Target: "firms"}),
 		"salesforce/firms": append(text("title", "last_order", "last_seat"), sandbox.Property{Name: "firm_key", Unique: true}),
 		"salesforce/seats": append(text("title", "first_partner"), sandbox.Property{Name: "seat_key", Unique: true},
 			sandbox.Property{Name: firmField, Type: "lookup", Target: "firms"}),
 	}})
+	if sink == living {
+		c.enter()
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("a CRM: %w", err)

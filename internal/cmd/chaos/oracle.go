@@ -64,7 +64,7 @@ const (
 func sinksOf(typ string) []string {
 	switch typ {
 	case dealCreated, dealUpdated:
-		return []string{"crm", "mirror", "office", "pipeline"}
+		return []string{"crm", "living", "mirror", "office", "pipeline"}
 	case seatSaved, seatEnded:
 		return []string{"crm", "mirror", "office"}
 	case noteAdded:

@@ -113,7 +113,7 @@ const (
 	receivers = 2
 	workers   = 3 // that are there from the beginning
 	joiners   = 2
-	crms      = 5
+	crms      = 6
 )
 
 // heals is how long it takes at most until the sweeper queues again what has no job, or whose

@@ -101,6 +101,9 @@ func (w *world) report(l *load, events []event, routes map[string][]route) *repo
 		for _, object := range sortedKeys(keyProperty) {
 			f.records += len(c.box.Records(c.dialect, object))
 		}
+		if c.sink == living {
+			f.records = len(c.box.Records(c.dialect, "companies"))
+		}
 		r.crms = append(r.crms, f)
 	}
 	return r

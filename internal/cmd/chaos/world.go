@@ -80,7 +80,7 @@ func newWorld(ctx context.Context, o options, out io.Writer) (_ *world, err erro
 		return nil, err
 	}
 	w.env = []string{"DATABASE_URL=" + w.pg.server.URL(), "HOOK_TOKEN=" + hookToken, "CRM_TOKEN=" + crmToken, "SPOOL_DIR=" + filepath.Join(w.dir, "spool-of-nobody"), "EVENTS_PER_JOB=1"}
-	for _, c := range []struct{ sink, dialect string }{{"crm", "hubspot"}, {"mirror", "hubspot"}, {"pipeline", "pipedrive"}, {"office", "salesforce"}, {"annex", "hubspot"}} {
+	for _, c := range []struct{ sink, dialect string }{{"crm", "hubspot"}, {"mirror", "hubspot"}, {"pipeline", "pipedrive"}, {"office", "salesforce"}, {"annex", "hubspot"}, {living, "hubspot"}} {
 		made, err := newCRM(c.sink, c.dialect)
 		if err != nil {
 			return nil, err
