@@ -61,7 +61,7 @@ func TestShortRun(t *testing.T) {
 		var names []string
 		for _, f := range part.part.Forms {
 			names = append(names, f.Name)
-			if f.PerSecond <= 0 || f.Events == 0 || (f.Answer != nil) != part.answers && f.Events > 100 { // a machine that is busy with other things answers few
+			if f.Events == 0 || f.Events > 100 && (f.PerSecond <= 0 || (f.Answer != nil) != part.answers) { // a machine that is busy with other things answers few
 				t.Errorf("%s: %s: %+v", part.name, f.Name, f)
 			}
 			if f.Name != formBare && f.Stored != f.Events {
