@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"partnersync/internal/config"
+	"partnersync/internal/diag"
 	"partnersync/internal/sandbox"
 	"partnersync/mappers"
 	"partnersync/sinks"
@@ -24,7 +26,24 @@ type sandboxCmd struct {
 	Listen  string        `help:"Address to listen on." default:"127.0.0.1:8090"`
 	Latency time.Duration `help:"How long each request takes." default:"0s"`
 	Lag     time.Duration `help:"How far a search is behind." default:"0s"`
-	Records string        `help:"A file of records that are there from the beginning." type:"existingfile" placeholder:"FILE"`
+	Records string        `help:"A file, YAML or JSON, of records that are there from the beginning." type:"existingfile" placeholder:"FILE"`
+}
+
+// enter has people enter the records of a file, which is YAML or JSON.
+func enter(box *sandbox.Server, file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	records, problems := diag.Parse(file, text)
+	if problems.Failed() {
+		return problems
+	}
+	data, err := json.Marshal(records.Plain())
+	if err != nil {
+		return err
+	}
+	return box.Seed(data)
 }
 
 func (c sandboxCmd) Run(ctx context.Context, cli *commands, s streams) error {
@@ -34,11 +53,7 @@ func (c sandboxCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		fmt.Fprintf(s.out, "no config %s can be read: only what each CRM has of its own is defined; --config FILE adds what that one writes\n", cli.Config)
 	}
 	if c.Records != "" {
-		data, err := os.ReadFile(c.Records)
-		if err != nil {
-			return err
-		}
-		if err := box.Seed(data); err != nil {
+		if err := enter(box, c.Records); err != nil {
 			return fmt.Errorf("--records %s: %w", c.Records, err)
 		}
 	}

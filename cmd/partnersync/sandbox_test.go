@@ -139,13 +139,22 @@ func rehearsals() string {
 // Records that cannot be entered end the command before it listens, with a line that says which.
 func TestSandboxRecords(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "records.json")
-	if err := os.WriteFile(path, []byte(`{"hubspot": {"deals": [{"properties": {}, "links": [{"object": "companies", "id": "9"}]}]}}`), 0o600); err != nil {
-		t.Fatal(err)
+	path := filepath.Join(t.TempDir(), "records")
+	for _, text := range []string{
+		`{"hubspot": {"deals": [{"properties": {}, "links": [{"object": "companies", "id": "9"}]}]}}`,
+		"# of sales\nhubspot:\n  deals:\n    - {properties: {}, links: [{object: companies, id: \"9\"}]}\n",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var out strings.Builder
+		err := sandboxCmd{Listen: "127.0.0.1:0", Records: path}.Run(t.Context(), &commands{}, streams{out: &out})
+		if want := "--records " + path + `: seed: hubspot: deals[0]: links: there is no record "9" of companies`; err == nil || err.Error() != want {
+			t.Errorf("%v", err)
+		}
 	}
-	var out strings.Builder
-	err := sandboxCmd{Listen: "127.0.0.1:0", Records: path}.Run(t.Context(), &commands{}, streams{out: &out})
-	if want := "--records " + path + `: seed: hubspot: deals[0]: links: there is no record "9" of companies`; err == nil || err.Error() != want {
-		t.Errorf("%v", err)
+	box := sandbox.New(sandbox.Options{})
+	if err := enter(box, filepath.Join("..", "..", "examples", "partnerstack-hubspot", "before.yaml")); err != nil || len(box.Records("hubspot", "companies")) == 0 {
+		t.Errorf("what the examples have from the beginning: %v", err)
 	}
 }
