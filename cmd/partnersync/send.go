@@ -126,6 +126,7 @@ func local(address string) string {
 }
 
 func (c sendCmd) choose(cfg *config.Config) ([]sending, error) {
+	c.Source, c.Event = namedEvent(cfg, c.Source, c.Event)
 	if c.File == "" {
 		list := samplesOf(cfg, c.Source, c.Event)
 		if len(list) == 0 {
@@ -145,6 +146,14 @@ func (c sendCmd) choose(cfg *config.Config) ([]sending, error) {
 		return nil, usageError{err}
 	}
 	return []sending{{source, c.Event, body}}, nil
+}
+
+// namedEvent takes a type of events apart that is written with its source, as in partnerstack.deal.created.
+func namedEvent(cfg *config.Config, source, event string) (string, string) {
+	if s, e, ok := strings.Cut(event, "."); ok && source == "" && cfg.Sources[s] != nil {
+		return s, e
+	}
+	return source, event
 }
 
 // samplesOf are the sample events of a config's sources in an order in which

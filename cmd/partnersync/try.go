@@ -70,9 +70,7 @@ func (c tryCmd) Run(cli *commands, s streams) error {
 		printProblems(s.err, problems)
 		return errRefused
 	}
-	if source, event, ok := strings.Cut(c.Event, "."); ok && c.Source == "" && cfg.Sources[source] != nil {
-		c.Source, c.Event = source, event
-	}
+	c.Source, c.Event = namedEvent(cfg, c.Source, c.Event)
 	if c.Source == "" && len(cfg.Sources) == 1 {
 		c.Source = sortedKeys(cfg.Sources)[0]
 	}
