@@ -125,6 +125,16 @@ func (t *intents) told(sink, key string, to time.Time) bool {
 	return slices.ContainsFunc(t.byKey[sink+"\x1f"+key], func(i *intent) bool { return i.told && !i.ended.After(to) })
 }
 
+// lost reports whether somebody set out to write one of the records within a span of time, and what
+// came of it was never stored.
+func (t *intents) lost(sink string, keys []string, from, to time.Time) bool {
+	return slices.ContainsFunc(keys, func(k string) bool {
+		return slices.ContainsFunc(t.byKey[sink+"\x1f"+k], func(i *intent) bool {
+			return i.made.After(from) && i.made.Before(to) && t.done[i.id].IsZero()
+		})
+	})
+}
+
 // one reports whether those of the keys under which anybody has announced a write by a time named one
 // record of the ledger then. What is known under one key is not known under another before that.
 func (t *intents) one(sink string, keys []string, at time.Time) bool {

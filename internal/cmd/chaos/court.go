@@ -441,7 +441,9 @@ func (c *court) announced(w write, p place) *intent {
 }
 
 // repeats: a row comes again only where its answer left a doubt, where what came of it could not be
-// stored before whoever had sent it was lost, or where somebody has its event rewritten.
+// stored before whoever had sent it was lost, where somebody was lost who had said since that he
+// writes the record (that puts the record in doubt, sent or not), or where somebody has its event
+// rewritten.
 func (c *court) repeats(from *crm, routes map[string][]route) {
 	for r, sent := range from.sent {
 		slices.SortFunc(sent, func(a, b sending) int { return a.at.Compare(b.at) })
@@ -462,8 +464,9 @@ func (c *court) repeats(from *crm, routes map[string][]route) {
 			}
 		}
 		for i, s := range sent[:len(sent)-1] {
-			stored := slices.ContainsFunc(c.intents.during(c.sink, keys, s.at), func(i *intent) bool { return !c.intents.done[i.id].IsZero() })
-			if !s.clear || !stored {
+			senders := c.intents.during(c.sink, keys, s.at)
+			stored := len(senders) > 0 && !slices.ContainsFunc(senders, func(i *intent) bool { return c.intents.done[i.id].IsZero() })
+			if !s.clear || !stored || c.intents.lost(c.sink, keys, s.at, sent[i+1].at) {
 				continue
 			}
 			if may--; may < 0 {

@@ -307,6 +307,48 @@ func TestCourt(t *testing.T) {
 	})
 }
 
+// A row comes twice only where that is no waste.
+func TestRepeats(t *testing.T) {
+	t.Parallel()
+	begun := time.Unix(1000, 0)
+	at := func(second int) time.Time { return begun.Add(time.Duration(second) * time.Second) }
+	span := func(from, to int, told bool) *intent {
+		return &intent{id: uuid.New(), made: at(from), until: at(from + 15), ended: at(to), told: told}
+	}
+	for _, tt := range []struct {
+		name    string
+		clear   bool
+		intents []*intent
+		rewrite bool
+		faults  int
+	}{
+		{"what came of it is stored", true, []*intent{span(0, 3, true), span(9, 12, true)}, false, 1},
+		{"its answer left a doubt", false, []*intent{span(0, 3, true), span(9, 12, true)}, false, 0},
+		{"who sent it is lost", true, []*intent{span(0, 3, false), span(9, 12, true)}, false, 0},
+		{"who sent it is lost, and another could have", true, []*intent{span(-1, 3, true), span(0, 3, false), span(9, 12, true)}, false, 0},
+		{"who set out to write it since is lost", true, []*intent{span(0, 3, true), span(5, 6, false), span(9, 12, true)}, false, 0},
+		{"who set out to write it later is lost", true, []*intent{span(0, 3, true), span(9, 12, true), span(13, 14, false)}, false, 1},
+		{"somebody has its event rewritten", true, []*intent{span(0, 3, true), span(9, 12, true)}, true, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := row{object: "seats", key: "s", event: [36]byte([]byte(id(1).String()))}
+			told := &intents{byKey: map[string][]*intent{"crm\x1f" + keyOf("seats", "s"): tt.intents}, done: map[uuid.UUID]time.Time{}}
+			for _, i := range tt.intents {
+				if i.told {
+					told.done[i.id] = i.ended
+				}
+			}
+			c := &court{sink: "crm", begun: begun, intents: told, verdict: &verdict{}}
+			c.repeats(&crm{sent: map[row][]sending{r: {{at(1), tt.clear}, {at(10), true}}}},
+				map[string][]route{id(1).String(): {{sink: "crm", rewrite: tt.rewrite}}})
+			if len(c.verdict.faults) != tt.faults {
+				t.Errorf("faults %q, want %d", c.verdict.faults, tt.faults)
+			}
+		})
+	}
+}
+
 // tried are the faults that a court finds, without times and with the numbers of events.
 func tried(c *crm, judge *court) []string {
 	judge.sink, judge.verdict, judge.begun = c.sink, &verdict{}, time.Now()
