@@ -21,7 +21,7 @@ func (c *compilation) ladder(n diag.Node, f *field) {
 		Final []diag.Node `yaml:"final,single"`
 	}
 	c.d.Decode(n, &raw)
-	f.ladder = &Ladder{Order: c.rungs(raw.Order, "order"), Final: c.rungs(raw.Final, "final")}
+	f.ladder = &Ladder{Order: c.rungs(raw.Order, "order", f), Final: c.rungs(raw.Final, "final", f)}
 	if at := n.Get("order"); at.Kind() == diag.List && len(raw.Order) < 2 {
 		c.d.Errorf(at, hint, "an order has at least two values")
 	}
@@ -34,7 +34,7 @@ func (c *compilation) ladder(n diag.Node, f *field) {
 }
 
 // rungs reads values that a field can have. Numbers are texts here.
-func (c *compilation) rungs(nodes []diag.Node, section string) []string {
+func (c *compilation) rungs(nodes []diag.Node, section string, f *field) []string {
 	var out []string
 	for _, n := range nodes {
 		text, ok := c.d.Scalar(n)
@@ -46,6 +46,9 @@ func (c *compilation) rungs(nodes []diag.Node, section string) []string {
 			c.d.Errorf(n, "", "%q stands in %s a second time", text, section)
 		default:
 			out = append(out, text)
+			if step, ok := constantAt(n, text); ok {
+				f.steps = append(f.steps, step)
+			}
 		}
 	}
 	return out
@@ -73,14 +76,7 @@ func (c *compilation) offLadder(r *record) {
 		if f.value == nil || !f.closed {
 			continue
 		}
-		e := f.value
-		for len(e.chain) == 1 { // a name of let alone
-			i := slices.IndexFunc(r.lets, func(l let) bool { return l.name == e.chain[0] })
-			if i < 0 {
-				break
-			}
-			e = r.lets[i].value
-		}
+		e := r.meant(f.value)
 		all := f.ladder.all()
 		for _, text := range e.fixed {
 			if !f.ladder.holds(text) {

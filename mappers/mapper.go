@@ -18,12 +18,13 @@ type Mapper struct {
 	wanted map[string][]string   // "source.type" → their sinks, sorted
 	fixed  []string
 	sinks  map[string]*SinkInfo
+	uses   map[string][]Use // by sink
 }
 
 // CompileAll compiles the items of `mappings:`. What is wrong is in d; the Mapper
 // then lacks the mappings that have mistakes.
 func CompileAll(nodes []diag.Node, c *Catalog, d *diag.Decoding) *Mapper {
-	out := &Mapper{byType: map[string][]*mapping{}, wanted: map[string][]string{}, sinks: c.Sinks}
+	out := &Mapper{byType: map[string][]*mapping{}, wanted: map[string][]string{}, sinks: c.Sinks, uses: map[string][]Use{}}
 	first := map[string]diag.Node{}
 	var all []*mapping
 	for _, n := range nodes {
@@ -36,7 +37,7 @@ func CompileAll(nodes []diag.Node, c *Catalog, d *diag.Decoding) *Mapper {
 			}
 		}
 		if m != nil {
-			out.add(m)
+			out.add(m, c.Tables)
 			all = append(all, m)
 		}
 	}
@@ -44,13 +45,14 @@ func CompileAll(nodes []diag.Node, c *Catalog, d *diag.Decoding) *Mapper {
 	return out
 }
 
-func (m *Mapper) add(one *mapping) {
+func (m *Mapper) add(one *mapping, tables map[string]*Table) {
 	for _, t := range one.on {
 		m.byType[t] = append(m.byType[t], one)
 	}
 	m.fixed = append(m.fixed, one.fixed...)
 	seen := map[diag.Pos]bool{}
 	for _, r := range one.records {
+		m.use(r, one.name, tables)
 		if seen[r.pos] {
 			continue // another variant of it
 		}

@@ -35,6 +35,7 @@ type record struct {
 }
 
 type key struct {
+	at       diag.Node // of the property
 	property string
 	local    bool
 	parts    []*Expression
@@ -47,8 +48,9 @@ type field struct {
 	value    *Expression
 	clear    bool
 	optional bool
-	ladder   *Ladder // under forward
-	closed   bool    // whether all values of ladder are known by now
+	ladder   *Ladder    // under forward
+	steps    []Constant // of ladder
+	closed   bool       // whether all values of ladder are known by now
 }
 
 type link struct {
@@ -246,7 +248,7 @@ func (c *compilation) key(n diag.Node) key {
 		return key{}
 	}
 	e := entries[0]
-	k := key{property: e.Key.Text()}
+	k := key{at: e.Key, property: e.Key.Text()}
 	parts := []diag.Node{e.Value}
 	if k.property == "local" {
 		k.property, k.local = "", true

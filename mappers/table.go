@@ -15,6 +15,7 @@ type Table struct {
 	entries map[string]any
 	miss    string // "dead", "skip", or "value" when fallback stands in
 	value   any
+	places  []Constant // what stands in it
 }
 
 // DecodeNode reads {map: {from: to}, else: dead | skip | value("x")}. A value may be a reference such as ${NAME}.
@@ -37,6 +38,7 @@ func (t *Table) DecodeNode(n diag.Node, d *diag.Decoding) {
 			continue
 		}
 		t.entries[name], _ = entryValue(e.Value, d)
+		t.place(e.Value, t.entries[name])
 	}
 	switch text := raw.Else.Text(); {
 	case !raw.Else.Exists():
@@ -48,6 +50,7 @@ func (t *Table) DecodeNode(n diag.Node, d *diag.Decoding) {
 			t.miss = word
 		} else if ok {
 			t.miss, t.value = "value", v
+			t.place(raw.Else, v)
 		}
 	default:
 		e := Compile(raw.Else, WantAny, &Scope{}, d)
@@ -58,7 +61,14 @@ func (t *Table) DecodeNode(n diag.Node, d *diag.Decoding) {
 			d.Errorf(raw.Else, "", "%v", err)
 		} else {
 			t.miss, t.value = "value", v
+			t.place(raw.Else, v)
 		}
+	}
+}
+
+func (t *Table) place(n diag.Node, v any) {
+	if c, ok := constantAt(n, v); ok {
+		t.places = append(t.places, c)
 	}
 }
 
