@@ -8,13 +8,30 @@ import (
 
 // Field is a field of an object, as the target describes it.
 type Field struct {
-	Name     string   `json:"name"`
-	Label    string   `json:"label,omitzero"`
-	Type     string   `json:"type,omitzero"` // in the target's own words
-	Required bool     `json:"required,omitzero"`
-	Unique   bool     `json:"unique,omitzero"`
-	Options  []Option `json:"options,omitempty"` // the values that it takes, where only certain ones will do
+	Name     string    `json:"name"`
+	Label    string    `json:"label,omitzero"`
+	Type     string    `json:"type,omitzero"` // in the target's own words
+	Kind     FieldKind `json:"kind,omitzero"`
+	ReadOnly bool      `json:"read_only,omitzero"`
+	Required bool      `json:"required,omitzero"`
+	Unique   bool      `json:"unique,omitzero"`
+	Options  []Option  `json:"options,omitempty"` // the values that it takes, where only certain ones will do
 }
+
+// FieldKind is what a field holds.
+type FieldKind string
+
+// The kinds.
+const (
+	KindText     FieldKind = "text"
+	KindNumber   FieldKind = "number"
+	KindBool     FieldKind = "bool"
+	KindDate     FieldKind = "date"
+	KindDateTime FieldKind = "datetime"
+	KindOption   FieldKind = "option"
+	KindOptions  FieldKind = "options"
+	KindLink     FieldKind = "link"
+)
 
 // Option is one of the values that a field takes.
 type Option struct {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -21,6 +22,7 @@ type checkCmd struct {
 	Files    []string `arg:"" optional:"" help:"Config files; the one of --config if none is named."`
 	Strict   bool     `help:"Variables that are not set are errors, and so is what --database finds to be left behind."`
 	Database bool     `help:"Also look into the database for what the config would leave behind; changes nothing."`
+	Live     bool     `help:"Also ask the CRMs what they have: fields, types, options, keys; changes nothing."`
 }
 
 func (c checkCmd) Run(ctx context.Context, cli *commands, s streams) error {
@@ -30,6 +32,7 @@ func (c checkCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	}
 	failed := false
 	var all diag.Problems
+	var unseen []string
 	for _, file := range files {
 		cfg, problems := config.Load(file, config.Options{Lenient: !c.Strict})
 		// What else may be wrong with a connection string is a matter of the machine that uses it.
@@ -46,6 +49,16 @@ func (c checkCmd) Run(ctx context.Context, cli *commands, s streams) error {
 				cfg = nil
 			}
 		}
+		var seen []string
+		if cfg != nil && c.Live {
+			var found diag.Problems
+			var not []string
+			found, seen, not = c.live(ctx, cfg)
+			if unseen = append(unseen, not...); found.Failed() {
+				cfg = nil
+			}
+			problems = append(problems, found...)
+		}
 		all = append(all, problems...)
 		failed = failed || cfg == nil
 		if cli.JSON {
@@ -54,6 +67,9 @@ func (c checkCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		printProblems(s.err, problems)
 		if cfg != nil {
 			say(s.out, "%s: ok: %s\n", file, summary(cfg))
+			for _, line := range seen {
+				say(s.out, "%s\n", line)
+			}
 			continue
 		}
 		say(s.err, "\n%s: %s\n", file, counts(problems))
@@ -65,6 +81,9 @@ func (c checkCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	}
 	if failed {
 		return errRefused
+	}
+	if len(unseen) > 0 {
+		return fmt.Errorf("could not look at everything:\n  %s", strings.Join(unseen, "\n  "))
 	}
 	return nil
 }

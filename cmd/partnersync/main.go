@@ -34,6 +34,7 @@ type commands struct {
 	Run     runCmd     `cmd:"" help:"Receive webhooks and deliver them to the CRMs."`
 	Demo    demoCmd    `cmd:"" help:"Everything at once on an empty machine: Postgres, a sandbox CRM, every sample event."`
 	Check   checkCmd   `cmd:"" help:"Find the mistakes in config files."`
+	Reload  reloadCmd  `cmd:"" help:"Have the process that runs take the config as it is now."`
 	Try     tryCmd     `cmd:"" help:"Show what an event would send; sends nothing."`
 	Events  eventsCmd  `cmd:"" help:"List events."`
 	Explain explainCmd `cmd:"" help:"Show everything that happened to one event."`

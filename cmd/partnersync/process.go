@@ -71,12 +71,15 @@ type process struct {
 	reloaded   prometheus.Gauge
 	loadedAt   prometheus.Gauge
 	configInfo *prometheus.GaugeVec
+	lacking    *prometheus.GaugeVec
+	lacks      []looked      // what the CRMs lack of what the config in force names; nil: nobody has seen all of it yet
+	look       chan struct{} // asks for a look
 }
 
 // newProcess connects everything; it listens, but serves only in run. reread
 // reads the config again for a reload.
 func newProcess(ctx context.Context, cfg *config.Config, reread func() (*config.Config, diag.Problems), what parts, log *slog.Logger) (_ *process, err error) {
-	p := &process{parts: what, log: log, reread: reread, config: cfg, grace: cfg.Jobs.Grace, registry: prometheus.NewRegistry(), joined: make(chan struct{}), late: make(chan struct{}, 1)}
+	p := &process{parts: what, log: log, reread: reread, config: cfg, grace: cfg.Jobs.Grace, registry: prometheus.NewRegistry(), joined: make(chan struct{}), late: make(chan struct{}, 1), look: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -202,14 +205,9 @@ func (p *process) openDatabase(ctx context.Context, cfg *config.Config) error {
 func (p *process) openSinks(cfg *config.Config) (map[string]*sinks.Sink, error) {
 	open := map[string]*sinks.Sink{}
 	for name, d := range cfg.Sinks {
-		options := sinks.Options{Observer: p.workers.Observer(name)}
-		options.Observer.Tokens = func(err error) { p.log.Warn("the tokens of the sink are not kept", "sink", name, "err", err) }
-		store, err := newTokenStore(p.ledger, name, d.Formerly(), cfg.Database.TokenKey)
+		options, err := p.sinkOptions(name, d, cfg)
 		if err != nil {
-			return nil, fmt.Errorf("database.token_key: %w", err)
-		}
-		if store != nil {
-			options.Tokens = store
+			return nil, err
 		}
 		s := sinks.New(d, options)
 		open[name] = s
@@ -218,17 +216,31 @@ func (p *process) openSinks(cfg *config.Config) (map[string]*sinks.Sink, error) 
 	return open, nil
 }
 
+func (p *process) sinkOptions(name string, d *sinks.Description, cfg *config.Config) (sinks.Options, error) {
+	options := sinks.Options{Observer: p.workers.Observer(name)}
+	options.Observer.Tokens = func(err error) { p.log.Warn("the tokens of the sink are not kept", "sink", name, "err", err) }
+	store, err := newTokenStore(p.ledger, name, d.Formerly(), cfg.Database.TokenKey)
+	if err != nil {
+		return options, fmt.Errorf("database.token_key: %w", err)
+	}
+	if store != nil {
+		options.Tokens = store // only where there is one: a nil *tokenStore is no nil TokenStore
+	}
+	return options, nil
+}
+
 func (p *process) register() {
 	p.reloaded = prometheus.NewGauge(prometheus.GaugeOpts{Name: "partnersync_config_last_reload_successful", Help: "1 when the last reload of the config took effect."})
 	p.loadedAt = prometheus.NewGauge(prometheus.GaugeOpts{Name: "partnersync_config_last_reload_success_timestamp_seconds", Help: "When the config in force was loaded."})
 	p.configInfo = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "partnersync_config_info", Help: "The config in force, by its hash."}, []string{"hash"})
+	p.lacking = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "partnersync_config_live_errors", Help: "How many of the fields and options that mappings name the CRM lacks, or has otherwise."}, []string{"sink"})
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "partnersync_build_info", Help: "The version that runs."}, []string{"version"})
 	build.WithLabelValues(versionText()).Set(1)
 	p.reloaded.Set(1)
 	p.noteSinks(p.config)
 	names := func() []string { return *p.names.Load() } // a reload that waits for Postgres holds up no scrape
 	known := func() []string { return *p.known.Load() }
-	p.registry.MustRegister(p.reloaded, p.loadedAt, p.configInfo, build,
+	p.registry.MustRegister(p.reloaded, p.loadedAt, p.configInfo, p.lacking, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		jobs.NewCollector(p.ledger, names, known), pgstats.New(pgstats.Options{Pool: p.pool, Sinks: names}))
 }
@@ -247,11 +259,11 @@ func (p *process) noteConfig(cfg *config.Config) {
 }
 
 // reload takes the config file as it is now. A bad one changes nothing. It returns what a person
-// should know of a good one.
-func (p *process) reload(ctx context.Context) ([]string, error) {
+// should know of a good one. One for which a CRM lacks more than for the former is refused, unless it is forced.
+func (p *process) reload(ctx context.Context, force bool) ([]string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	err := p.reloadLocked(ctx)
+	err := p.reloadLocked(ctx, force)
 	p.last = isAway(err)
 	if err != nil {
 		p.reloaded.Set(0)
@@ -281,10 +293,15 @@ func (p *process) tellOrphans(ctx context.Context) []string {
 	return told
 }
 
-func (p *process) reloadLocked(ctx context.Context) error {
+func (p *process) reloadLocked(ctx context.Context, force bool) error {
 	cfg, problems := p.reread()
 	if cfg == nil {
 		return problems
+	}
+	if !force {
+		if err := p.worse(ctx, cfg); err != nil {
+			return err
+		}
 	}
 	err := p.install(ctx, cfg)
 	switch {
@@ -331,7 +348,8 @@ func (p *process) install(ctx context.Context, cfg *config.Config) error {
 		p.receiver.Use(routing(cfg, generation))
 	}
 	changed := cfg.Hash != p.config.Hash
-	p.config = cfg
+	p.config, p.lacks = cfg, nil
+	p.askForLook()
 	p.noteConfig(cfg)
 	p.log.Info("the config is in force", "hash", cfg.Hash, "generation", generation, "changed", changed)
 	return nil
@@ -387,6 +405,7 @@ func (p *process) run(ctx context.Context) error {
 				failed <- err
 			}
 		})
+		background.Go(func() { p.lookNowAndThen(working) })
 	}
 	p.ready.Store(true)
 	p.log.Info("partnersync runs", "version", versionText(), "hooks", address(p.hooks), "admin", address(p.admin), "config", p.config.Hash)
@@ -465,7 +484,7 @@ func (p *process) adminHandler() http.Handler {
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", p.serveReady)
 	mux.HandleFunc("POST /-/reload", func(w http.ResponseWriter, r *http.Request) {
-		told, err := p.reload(r.Context())
+		told, err := p.reload(r.Context(), r.URL.Query().Get("force") == "1")
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 			return

@@ -54,7 +54,7 @@ func (c runCmd) Run(ctx context.Context, cli *commands, s streams) error {
 			case <-reloading.Done():
 				return
 			case <-hup:
-				_, _ = p.reload(reloading) // logged and counted there
+				_, _ = p.reload(reloading, false) // logged and counted there
 			}
 		}
 	}()

@@ -49,6 +49,7 @@ type sinkStatus struct {
 	Jobs   map[string]int `json:"jobs"`
 	Oldest float64        `json:"oldest_seconds"` // of the open routes
 	Dead   int            `json:"dead"`
+	Live   *ledger.Look   `json:"live,omitempty"`
 }
 
 func (sinksList) Run(ctx context.Context, cli *commands, s streams) error {
@@ -76,7 +77,15 @@ func (sinksList) Run(ctx context.Context, cli *commands, s streams) error {
 			}
 			say(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%d\t%s\n", k.Sink, state, until, orNone(k.Owner), waiting, k.Jobs["running"], oldest, k.Dead, k.Reason)
 		}
-		return w.Flush()
+		if err := w.Flush(); err != nil {
+			return err
+		}
+		for _, k := range list {
+			if k.Live != nil && k.Live.Errors > 0 {
+				say(s.out, "%s: the CRM lacks %d of what the mappings name, or has it otherwise: `partnersync check --live` tells\n", k.Sink, k.Live.Errors)
+			}
+		}
+		return nil
 	})
 }
 
@@ -101,7 +110,7 @@ func sinkStates(ctx context.Context, cfg *config.Config, l *ledger.Ledger) ([]si
 	list := make([]sinkStatus, len(names))
 	for i, name := range names {
 		line := lines[name]
-		list[i] = sinkStatus{Sink: name, State: line.State, Reason: line.Reason, Jobs: stats[i].Jobs, Oldest: stats[i].Oldest.Seconds(), Dead: stats[i].Dead}
+		list[i] = sinkStatus{Sink: name, State: line.State, Reason: line.Reason, Jobs: stats[i].Jobs, Oldest: stats[i].Oldest.Seconds(), Dead: stats[i].Dead, Live: line.Look}
 		if !line.Until.IsZero() {
 			list[i].Until = &line.Until
 		}

@@ -153,6 +153,7 @@ type SinkLine struct {
 	Epoch     int64     // grows with every change of the owner
 	ChangedAt time.Time // of the state
 	Asked     string    // what its owner has been asked to do and has not done yet
+	Look      *Look     // what came of the last look at the CRM; nil where nobody has looked
 }
 
 // Sinks returns what is stored of the given sinks; those never owned are ready.
@@ -162,7 +163,7 @@ func (l *Ledger) Sinks(ctx context.Context, names []string) (map[string]SinkLine
 		lines[name] = SinkLine{SinkState: SinkState{State: "ready"}}
 	}
 	rows, err := l.pool.Query(ctx, `
-		SELECT name, state, reason, until, owner, owner <> '' AND renewed_at > now() - $2::interval, epoch, changed_at, asked, renamed_to, barred
+		SELECT name, state, reason, until, owner, owner <> '' AND renewed_at > now() - $2::interval, epoch, changed_at, asked, renamed_to, barred, live
 		FROM sinks WHERE name = ANY($1)`, names, Silence)
 	if err != nil {
 		return nil, fmt.Errorf("read the sinks: %w", err)
@@ -173,7 +174,7 @@ func (l *Ledger) Sinks(ctx context.Context, names []string) (map[string]SinkLine
 		var until *time.Time
 		var owned *bool
 		var bar string
-		if err := rows.Scan(&name, &line.State, &line.Reason, &until, &line.Owner, &owned, &line.Epoch, &line.ChangedAt, &line.Asked, &line.RenamedTo, &bar); err != nil {
+		if err := rows.Scan(&name, &line.State, &line.Reason, &until, &line.Owner, &owned, &line.Epoch, &line.ChangedAt, &line.Asked, &line.RenamedTo, &bar, &line.Look); err != nil {
 			return nil, fmt.Errorf("read the sinks: %w", err)
 		}
 		if until != nil {

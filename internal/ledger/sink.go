@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -37,6 +38,24 @@ func (l *Ledger) SetTokens(ctx context.Context, sink string, sealed []byte) erro
 	_, err := l.pool.Exec(ctx, `INSERT INTO sinks (name, tokens) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET tokens = excluded.tokens`, sink, sealed)
 	if err != nil {
 		return fmt.Errorf("store the tokens of sink %q: %w", sink, err)
+	}
+	return nil
+}
+
+// Look is what came of holding a config against a CRM.
+type Look struct {
+	At       time.Time `json:"at"`
+	Config   string    `json:"config"` // its hash
+	Errors   int       `json:"errors"` // of what the mappings name, so much is not there, or otherwise
+	Warnings int       `json:"warnings"`
+	Unseen   []string  `json:"unseen,omitempty"` // what could not be looked at, and why
+}
+
+// SetLook keeps what came of the last look.
+func (l *Ledger) SetLook(ctx context.Context, sink string, look Look) error {
+	_, err := l.pool.Exec(ctx, `INSERT INTO sinks (name, live) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET live = excluded.live`, sink, look)
+	if err != nil {
+		return fmt.Errorf("store what the CRM of sink %q lacks: %w", sink, err)
 	}
 	return nil
 }

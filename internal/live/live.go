@@ -1,0 +1,270 @@
+// Package live holds a config against what its CRMs have: the fields that mappings name, their types and options, and
+// whether a key is unique. It asks, and changes nothing.
+package live
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+
+	"partnersync/internal/diag"
+	"partnersync/mappers"
+	"partnersync/sinks"
+)
+
+// CRM is what a sink tells of what it has.
+type CRM interface {
+	Describe(ctx context.Context, object string) ([]sinks.Field, sinks.Result)
+	// UniqueKeys reports whether records are found by a key that no two of them can have.
+	UniqueKeys() bool
+}
+
+// Findings are what came of looking.
+type Findings struct {
+	Problems diag.Problems
+	Unseen   []Unseen
+}
+
+// Unseen is what could not be looked at, and why.
+type Unseen struct {
+	Object string `json:"object"`
+	Why    string `json:"why"`
+}
+
+// abreast is how many objects are asked for at a time.
+const abreast = 4
+
+// Check holds what mappings name of a sink against what its CRM has. Each object is asked for once.
+func Check(ctx context.Context, name string, crm CRM, uses []mappers.Use) Findings {
+	var objects []string
+	for _, u := range uses {
+		if !slices.Contains(objects, u.Object) {
+			objects = append(objects, u.Object)
+		}
+	}
+	seen := make([]seen, len(objects))
+	var wait sync.WaitGroup
+	slots := make(chan struct{}, abreast)
+	for i, object := range objects {
+		slots <- struct{}{}
+		wait.Go(func() {
+			defer func() { <-slots }()
+			seen[i].fields, seen[i].result = crm.Describe(ctx, object)
+		})
+	}
+	wait.Wait()
+	c := checking{name: name, unique: crm.UniqueKeys()}
+	for i, object := range objects {
+		of := slices.DeleteFunc(slices.Clone(uses), func(u mappers.Use) bool { return u.Object != object })
+		c.object(object, &seen[i], of)
+	}
+	c.d.Problems.Sort()
+	return Findings{c.d.Problems, c.unseen}
+}
+
+// seen is what a CRM has told of an object.
+type seen struct {
+	fields []sinks.Field
+	result sinks.Result
+}
+
+// field is one by its name; like: its name differs in nothing but the case.
+func (s *seen) field(name string) (f *sinks.Field, like bool) {
+	for i := range s.fields {
+		if s.fields[i].Name == name {
+			return &s.fields[i], false
+		}
+		if f == nil && strings.EqualFold(s.fields[i].Name, name) {
+			f = &s.fields[i]
+		}
+	}
+	return f, f != nil
+}
+
+type checking struct {
+	name   string
+	unique bool
+	d      diag.Decoding
+	unseen []Unseen
+}
+
+func (c *checking) object(object string, s *seen, uses []mappers.Use) {
+	switch r := s.result; {
+	case r.Class == sinks.OK:
+	case r.Class == sinks.Rejected && (r.Status == http.StatusNotFound || r.Status == http.StatusBadRequest):
+		c.d.Errorf(uses[0].At, "", "sink %q has no object %q: %s", c.name, object, told(r))
+		return
+	default:
+		c.unseen = append(c.unseen, Unseen{object, told(r)})
+		return
+	}
+	for _, u := range uses {
+		f, like := s.field(u.Property)
+		switch {
+		case f == nil:
+			c.d.Errorf(u.At, c.meant(u, s), "%s of sink %q have no field %q", object, c.name, u.Property)
+			continue
+		case like:
+			c.d.Warnf(u.At, fmt.Sprintf("write %s", f.Name), "the field is spelt %q in the CRM", f.Name)
+		}
+		c.use(u, f)
+	}
+	c.required(object, s, uses)
+}
+
+// told is why there was no answer, in one line.
+func told(r sinks.Result) string {
+	text := cmp.Or(r.Message, string(r.Class))
+	if r.Status != 0 {
+		text = fmt.Sprintf("HTTP %d: %s", r.Status, text)
+	}
+	return text
+}
+
+// meant is what may have been meant by a field that is not there.
+func (c *checking) meant(u mappers.Use, s *seen) string {
+	var names, labels []string
+	for _, f := range s.fields {
+		if f.Label != "" && strings.EqualFold(f.Label, u.Property) {
+			return fmt.Sprintf("%q is the label of %s", f.Label, f.Name)
+		}
+		names, labels = append(names, f.Name), append(labels, f.Label)
+	}
+	if near := diag.Nearest(u.Property, names); near != "" {
+		return fmt.Sprintf("did you mean %s?", near)
+	}
+	if near := diag.Nearest(u.Property, labels); near != "" {
+		return fmt.Sprintf("did you mean %s? its label is %q", names[slices.Index(labels, near)], near)
+	}
+	return fmt.Sprintf("`partnersync setup %s` makes it, if the CRM lets it", c.name)
+}
+
+func (c *checking) use(u mappers.Use, f *sinks.Field) {
+	writes := u.Purpose == mappers.ForValue && u.Mode != mappers.Archive
+	switch {
+	case f.ReadOnly && writes:
+		c.d.Errorf(u.At, "", "the CRM lets nobody write %s of %s", f.Name, u.Object)
+	case u.Purpose == mappers.ForKey && !u.Linked && c.unique && !f.Unique && u.Mode != mappers.Append:
+		c.d.Errorf(u.At, fmt.Sprintf("`partnersync setup %s --dry-run` tells how to come by one", c.name),
+			"the key %s of %s is not unique in the CRM, so no record can be found by it", f.Name, u.Object)
+	case writes:
+		if words, hard := misfit(u.Kind, f.Kind); words != "" {
+			report := c.d.Warnf
+			if hard {
+				report = c.d.Errorf
+			}
+			report(u.At, "", "%s of %s takes %s in the CRM, and this is %s", f.Name, u.Object, kinds[f.Kind], words)
+		}
+	}
+	c.options(u, f)
+}
+
+// mostOptions is how many of the values that a field takes are told.
+const mostOptions = 12
+
+// options reports constants that a field with fixed values does not take.
+func (c *checking) options(u mappers.Use, f *sinks.Field) {
+	if len(f.Options) == 0 || f.Kind != sinks.KindOption && f.Kind != sinks.KindOptions {
+		return
+	}
+	var values []string
+	for _, o := range f.Options {
+		values = append(values, o.Value)
+	}
+	for _, v := range u.Values {
+		if slices.Contains(values, v.Text) {
+			continue
+		}
+		hint := "it takes " + strings.Join(values[:min(len(values), mostOptions)], ", ")
+		if len(values) > mostOptions {
+			hint += fmt.Sprintf(" and %d more", len(values)-mostOptions)
+		}
+		if i := slices.IndexFunc(f.Options, func(o sinks.Option) bool { return strings.EqualFold(o.Label, v.Text) }); i >= 0 {
+			hint = fmt.Sprintf("%q is the label of %s", f.Options[i].Label, f.Options[i].Value)
+		} else if near := diag.Nearest(v.Text, values); near != "" {
+			hint = fmt.Sprintf("did you mean %s?", near)
+		}
+		c.d.Errorf(v.At, hint, "%s of %s does not take %q in the CRM", f.Name, u.Object, v.Shown)
+	}
+}
+
+// required warns of fields without which the CRM makes no record, and which a mapping that makes records does not write.
+func (c *checking) required(object string, s *seen, uses []mappers.Use) {
+	type made struct {
+		at     *mappers.Use
+		writes []string
+	}
+	byMapping := map[string]*made{}
+	var order []string
+	for i, u := range uses {
+		if u.Linked || u.Mode != mappers.Upsert && u.Mode != mappers.CreateOnly && u.Mode != mappers.Append {
+			continue
+		}
+		m := byMapping[u.Mapping]
+		if m == nil {
+			m = &made{at: &uses[i]}
+			byMapping[u.Mapping] = m
+			order = append(order, u.Mapping)
+		}
+		if u.Purpose != mappers.ForMatch {
+			m.writes = append(m.writes, strings.ToLower(u.Property))
+		}
+	}
+	for _, name := range order {
+		m := byMapping[name]
+		var lack []string
+		for _, f := range s.fields {
+			if f.Required && !f.ReadOnly && f.Kind != sinks.KindLink && !slices.Contains(m.writes, strings.ToLower(f.Name)) {
+				lack = append(lack, f.Name)
+			}
+		}
+		if len(lack) > 0 {
+			c.d.Warnf(m.at.At, "a record that is not there yet cannot be made without", "the CRM requires %s of %s, which mapping %q does not write", strings.Join(lack, ", "), object, name)
+		}
+	}
+}
+
+var kinds = map[sinks.FieldKind]string{
+	sinks.KindText: "a text", sinks.KindNumber: "a number", sinks.KindBool: "true or false", sinks.KindDate: "a date", sinks.KindDateTime: "a time",
+	sinks.KindOption: "one of its options", sinks.KindOptions: "some of its options", sinks.KindLink: "another record", "": "something else",
+}
+
+// misfit says what a value is that a field of a kind does not take; hard: it never will.
+func misfit(value mappers.Kind, field sinks.FieldKind) (words string, hard bool) {
+	switch value {
+	case mappers.Object, mappers.Map:
+		return "an object", field != ""
+	case mappers.List:
+		switch field {
+		case sinks.KindNumber, sinks.KindBool, sinks.KindDate, sinks.KindDateTime:
+			return "a list", true
+		case sinks.KindText, sinks.KindOption:
+			return "a list", false
+		}
+	case mappers.Bool:
+		switch field {
+		case sinks.KindNumber, sinks.KindDate, sinks.KindDateTime, sinks.KindLink:
+			return "true or false", true
+		}
+	case mappers.Time:
+		switch field {
+		case sinks.KindNumber, sinks.KindBool, sinks.KindOption, sinks.KindOptions, sinks.KindLink:
+			return "a time", true
+		}
+	case mappers.Integer, mappers.Number:
+		switch field {
+		case sinks.KindBool, sinks.KindDate:
+			return "a number", true
+		}
+	case mappers.Text:
+		switch field {
+		case sinks.KindNumber, sinks.KindBool:
+			return "a text", false
+		}
+	}
+	return "", false
+}
