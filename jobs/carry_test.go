@@ -251,3 +251,47 @@ func TestCarryReplaces(t *testing.T) {
 		c.want(r, "d1", "c3")
 	})
 }
+
+// A link that is made only where the CRM has none leaves alone what sales put there.
+func TestCarryOnlyIfEmpty(t *testing.T) {
+	t.Parallel()
+	eachCarrier(t, func(t *testing.T, c carrier) {
+		r := newRig(t, c.setup(", only: if_empty"))
+		r.deliver(firm("c1", 1), firm("c2", 1), firm("theirs", 1))
+		firms := map[string]any{}
+		for _, rec := range r.box.Records(c.name, c.parent) {
+			firms[fmt.Sprint(rec.Properties[c.parents])] = rec.ID
+			if n, err := strconv.ParseFloat(rec.ID, 64); err == nil {
+				firms[fmt.Sprint(rec.Properties[c.parents])] = n
+			}
+		}
+		r.box.Put(c.name, c.object, map[string]any{c.key: "d2", c.field: "Theirs", c.link: firms["theirs"]})
+		r.box.Put(c.name, c.object, map[string]any{c.key: "d3", c.field: "Nobody's"})
+		made := r.deliver(deal("d1", 2, "company", "c1"), deal("d2", 2, "company", "c1"), deal("d3", 2, "company", "c1"))
+		for i, want := range []string{"c1", "theirs", "c1"} {
+			c.want(r, fmt.Sprintf("d%d", i+1), want)
+			kept := strings.Contains(made[i].Deliveries[0].Reason, "the CRM keeps another link to "+c.parent)
+			if made[i].Outcome != ledger.Delivered || kept != (want == "theirs") {
+				t.Errorf("d%d: %+v", i+1, made[i])
+			}
+		}
+		// What they change later is theirs, too, and costs no look.
+		for _, rec := range r.box.Records(c.name, c.object) {
+			if rec.Properties[c.key] == "d1" {
+				r.box.Edit(c.name, c.object, rec.ID, map[string]any{c.link: firms["theirs"]})
+			}
+		}
+		before := len(r.writes(""))
+		if f := r.deliver(deal("d1", 3, "company", "c2"))[0]; f.Outcome != ledger.Skipped || !strings.Contains(f.Deliveries[0].Reason, "the CRM keeps another link") {
+			t.Errorf("%+v", f)
+		}
+		if f := r.deliver(deal("d2", 3, "company", "c1"))[0]; f.Outcome != ledger.Unchanged {
+			t.Errorf("%+v", f)
+		}
+		c.want(r, "d1", "theirs")
+		c.want(r, "d2", "theirs")
+		if n := len(r.writes("")) - before; n != 0 {
+			t.Errorf("%d requests", n)
+		}
+	})
+}

@@ -48,6 +48,10 @@ func (t target) Replaces(r *records.Record, l *records.Link) bool {
 	return t.sink.Replaces(linkRow(r, &records.Tie{Link: l}))
 }
 
+func (t target) LinkField(r *records.Record, l *records.Link) string {
+	return t.sink.Description().LinkField(r.Object, l.To, l.As)
+}
+
 func (t target) operation(mode mappers.Mode, id string) sinks.Operation {
 	switch mode {
 	case mappers.Archive:

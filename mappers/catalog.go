@@ -44,6 +44,8 @@ type SinkInfo struct {
 	// Link tells why it cannot send a link of records in a mode; "" where it can. later: not with the request that makes
 	// the record, but afterwards. nil: it can send each.
 	Link func(mode Mode, object string, l *Link) (why string, later bool)
+	// LinkField is the property in which a record shows the other end of a link; "" where none does. nil: it can show each.
+	LinkField func(object string, l *Link) string
 }
 
 // modes are those that are left for the records of a mapping.

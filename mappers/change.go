@@ -100,6 +100,7 @@ type Link struct {
 	Match    []Match
 	As       string // label, role or field in the CRM; "" is the default
 	Only     bool   // replaces the former link of the same To and As
+	IfEmpty  bool   // made only where the CRM's record has none of the same To and As
 	Required bool   // sent with the create
 	Missing  string // retry, skip or create
 	For      time.Duration

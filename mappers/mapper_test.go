@@ -74,6 +74,7 @@ func mute() *SinkInfo {
 	}
 	return &SinkInfo{
 		Preset: "webhook", Links: true, Find: why, Read: why,
+		LinkField: func(_ string, l *Link) string { return l.As },
 		Search: func(object string, properties []string) string {
 			if len(properties) > 1 {
 				return "it compares one property at a time"

@@ -93,6 +93,7 @@ func (c *compilation) record(e entry, each *Expression) *record {
 	for _, n := range e.Links {
 		if l, ok := c.link(n, false, r.sink, sink); ok {
 			c.sendable(n, r, &l.Link, sink)
+			c.showable(n, r, &l.Link, sink)
 			r.links = append(r.links, l)
 		}
 	}
@@ -379,7 +380,8 @@ func (c *compilation) link(n diag.Node, remove bool, name string, sink *SinkInfo
 		l.To = c.object(l.at, l.To, name, sink)
 	}
 	if raw.Only.Exists() {
-		l.Only = c.choice(raw.Only, "one") == "one"
+		only := c.choice(raw.Only, "one", "if_empty")
+		l.Only, l.IfEmpty = only == "one", only == "if_empty"
 	}
 	l.Missing = c.choice(raw.Missing, "retry", "skip", "create")
 	if l.For == 0 {
@@ -413,6 +415,22 @@ func (c *compilation) sendable(n diag.Node, r *record, l *Link, sink *SinkInfo) 
 		c.d.Warnf(n.Get("to"), why, "%s cannot make %s with this link to %s, which is made afterwards", sink.called(r.sink), r.object, l.To)
 	default:
 		c.d.Errorf(n.Get("to"), why, "%s cannot send a link from %s to %s", sink.called(r.sink), r.object, l.To)
+	}
+}
+
+// showable reports a link that depends on what the record has, where the sink cannot show that.
+func (c *compilation) showable(n diag.Node, r *record, l *Link, sink *SinkInfo) {
+	if !l.IfEmpty || sink == nil || r.object == "" || l.To == "" {
+		return
+	}
+	const hint = "leave only out, or write only: one, which takes the place of what is there"
+	switch {
+	case r.mode == Append || r.mode == CreateOnly:
+		c.d.Errorf(n.Get("only"), "leave it out", "a record that mode %s makes has no link yet", r.mode)
+	case sink.LinkField != nil && sink.LinkField(r.object, l) == "":
+		c.d.Errorf(n.Get("only"), hint, "%s does not show which %s a record of %s is linked to", sink.called(r.sink), l.To, r.object)
+	case sink.Read != nil && sink.Read(r.object) != "":
+		c.d.Errorf(n.Get("only"), hint, "%s cannot read %s, which only: if_empty needs: %s", sink.called(r.sink), r.object, sink.Read(r.object))
 	}
 }
 

@@ -128,6 +128,10 @@ func foldLink(r *Record, change *mappers.Change, l mappers.Link, version Version
 		have.Version, have.Mapping = version, change.Mapping
 		t.Refused++
 		return
+	case have.Version != version && have.Want == want && have.Verdict == Theirs && l.IfEmpty && !change.Rewrite:
+		have.Version, have.Mapping = version, change.Mapping
+		t.Same++
+		return
 	case have.Want == want && have.Verdict == Open && have.Need() == Nothing && !change.Rewrite:
 		have.Version, have.Mapping = version, change.Mapping
 		t.Same++
@@ -139,7 +143,7 @@ func foldLink(r *Record, change *mappers.Change, l mappers.Link, version Version
 	if have.Have == Exists && want == Linked { // to be sent again
 		have.Have = InDoubt
 	}
-	have.Version, have.Mapping, have.Want, have.Verdict, have.Only = version, change.Mapping, want, Open, l.Only
+	have.Version, have.Mapping, have.Want, have.Verdict, have.Only, have.IfEmpty = version, change.Mapping, want, Open, l.Only, l.IfEmpty
 	if have.Need() == Nothing {
 		t.Same++
 		return
@@ -211,6 +215,11 @@ func Merge(into, from *Record) {
 			into.Links[name] = l
 		}
 		have.Have = seen
+	}
+	for _, l := range into.Links {
+		if l.Verdict == Theirs { // of another record than it is now
+			l.Verdict = Open
+		}
 	}
 	for kind, v := range from.Only {
 		if v.Compare(into.Only[kind]) > 0 {

@@ -35,6 +35,7 @@ const (
 	Open    Verdict = iota
 	Refused         // the CRM refused it; it is not sent again
 	Waived          // its target is missing, and its mapping does without
+	Theirs          // the CRM has another in its place, which stays
 )
 
 // Link is a desired connection to another record, versioned like a field.
@@ -47,6 +48,7 @@ type Link struct {
 	Owed     Version // of the event that has it made again with its record; zero: of the one that wants it
 	Mapping  string
 	Only     bool // it took, or takes, the place of others of the same To and As
+	IfEmpty  bool // it is made only where the CRM has none of the same To and As
 	Want     Want
 	Have     Have
 	Verdict  Verdict
@@ -97,6 +99,16 @@ func (r *Record) needy() []*Link {
 	}
 	slices.SortStableFunc(links, func(a, b *Link) int { return a.Version.Compare(b.Version) })
 	return links
+}
+
+// taken reports whether another link of ours has the place of one that is made only where there is none.
+func (r *Record) taken(l *Link) bool {
+	for _, o := range r.Links {
+		if o != l && o.To == l.To && o.As == l.As && o.Have == Exists {
+			return true
+		}
+	}
+	return false
 }
 
 // successor is the link that takes the place of one to be taken back; nil where there is

@@ -63,7 +63,7 @@ func (w *Work) makes() bool {
 // look is the step that finds out whether the CRM has the record, or what it has; nil where
 // that is known or does not matter.
 func (w *Work) look(env *Env) *Step {
-	r, writers, asks := w.Record, w.writers(), w.asks()
+	r, writers, asks := w.Record, w.writers(), w.asks(env)
 	last := writers[len(writers)-1]
 	step := func(do Do, last *Delivery) *Step {
 		return &Step{Do: do, Work: w, Mode: mappers.Upsert, Last: last, Serves: w.ready(), Show: asks}
@@ -123,12 +123,13 @@ func (w *Work) shown(s *Step, a Answer) {
 	if a.ID != "" {
 		w.Record.CRMID = a.ID
 	}
-	w.seen = &sight{id: w.Record.CRMID, asked: s.Show, values: map[string]any{}}
+	now := &sight{id: w.Record.CRMID, asked: s.Show, values: map[string]any{}}
 	for _, h := range a.Hits {
 		if h.ID == w.Record.CRMID || h.ID == "" {
-			w.seen.values = h.Values
+			now.values = h.Values
 		}
 	}
+	w.seen = w.seen.with(now)
 }
 
 // pick is the record that a search has shown to be ours; else why there is none, if that is for

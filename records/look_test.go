@@ -22,6 +22,7 @@ type desk struct {
 	most     int // hits that an answer shows; 0: all
 	rows     []*deskRow
 	taken    map[string]string // a value that no create may have, and whose it is
+	firms    map[string]string // ids of what links lead to, by key
 	requests []string
 }
 
@@ -79,6 +80,10 @@ func (d *desk) answer(s *Step) Answer {
 			return Answer{Kind: Taken, ID: found[0].ID, Hits: found}
 		}
 		return Answer{Kind: Denied, Class: "rejected", Reason: "several records have this key"}
+	case Linking:
+		d.requests = append(d.requests, "link "+s.Tie.ID)
+		at(r.CRMID).values["link "] = s.Tie.ID
+		return Answer{Kind: Taken, Class: "ok"}
 	case Read:
 		d.requests = append(d.requests, "read")
 		return Answer{Kind: Taken, ID: r.CRMID, Hits: []Hit{hit(at(r.CRMID))}}
@@ -89,6 +94,14 @@ func (d *desk) answer(s *Step) Answer {
 	}
 	slices.Sort(names)
 	row := at(r.CRMID)
+	for _, t := range s.Carried {
+		names = append(names, "with "+t.ID)
+		defer func() {
+			if row != nil {
+				row.values["link "] = t.ID
+			}
+		}()
+	}
 	if row == nil && !s.Makes && s.Mode == mappers.Upsert {
 		for _, o := range d.rows {
 			if o.values["k"] == s.Last.Change.Key.Value {
@@ -140,9 +153,14 @@ func (d *desk) work(r *Record, changes ...*mappers.Change) []*Delivery {
 		}})
 	}
 	w.Begin()
-	env := &Env{Can: d, Now: start, GiveUp: time.Hour, Neighbour: func(*Link) Neighbour { return Neighbour{} }}
+	env := &Env{Can: d, Now: start, GiveUp: time.Hour, Neighbour: d.neighbour}
 	for range 20 {
+		env.Links = false
 		steps := w.Next(env)
+		if len(steps) == 0 {
+			env.Links = true
+			steps = w.Next(env)
+		}
 		if len(steps) == 0 {
 			break
 		}
@@ -155,6 +173,16 @@ func (d *desk) work(r *Record, changes ...*mappers.Change) []*Delivery {
 	}
 	w.Rest()
 	return w.Deliveries
+}
+
+func (d *desk) neighbour(l *Link) Neighbour {
+	id := d.firms[l.Key]
+	if id == "" {
+		return Neighbour{}
+	}
+	r := New(uuid.UUID{1}, Key{"firms", l.Property, l.Key})
+	r.CRMID, r.Presence = id, Present
+	return Neighbour{Record: r}
 }
 
 func fields(rule mappers.Rule, pairs ...any) []mappers.Field {
@@ -515,4 +543,93 @@ func TestAnyOrderUnderValueRules(t *testing.T) {
 			t.Fatal(diff)
 		}
 	})
+}
+
+// A link that is made only where the CRM has none, each with the requests that it takes.
+func TestOnlyIfEmpty(t *testing.T) {
+	t.Parallel()
+	firm := func(key string) mappers.Change {
+		return mappers.Change{Links: []mappers.Link{{To: "firms", Key: mappers.Key{Property: "fk", Value: key}, IfEmpty: true, Missing: "retry", For: time.Hour}}}
+	}
+	with := func(c mappers.Change, edit func(*mappers.Change)) mappers.Change { edit(&c); return c }
+	mail := func(c *mappers.Change) {
+		c.Match, c.Fields = []mappers.Match{by("email", "a@b.co")}, fields(mappers.Set, "name", "New")
+	}
+	named := func(c *mappers.Change) { c.Fields = fields(mappers.Set, "name", "New") }
+	known := func(r *Record) { r.CRMID, r.Presence, r.New = "7", Present, false }
+	const kept = "the CRM keeps another link to firms"
+	for _, tt := range []struct {
+		name     string
+		rows     []*deskRow
+		carries  bool
+		known    bool
+		hidden   string
+		doubt    string           // before the last change nobody knows what became of the link, and this is there: - is nothing
+		changes  []mappers.Change // one after the other, each in a batch of its own
+		outcome  Outcome          // of the last
+		reason   string
+		requests []string
+		firm     any // of the record in the end
+	}{
+		{name: "a new record takes it along", carries: true, changes: []mappers.Change{with(firm("f"), named)}, outcome: Delivered,
+			requests: []string{"find", "create k name with 50"}, firm: "50"},
+		{name: "a new record gets it afterwards", changes: []mappers.Change{with(firm("f"), named)}, outcome: Delivered,
+			requests: []string{"find", "create k name", "link 50"}, firm: "50"},
+		{name: "one that is there under our key, with another", carries: true, rows: []*deskRow{sales("7", "k", "1", "link ", "60")}, changes: []mappers.Change{with(firm("f"), named)},
+			outcome: Delivered, reason: kept, requests: []string{"find", "update name"}, firm: "60"},
+		{name: "adopted, with another", carries: true, rows: []*deskRow{sales("7", "email", "a@b.co", "link ", "60")}, changes: []mappers.Change{with(firm("f"), mail)},
+			outcome: Delivered, reason: kept, requests: []string{"search email", "update k name"}, firm: "60"},
+		{name: "adopted, with none", carries: true, rows: []*deskRow{sales("7", "email", "a@b.co", "link ", " ")}, changes: []mappers.Change{with(firm("f"), mail)},
+			outcome: Delivered, requests: []string{"search email", "update k name with 50"}, firm: "50"},
+		{name: "adopted, with ours", carries: true, rows: []*deskRow{sales("7", "email", "a@b.co", "link ", "50")}, changes: []mappers.Change{with(firm("f"), mail)},
+			outcome: Delivered, requests: []string{"search email", "update k name"}, firm: "50"},
+		{name: "adopted, and it does not show it", carries: true, hidden: "link ", rows: []*deskRow{sales("7", "email", "a@b.co", "link ", "60")}, changes: []mappers.Change{with(firm("f"), mail)},
+			outcome: Delivered, reason: kept, requests: []string{"search email", "update k name"}, firm: "60"},
+		{name: "known, with none", known: true, rows: []*deskRow{sales("7", "k", "1")}, changes: []mappers.Change{firm("f")},
+			outcome: Delivered, requests: []string{"read", "link 50"}, firm: "50"},
+		{name: "known, with another", known: true, rows: []*deskRow{sales("7", "k", "1", "link ", "60")}, changes: []mappers.Change{firm("f")},
+			outcome: Skipped, reason: kept, requests: []string{"read"}, firm: "60"},
+		{name: "known, with another, a second time", known: true, rows: []*deskRow{sales("7", "k", "1", "link ", "60")}, changes: []mappers.Change{firm("f"), firm("f")},
+			outcome: Unchanged, requests: []string{"read"}, firm: "60"},
+		{name: "known, with ours", known: true, rows: []*deskRow{sales("7", "k", "1", "link ", "50")}, changes: []mappers.Change{firm("f")},
+			outcome: Unchanged, reason: "the CRM has it already", requests: []string{"read"}, firm: "50"},
+		{name: "a second one of ours", known: true, rows: []*deskRow{sales("7", "k", "1")}, changes: []mappers.Change{firm("f"), firm("g")},
+			outcome: Skipped, reason: kept, requests: []string{"read", "link 50"}, firm: "50"},
+		{name: "in doubt, and made", doubt: "50", known: true, rows: []*deskRow{sales("7", "k", "1")}, changes: []mappers.Change{firm("f"), firm("f")},
+			outcome: Unchanged, reason: "the CRM has it already", requests: []string{"read", "link 50", "read"}, firm: "50"},
+		{name: "in doubt, and not made", doubt: "-", known: true, rows: []*deskRow{sales("7", "k", "1")}, changes: []mappers.Change{firm("f"), firm("f")},
+			outcome: Delivered, requests: []string{"read", "link 50", "read", "link 50"}, firm: "50"},
+		{name: "in doubt, and people were faster", doubt: "60", known: true, rows: []*deskRow{sales("7", "k", "1")}, changes: []mappers.Change{firm("f"), firm("f")},
+			outcome: Skipped, reason: kept, requests: []string{"read", "link 50", "read"}, firm: "60"},
+		{name: "known, and its other end is not", known: true, rows: []*deskRow{sales("7", "k", "1", "link ", "60")}, changes: []mappers.Change{firm("h")},
+			firm: "60"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			d := &desk{manners: &manners{Find: true, ByID: tt.carries, Updates: tt.carries, Replace: true}, rows: tt.rows, hidden: tt.hidden, firms: map[string]string{"f": "50", "g": "51"}}
+			r := New(uuid.UUID{9}, Key{"contacts", "k", "1"})
+			if tt.known {
+				known(r)
+			}
+			var last *Delivery
+			for i, c := range tt.changes {
+				if i > 0 && tt.doubt != "" {
+					d.rows[0].values["link "] = strings.TrimPrefix(tt.doubt, "-")
+					for _, l := range r.Links {
+						l.Have = InDoubt
+					}
+				}
+				last = d.work(r, &c)[0]
+			}
+			if last.Outcome != tt.outcome || tt.outcome != "" && last.Reason != tt.reason {
+				t.Errorf("%s %q, want %s %q", last.Outcome, last.Reason, tt.outcome, tt.reason)
+			}
+			if diff := cmp.Diff(tt.requests, d.requests); diff != "" {
+				t.Errorf("requests (-want +got):\n%s", diff)
+			}
+			if got := d.rows[0].values["link "]; got != tt.firm {
+				t.Errorf("linked to %v, want %v", got, tt.firm)
+			}
+		})
+	}
 }

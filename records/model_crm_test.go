@@ -47,7 +47,8 @@ func (m *manners) Carries(mode mappers.Mode, id string) (byID, byKey bool) {
 	}
 	return m.ByID, m.ByKey
 }
-func (m *manners) Replaces(*Record, *Link) bool { return m.Replace }
+func (m *manners) Replaces(*Record, *Link) bool        { return m.Replace }
+func (m *manners) LinkField(_ *Record, l *Link) string { return "link " + l.As }
 func (m *manners) Repeats(mode mappers.Mode, key mappers.Key) bool {
 	return m.Repeat || !key.Local || mode == mappers.UpdateOnly
 }

@@ -23,6 +23,8 @@ type Capabilities interface {
 	Carries(mode mappers.Mode, id string) (byID, byKey bool)
 	// Replaces reports whether making the link takes the place of the former one of its role.
 	Replaces(r *Record, l *Link) bool
+	// LinkField is the property in which the record shows the other end of the link; "" where none does.
+	LinkField(r *Record, l *Link) string
 	// Repeats reports whether a row of the mode may be sent twice without harm, since the target
 	// makes no second record of the key.
 	Repeats(mode mappers.Mode, key mappers.Key) bool
@@ -213,7 +215,7 @@ func (w *Work) conclude(d *Delivery, env *Env) {
 	switch left, class := w.leftOut(d); {
 	case d.served && !d.sent && d.tally.Stale > 0 && d.tally.Acked == 0 && d.refuse == nil && len(d.notes) == 0:
 		d.Finish(Stale, "", decidedReason)
-	case d.served, d.refuse != nil, len(d.notes) > 0 && r.Presence == Present:
+	case d.served, d.refuse != nil, len(d.notes) > 0 && r.Presence == Present, d.tally.Pending > 0 && w.confirmed && r.arrived(v):
 		for _, note := range left {
 			d.note(note)
 		}
@@ -222,9 +224,9 @@ func (w *Work) conclude(d *Delivery, env *Env) {
 		d.Finish(Unchanged, "", "the CRM had it before the replay")
 	case d.tally.Acked > 0 && r.Presence != Unknown:
 		d.arrive()
-	case d.tally.Pending > 0 && r.arrived(v) && w.seen != nil && !w.confirmed && !d.Repeat:
+	case d.tally.Pending > 0 && r.arrived(v) && w.seen != nil && !w.confirmed && !d.Repeat && len(left) == 0:
 		d.Finish(Unchanged, "", "the CRM has it already")
-	case d.tally.Pending > 0 && r.arrived(v): // by a request for another key of the record
+	case d.tally.Pending > 0 && r.arrived(v) && len(left) == 0: // by a request for another key of the record
 		d.arrive()
 	case len(left) > 0 && d.tally.Pending > 0 && d.tally.Stale == 0:
 		d.Finish(Skipped, class, strings.Join(left, "; "))
@@ -344,8 +346,13 @@ func (w *Work) leftOut(d *Delivery) (notes []string, class string) {
 	if len(kept) > 0 {
 		notes = append(notes, "the CRM keeps another value of "+strings.Join(kept, ", "))
 	}
+	for _, l := range w.Record.Links {
+		if l.Verdict == Theirs && l.Version == d.Cause.Version {
+			notes = append(notes, fmt.Sprintf("the CRM keeps another link to %s", l.To))
+		}
+	}
 	slices.Sort(notes)
-	return notes, class
+	return slices.Compact(notes), class
 }
 
 // concludeGone ends a delivery to a record that is gone.
@@ -501,6 +508,9 @@ func (w *Work) carry(s *Step, env *Env) bool {
 			continue // a part takes its own along
 		}
 		n := env.Neighbour(l)
+		if l.IfEmpty && !w.free(l, n, env) {
+			continue // it is made afterwards, if at all
+		}
 		if n.Work != nil && n.Work != w && n.Work.Makes() && !env.Force {
 			env.Held = true
 			return false
@@ -615,6 +625,9 @@ func (w *Work) links(env *Env) []*Step {
 	if r.Presence != Present {
 		return nil
 	}
+	if s := w.lookForLinks(env); s != nil && w.Hold == 0 {
+		return []*Step{s}
+	}
 	var steps []*Step
 	byLink := map[*Link]*Step{}
 	formers := map[*Link][]*Link{}
@@ -638,6 +651,8 @@ func (w *Work) links(env *Env) []*Step {
 		}
 		n := env.Neighbour(l)
 		switch {
+		case l.IfEmpty && l.Need() == Make && n.id() != "" && !w.free(l, n, env):
+			continue
 		case n.Work != nil && (n.Work.seeking == suspect || n.Work.seeking == target):
 			continue // it is being looked up
 		case n.Work != nil && n.Work.unseen:

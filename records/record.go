@@ -195,7 +195,7 @@ func (r *Record) resend(by Version) {
 	}
 	for _, l := range r.Links {
 		l.Have, l.Owed = Absent, by
-		if l.Verdict == Waived {
+		if l.Verdict == Waived || l.Verdict == Theirs {
 			l.Verdict = Open
 		}
 	}

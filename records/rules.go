@@ -1,6 +1,7 @@
 package records
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -94,16 +95,90 @@ func (s *sight) of(id, name string) bool {
 	return s != nil && s.id == id && slices.Contains(s.asked, name)
 }
 
-// asks are the fields whose values the CRM has to show before it is known whether ours are sent.
-func (w *Work) asks() []string {
-	var names []string
+// with is what was shown before and what is shown now.
+func (s *sight) with(now *sight) *sight {
+	if s == nil || s.id != now.id {
+		return now
+	}
+	all := &sight{id: now.id, asked: slices.Clone(now.asked), values: maps.Clone(now.values)}
+	for _, name := range s.asked {
+		if v, told := s.values[name]; !slices.Contains(now.asked, name) {
+			all.asked = append(all.asked, name)
+			if told {
+				all.values[name] = v
+			}
+		}
+	}
+	return all
+}
+
+// asks are the fields whose values the CRM has to show before it is known whether ours are sent, and
+// those that show whether it has a link where one of ours is to be made.
+func (w *Work) asks(env *Env) []string {
+	names := w.emptyFields(env)
 	for name, f := range w.Record.Fields {
-		if f.conditional() && f.Pending() && f.Rule != string(mappers.SetOnCreate) {
+		if f.conditional() && f.Pending() && f.Rule != string(mappers.SetOnCreate) && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
 	return names
+}
+
+// emptyFields are the properties that show whether the CRM has a link where one of ours is to be made.
+// What we have made just now has none but ours.
+func (w *Work) emptyFields(env *Env) []string {
+	var names []string
+	for _, l := range w.Record.needy() {
+		if !l.IfEmpty || l.Need() != Make || w.created || w.Record.taken(l) || w.Record.CRMID != "" && env.Neighbour(l).id() == "" {
+			continue
+		}
+		if name := env.Can.LinkField(w.Record, l); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// lookForLinks is the step that finds out whether the CRM has links where ours are to be made; nil
+// where that is known.
+func (w *Work) lookForLinks(env *Env) *Step {
+	names := w.emptyFields(env)
+	if !slices.ContainsFunc(names, func(name string) bool { return !w.seen.of(w.Record.CRMID, name) }) {
+		return nil
+	}
+	list := w.ready()
+	if len(list) == 0 {
+		return nil
+	}
+	return &Step{Do: Read, Work: w, Mode: mappers.Upsert, Last: list[len(list)-1], Serves: list, Show: names}
+}
+
+// free reports whether a link that is made only where there is none is to be made now. It settles one
+// whose place is taken.
+func (w *Work) free(l *Link, n Neighbour, env *Env) bool {
+	r, field := w.Record, env.Can.LinkField(w.Record, l)
+	switch {
+	case r.taken(l):
+		l.Verdict = Theirs
+		return false
+	case w.vacant || w.created:
+		return true
+	case !w.seen.of(r.CRMID, field):
+		return false
+	}
+	shown, told := w.seen.values[field]
+	switch {
+	case told && blank(shown):
+		return true
+	case n.id() == "":
+		return false
+	case slices.Contains(env.Can.Several(shown), n.id()) || textOf(shown) == n.id():
+		l.Have = Exists
+	default:
+		l.Verdict = Theirs
+	}
+	return false
 }
 
 // hides reports whether a field must not be sent yet, since the CRM has not shown what it has.

@@ -50,6 +50,21 @@ func TestConformLinks(t *testing.T) {
 		if r := w.sink.Link(within(t), []LinkRow{c.link(made[0].ID, gone)})[0]; r.Class != Rejected || r.Sent {
 			t.Errorf("to what is not there: %+v", r)
 		}
+		if field := w.sink.Description().LinkField(c.object, c.parent, c.as); field != "" {
+			row := c.row("0")
+			for i, want := range []string{one, two, ""} {
+				row.ID, row.Operation, row.Read = made[i].ID, Read, []string{field}
+				r := w.sink.Write(within(t), Read, []Row{row})[0]
+				if r.Class != OK || len(r.Hits) != 1 {
+					t.Fatalf("%+v", r)
+				}
+				if got, _ := textOf(r.Hits[0].Values[field]); got != want {
+					t.Errorf("%s shows %q, want %q", field, got, want)
+				}
+			}
+		} else if c.linkedBy != "" && c.name != "dataverse" {
+			t.Error("it does not show its links")
+		}
 		if got := w.sink.Replaces(c.link("1", "2")); got != (c.linkedBy != "") {
 			t.Errorf("a link replaces the former one: %v", got)
 		}

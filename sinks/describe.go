@@ -154,6 +154,21 @@ func (s *Sink) Replaces(row LinkRow) bool {
 	return err == nil && v == true
 }
 
+// LinkField is the property in which a record shows the other end of a link; "" where none does.
+func (d *Description) LinkField(from, to, as string) string {
+	u := &unit{link: &LinkRow{From: Ref{Object: from, ID: "1"}, To: Ref{Object: to, ID: "1"}, As: as}}
+	way, _ := d.way(Link, u)
+	if way == nil || way.field == nil {
+		return ""
+	}
+	v, err := way.field.value(&rendering{d: d, op: Link, units: []*unit{u}}, u, nil)
+	name, _ := v.(string)
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
 // replaces reports whether any link may take the place of another.
 func (d *Description) replaces() bool {
 	return slices.ContainsFunc(d.operations[Link], func(o *operation) bool { return o.replaces != nil })

@@ -25,6 +25,7 @@ type operation struct {
 	needs      []*need // what a row must have
 	through    bool    // no request of its own: find, then update, or for an upsert create
 	replaces   *leaf   // of link: whether it takes the place of the record's former one
+	field      *leaf   // of link: the property in which the record shows the other end
 	method     string
 	path       *template
 	query      []named
@@ -50,6 +51,7 @@ type operationDocument struct {
 	When       diag.Node   `yaml:"when"`    // of several ways, the first whose condition holds
 	Needs      []diag.Node `yaml:"needs,single"`
 	Replaces   diag.Node   `yaml:"replaces"` // of link: whether it takes the place of the record's former one
+	Field      diag.Node   `yaml:"field"`    // of link: the property in which the record shows the other end
 	Method     string      `yaml:"method"`
 	Path       diag.Node   `yaml:"path"`
 	Query      diag.Node   `yaml:"query"`
@@ -195,6 +197,12 @@ func (desc *Description) compileOperation(op Operation, index int, n, all diag.N
 			d.Errorf(n.Get("replaces"), "", "only a link can replace another")
 		}
 		o.replaces = compileLeaf(doc.Replaces, mappers.WantBool, scope, d)
+	}
+	if doc.Field.Exists() {
+		if op != Link {
+			d.Errorf(n.Get("field"), "", "only a link has a field that shows it")
+		}
+		o.field = compileLeaf(doc.Field, mappers.WantText, scope, d)
 	}
 	if doc.Through != "" {
 		if doc.Through != Find || op != Upsert && op != Update {

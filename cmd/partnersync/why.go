@@ -158,6 +158,8 @@ func reasonsOf(s *ledger.RecordStory) reasons {
 			out.CRM = "refused"
 		case k.Verdict == records.Waived:
 			out.CRM = "skipped" // missing: skip
+		case k.Verdict == records.Theirs:
+			out.CRM = "kept" // another in its place
 		case k.Need() != records.Nothing:
 		case k.Want == records.Unlinked:
 			out.CRM = "removed"

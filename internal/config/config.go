@@ -464,6 +464,7 @@ func sinkInfo(d *sinks.Description) *mappers.SinkInfo {
 	info.Link = func(mode mappers.Mode, object string, l *mappers.Link) (why string, later bool) {
 		return d.CannotLink(mode == mappers.Append || mode == mappers.CreateOnly, object, l.To, l.As, l.Remove)
 	}
+	info.LinkField = func(object string, l *mappers.Link) string { return d.LinkField(object, l.To, l.As) }
 	askable(info, d)
 	return info
 }

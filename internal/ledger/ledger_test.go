@@ -80,6 +80,7 @@ func TestRecordSurvivesStoring(t *testing.T) {
 			records.LinkName("companies", "x", "k", "w"): {To: "companies", Property: "k", Key: "w", As: "x", Version: older, Mapping: "deals", Want: records.Unlinked, Have: records.InDoubt, Owed: newer},
 			records.LinkName("companies", "y", "k", "w"): {To: "companies", Property: "k", Key: "w", As: "y", Version: older, Mapping: "deals", Want: records.Unlinked},
 			records.LinkName("companies", "z", "k", "w"): {To: "companies", Property: "k", Key: "w", As: "z", Version: older, Mapping: "deals", Only: true, Verdict: records.Waived},
+			records.LinkName("companies", "e", "k", "w"): {To: "companies", Property: "k", Key: "w", As: "e", Version: older, Mapping: "deals", IfEmpty: true, Verdict: records.Theirs},
 			records.LinkName("contacts", "", "k", "w"):   {To: "contacts", Property: "k", Key: "w", Version: older, Mapping: "deals", Have: records.InDoubt, Verdict: records.Refused, Refusal: event},
 			records.LinkName("contacts", "", "k", "x"):   {To: "contacts", Property: "k", Key: "x", Version: older, Mapping: "deals"},
 		},

@@ -311,6 +311,8 @@ func encodeLinks(r *Record) []byte {
 		}{
 			{"rm", l.Want == records.Unlinked},
 			{"n", l.Only},
+			{"e", l.IfEmpty},
+			{"v", l.Verdict == records.Theirs},
 			{"c", l.Have != records.Absent},
 			{"k", l.Verdict == records.Waived || l.Want == records.Linked && l.Have == records.Exists || l.Want == records.Unlinked && l.Have == records.Absent},
 		} {
@@ -332,7 +334,7 @@ func decodeLinks(data []byte) (map[string]*Link, map[string]Version, error) {
 	d := jsontext.NewDecoder(bytes.NewReader(data))
 	err := eachKey(d, func(name string) error {
 		l := &Link{}
-		remove, made, done, refused := false, false, false, false
+		remove, made, done, theirs, refused := false, false, false, false, false
 		flag := func(set *bool) error {
 			*set = true
 			return d.SkipValue()
@@ -357,6 +359,10 @@ func decodeLinks(data []byte) (map[string]*Link, map[string]Version, error) {
 				err = flag(&remove)
 			case "n":
 				err = flag(&l.Only)
+			case "e":
+				err = flag(&l.IfEmpty)
+			case "v":
+				err = flag(&theirs)
 			case "c":
 				err = flag(&made)
 			case "k":
@@ -388,6 +394,9 @@ func decodeLinks(data []byte) (map[string]*Link, map[string]Version, error) {
 			l.Have = records.InDoubt
 		case done:
 			l.Verdict = records.Waived
+		}
+		if theirs {
+			l.Verdict = records.Theirs
 		}
 		if refused {
 			l.Verdict = records.Refused
