@@ -52,7 +52,7 @@ func (r *rule) DecodeNode(n diag.Node, d *diag.Decoding) {
 	if s := n.Get("scope"); s.Exists() && r.Scope != scopeField && r.Scope != scopeLink {
 		d.Errorf(s, `"field" means only the rows that carry the refused field, "link" those that carry links`, "unknown scope %q", r.Scope)
 	}
-	checkOperations(r.Operations, n.Get("operations"), d, Token)
+	checkOperations(r.Operations, n.Get("operations"), d, Token, List)
 }
 
 // checkOperations reports those of a list that there are not.

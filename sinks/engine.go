@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -37,6 +38,7 @@ type Sink struct {
 	now      func() time.Time
 	redactor redactor
 	recent   recent
+	groups   sync.Map // of fields that are there: "object\x00group"
 }
 
 // New returns a Sink. Who made it closes it.
@@ -198,7 +200,7 @@ func (s *Sink) Account(ctx context.Context) Result {
 // are good, but not for asking this: what they are good for only a write tells.
 func (s *Sink) Probe(ctx context.Context) Result {
 	if ways := s.desc.operations[WhoAmI]; len(ways) > 0 {
-		a, res := s.ask(ctx, ways[0], &unit{row: &Row{}}, "")
+		a, res := s.ask(ctx, ways[0], &unit{row: &Row{}}, page{number: 1})
 		if a != nil && res.Class == Held && s.desc.forbids(a) {
 			res = Result{Class: OK, Status: res.Status, RequestID: res.RequestID}
 		}
@@ -293,6 +295,10 @@ func unsupported(op Operation) string { return "the sink has no operation " + st
 
 // way picks the way of an operation that a row takes, and the group of the row.
 func (d *Description) way(op Operation, u *unit) (*operation, string) {
+	return d.wayAmong(d.operations[op], op, u)
+}
+
+func (d *Description) wayAmong(ways []*operation, op Operation, u *unit) (*operation, string) {
 	var r *rendering // most rows need none
 	value := func(l *leaf) any {
 		if l.plain != nil {
@@ -307,7 +313,7 @@ func (d *Description) way(op Operation, u *unit) (*operation, string) {
 		}
 		return v
 	}
-	for i, o := range d.operations[op] {
+	for i, o := range ways {
 		if o.when != nil && value(o.when) != true {
 			continue
 		}

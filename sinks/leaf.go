@@ -152,8 +152,14 @@ func operationScope(op Operation, settings map[string]mappers.Schema) *mappers.S
 	if len(settings) == 0 {
 		v["setting"] = mappers.Schema{Kind: mappers.Map, Elem: &anySchema}
 	}
-	if op == Describe {
-		v["request"] = objectOf(map[string]mappers.Schema{"id": textSchema, "cursor": textSchema})
+	if op.lists() {
+		v["request"] = objectOf(map[string]mappers.Schema{"id": textSchema, "cursor": textSchema, "page": {Kind: mappers.Integer}})
+	}
+	if op == Scopes {
+		v["request"] = objectOf(map[string]mappers.Schema{"id": textSchema, "token": textSchema})
+	}
+	if op == MakeField || op == MakeGroup || op == FieldOptions {
+		v["field"] = newFieldSchema()
 	}
 	if op.looks() {
 		v["request"] = objectOf(map[string]mappers.Schema{"id": textSchema, "read": {Kind: mappers.List, Elem: &textSchema}})
@@ -162,7 +168,7 @@ func operationScope(op Operation, settings map[string]mappers.Schema) *mappers.S
 	case Link, Unlink:
 		one := linkSchema()
 		v["link"], v["links"] = one, mappers.Schema{Kind: mappers.List, Elem: &one}
-	case WhoAmI:
+	case WhoAmI, Scopes:
 	default:
 		one := rowSchema()
 		v["record"], v["records"] = one, mappers.Schema{Kind: mappers.List, Elem: &one}
@@ -178,6 +184,8 @@ type unit struct {
 	omit map[string]bool // optional fields that are left out
 	bare bool            // its links are left out
 	seen map[string]any  // the variable; nil until somebody reads it
+
+	field *NewField // of make_field and what is like it
 }
 
 func (u *unit) trace() string {

@@ -12,7 +12,9 @@ import (
 )
 
 // operations are the ones that a description may have.
-var operations = []Operation{Upsert, Update, Create, Find, Search, Read, Link, Unlink, Archive, Describe, WhoAmI}
+var operations = []Operation{
+	Upsert, Update, Create, Find, Search, Read, Link, Unlink, Archive, Describe, FieldOptions, WhoAmI, Scopes, MakeGroup, MakeField,
+}
 
 // looks reports whether the operation only looks at records.
 func (op Operation) looks() bool { return op == Find || op == Search || op == Read }
@@ -216,7 +218,7 @@ func (desc *Description) compileOperation(op Operation, index int, n, all diag.N
 		d.Errorf(n.Get("method"), "one of: GET, POST, PUT, PATCH, DELETE, HEAD", "unknown method %q", doc.Method)
 	}
 	o.size = doc.Size
-	o.repeatable = op != Create
+	o.repeatable = op != Create && op != MakeField && op != MakeGroup
 	if doc.Repeatable != nil {
 		o.repeatable = *doc.Repeatable
 	}

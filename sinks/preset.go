@@ -65,6 +65,8 @@ type Description struct {
 	classify   []rule
 	rowRules   []rule
 	operations map[Operation][]*operation
+	lists      map[string][]*operation
+	byHand     map[string]*template
 	unsure     bool // something is wrong with the operations: which it has is not known
 	secrets    []secret.String
 	formerly   []string
@@ -99,6 +101,8 @@ type document struct {
 	Classify     []rule              `yaml:"classify"`
 	ClassifyRows []rule              `yaml:"classify_rows"`
 	Operations   diag.Node           `yaml:"operations"`
+	Lists        diag.Node           `yaml:"lists"`           // what it has besides records: owners, pipelines, stages
+	ByHand       diag.Node           `yaml:"by_hand"`         // what only a person can do there, and how
 	Formerly     []string            `yaml:"formerly,single"` // names that the sink had before
 }
 
@@ -192,6 +196,8 @@ func Load(name string, user diag.Node, d *diag.Decoding) *Description {
 		desc.sign.check(desc.whole.Get("sign"), d)
 	}
 	desc.compileOperations(doc.Operations, user, d)
+	desc.compileLists(doc.Lists, d)
+	desc.compileByHand(doc.ByHand, d)
 	if doc.RecordURL.Exists() {
 		scope := operationScope(Read, desc.settingSchemas())
 		scope.Variables["auth"] = settingsScope().Variables["auth"]

@@ -42,7 +42,7 @@ type rendering struct {
 	op     Operation
 	units  []*unit
 	id     string
-	cursor string // of the page that is asked for
+	page   page // of a list: which one is asked for
 	failed map[*unit]error
 	read   []any // request.read, once somebody reads it
 }
@@ -51,12 +51,19 @@ type rendering struct {
 // errors are those of rows that cannot be written and are not in it; a nil
 // request means that none can.
 func (d *Description) render(o *operation, units []*unit) (*request, map[*unit]error) {
-	return d.renderPage(o, units, "")
+	return d.renderPage(o, units, page{number: 1})
+}
+
+// page is a part of a list that is read in several.
+type page struct {
+	number int
+	cursor string // what `next` found in the page before
+	url    string // what `next_url` found there
 }
 
 // renderPage is render for one page of a list.
-func (d *Description) renderPage(o *operation, units []*unit, cursor string) (*request, map[*unit]error) {
-	r := &rendering{d: d, op: o.name, units: units, id: requestID(units), cursor: cursor, failed: map[*unit]error{}}
+func (d *Description) renderPage(o *operation, units []*unit, p page) (*request, map[*unit]error) {
+	r := &rendering{d: d, op: o.name, units: units, id: requestID(units), page: p, failed: map[*unit]error{}}
 	r.units = r.whole(o)
 	var first *unit
 	if len(r.units) > 0 {
@@ -73,6 +80,9 @@ func (d *Description) renderPage(o *operation, units []*unit, cursor string) (*r
 		return nil, r.failed
 	}
 	target, err := r.target(o, first)
+	if err == nil && p.url != "" {
+		target, err = d.follow(p.url)
+	}
 	if err != nil {
 		return all(err)
 	}
@@ -219,6 +229,25 @@ func (r *rendering) target(o *operation, u *unit) (string, error) {
 	}
 	return b.String(), nil
 }
+
+// follow is the address of the next page as an answer tells it: a whole one, or a path of the target. It is always on
+// the host of the description.
+func (d *Description) follow(next string) (string, error) {
+	u, err := url.Parse(next)
+	if err != nil || u.User != nil || u.Host != "" && u.Scheme+"://"+u.Host != d.base.origin || !strings.HasPrefix(u.Path, "/") {
+		return "", errElsewhere
+	}
+	path := u.EscapedPath()
+	if !strings.HasPrefix(path, d.base.path+"/") {
+		path = d.base.path + path
+	}
+	if u.RawQuery != "" {
+		path += "?" + u.RawQuery
+	}
+	return d.base.origin + path, nil
+}
+
+var errElsewhere = errors.New("the next page is somewhere else than the target")
 
 // appendBody writes one part of a body; false where it has no value and is
 // left out.
@@ -401,7 +430,10 @@ func (r *rendering) appendSpread(dst []byte, b *body, taken []entry, u *unit, it
 
 // vars are the variables of an expression.
 func (r *rendering) vars(l *leaf, u *unit, item any) map[string]any {
-	request := map[string]any{"id": r.id, "cursor": blankNil(r.cursor)}
+	request := map[string]any{"id": r.id, "cursor": blankNil(r.page.cursor), "page": int64(r.page.number)}
+	if r.op == Scopes {
+		request["token"] = blankNil(r.d.auth.Token.Reveal())
+	}
 	if r.op.looks() {
 		if r.read == nil {
 			r.read = r.d.shownFor(r.op, r.units)
@@ -418,6 +450,9 @@ func (r *rendering) vars(l *leaf, u *unit, item any) map[string]any {
 	}
 	if u != nil {
 		m[name] = u.variable(r.d)
+		if u.field != nil {
+			m["field"] = u.field.variable()
+		}
 	}
 	if l.rows {
 		list := make([]any, len(r.units))

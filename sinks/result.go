@@ -17,10 +17,12 @@ type resultRules struct {
 	Mode    string     `yaml:"mode"` // status, ordered, correlated, found
 	Results listing    `yaml:"results"`
 	Errors  listing    `yaml:"errors"`
-	Expect  *condition `yaml:"expect"` // holds in every answer that means success
-	Next    *path      `yaml:"next"`   // what request.cursor is for the next page; of search: there only where there is one
-	More    *condition `yaml:"more"`   // of find and search: there are more than the answer has
-	Limit   int        `yaml:"limit"`  // of find and search: there may be more where the answer has so many
+	Expect  *condition `yaml:"expect"`   // holds in every answer that means success
+	Next    *path      `yaml:"next"`     // what request.cursor is for the next page; of search: there only where there is one
+	NextURL *path      `yaml:"next_url"` // of a list: the address of the next page
+	More    *condition `yaml:"more"`     // there are more than the answer has
+	Limit   int        `yaml:"limit"`    // there may be more where the answer has so many
+	Join    *joinRule  `yaml:"join"`     // of a list: what its entries take from another one
 
 	property *leaf // see listing.Property
 }
@@ -32,6 +34,7 @@ const (
 	modeCorrelated = "correlated" // elements name their row
 	modeFound      = "found"      // of a search: the elements are the records found, which name their row if there can be several
 	modeFields     = "fields"     // of describe: the elements are fields
+	modeEntries    = "entries"    // of a list, and of options: the elements are entries
 )
 
 // listing is a list of an answer and what its elements say.
@@ -46,13 +49,15 @@ type listing struct {
 	OK      *condition      `yaml:"ok"` // under ordered: the row was accepted
 	Values  *shownRules     `yaml:"values"`
 
-	Field *fieldRules `yaml:"field"` // of describe: where an element holds what
+	Field  *fieldRules `yaml:"field"`  // of describe: where an element holds what
+	Entry  *entryRules `yaml:"entry"`  // of a list, and of options
+	Scopes extract     `yaml:"scopes"` // of scopes: their names
 
 	Property diag.Node `yaml:"property"` // what {property} stands for; the rows' key property where it is not set
 }
 
 func (r *resultRules) check(op Operation, n diag.Node, d *diag.Decoding) {
-	modes := []string{modeStatus, modeOrdered, modeCorrelated, modeFound, modeFields}
+	modes := []string{modeStatus, modeOrdered, modeCorrelated, modeFound, modeFields, modeEntries}
 	if r.Mode == "" {
 		r.Mode = modeStatus
 	}
@@ -67,8 +72,8 @@ func (r *resultRules) check(op Operation, n diag.Node, d *diag.Decoding) {
 		d.Errorf(n, "add mode: found, and to the results id and values", "a search shows what it has found")
 	case op == Read && r.Results.Values == nil:
 		d.Errorf(n, "add values to the results", "a read shows the values of a record")
-	case op != Search && op != Find && (r.More != nil || r.Limit != 0):
-		d.Errorf(n, "", "only find and search have `more` and `limit`")
+	case op != Search && op != Find && !op.lists() && (r.More != nil || r.Limit != 0):
+		d.Errorf(n, "", "only find, search and lists have `more` and `limit`")
 	case op != Search && op != Read && r.Results.Made != nil:
 		d.Errorf(n.Get("results").Get("made"), "", "only search and read have `made`")
 	case r.Mode != modeStatus && r.Results.At == nil:
@@ -97,11 +102,13 @@ func (r *resultRules) check(op Operation, n diag.Node, d *diag.Decoding) {
 func (r *resultRules) outline(o *outline, rowErrors []extract) {
 	r.Expect.outline(o)
 	r.More.outline(o)
-	if r.Next != nil {
-		o.add(*r.Next)
+	for _, next := range []*path{r.Next, r.NextURL} {
+		if next != nil {
+			o.add(*next)
+		}
 	}
 	if r.Results.At == nil {
-		for _, e := range []extract{r.Results.ID} {
+		for _, e := range []extract{r.Results.ID, r.Results.Scopes} {
 			e.outline(o)
 		}
 		r.Results.Created.outline(o)
@@ -124,9 +131,8 @@ func (r *resultRules) outline(o *outline, rowErrors []extract) {
 			l.Created.outline(o, below...)
 			l.OK.outline(o, below...)
 			l.Values.outline(o, below...)
-			if l.Field != nil {
-				l.Field.outline(o, below...)
-			}
+			l.Field.outline(o, below...)
+			l.Entry.outline(o, below...)
 			for _, e := range rowErrors {
 				e.outline(o, below...)
 			}
@@ -186,8 +192,8 @@ func (s *Sink) readRows(out []outcome, o *operation, units []*unit, a *answer) {
 		s.readCorrelated(out, o, units, a)
 	case modeFound:
 		s.readFound(out, o, units, a)
-	case modeFields:
-		out[0].Class = OK // Describe reads them
+	case modeFields, modeEntries:
+		out[0].Class = OK // who asked reads them
 	default:
 		s.readStatus(out, o, units, a)
 	}
@@ -195,13 +201,13 @@ func (s *Sink) readRows(out []outcome, o *operation, units []*unit, a *answer) {
 
 // wantsBody reports whether a success without a readable body is none.
 func (r *resultRules) wantsBody(a *answer) bool {
-	if a.status == 204 && (r.Mode == modeStatus || r.Mode == modeFound) {
+	if a.status == 204 && (r.Mode == modeStatus || r.Mode == modeFound || r.Mode == modeEntries) {
 		return false
 	}
 	if r.Mode != modeStatus {
 		return true
 	}
-	for _, s := range r.Results.ID {
+	for _, s := range slices.Concat(r.Results.ID, r.Results.Scopes) {
 		if s.Path != nil && s.Header == "" {
 			return true
 		}

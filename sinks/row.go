@@ -40,6 +40,12 @@ const (
 	Archive  Operation = "archive"
 	Describe Operation = "describe"
 	WhoAmI   Operation = "whoami"
+
+	FieldOptions Operation = "options"    // of a field, where describe does not show them
+	Scopes       Operation = "scopes"     // what the credentials are allowed
+	MakeField    Operation = "make_field" // a field of an object
+	MakeGroup    Operation = "make_group" // what a new field stands in
+	List         Operation = "list"       // one of the lists of a preset, such as owners; it stands below lists
 )
 
 // Row is one record to write. Rows of one Write share their operation and object.

@@ -106,7 +106,7 @@ func (a *attio) serveObject(c *call, at []string) reply {
 	if ok && c.method != http.MethodGet {
 		scope = attioWrites
 	}
-	if slices.Contains(a.server.options.MissingScopes, scope) {
+	if a.server.lacks(scope) {
 		return a.refusal(c, http.StatusForbidden, "")
 	}
 	switch {

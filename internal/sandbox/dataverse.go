@@ -123,7 +123,7 @@ func (d *dataverse) serveSet(c *call, at []string) reply {
 	if t == nil {
 		return d.fail(&dvError{http.StatusNotFound, "0x80060888", "Resource not found for the segment '" + shorten(set, 80) + "'."})
 	}
-	if scope := "prvWrite" + t.typeID; c.method != http.MethodGet && slices.ContainsFunc(d.server.options.MissingScopes, func(s string) bool { return strings.EqualFold(s, scope) }) {
+	if scope := "prvWrite" + t.typeID; c.method != http.MethodGet && slices.ContainsFunc(*d.server.lacking.Load(), func(s string) bool { return strings.EqualFold(s, scope) }) {
 		return d.refusal(c, http.StatusForbidden, "")
 	}
 	if !keyed {

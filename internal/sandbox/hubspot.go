@@ -12,10 +12,9 @@ import (
 // hubspot speaks HubSpot's CRM API: objects, associations, properties, pipelines and account information, under its
 // date-versioned paths and the older numbered ones.
 type hubspot struct {
-	server  *Server
-	store   *store
-	missing []string
-	labels  []associationType // made by clients; the store's lock guards it
+	server *Server
+	store  *store
+	labels []associationType // made by clients; the store's lock guards it
 }
 
 // hubspotObjects are the objects that every portal has: the name in paths, the one in messages, the type id.
@@ -55,7 +54,7 @@ func HubSpotLimits() []Limit {
 
 func newHubspot(server *Server) *hubspot {
 	s := server.store
-	h := &hubspot{server: server, store: s, missing: server.options.MissingScopes}
+	h := &hubspot{server: server, store: s}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, object := range hubspotObjects {
@@ -67,8 +66,19 @@ func newHubspot(server *Server) *hubspot {
 		for _, p := range hubspotPipelines(object.plural) {
 			t.definePipeline(p)
 		}
+		t.groups = []propertyGroup{{Name: object.singular + "information", Label: strings.ToUpper(object.singular[:1]) + object.singular[1:] + " information"}}
+	}
+	s.owners[hubspotName] = []Owner{
+		{ID: "41629779", Email: "ann@example.com", FirstName: "Ann", LastName: "Archer"},
+		{ID: "41629780", Email: "bob@example.com", FirstName: "Bob", LastName: "Baker"},
+		{ID: "41629781", Email: "left@example.com", FirstName: "Lee", LastName: "Left", Left: true},
 	}
 	return h
+}
+
+// made gives an object of one's own the group that its properties stand in.
+func (h *hubspot) made(t *table) {
+	t.groups = []propertyGroup{{Name: t.object + "_information", Label: t.object + " information"}}
 }
 
 func (h *hubspot) name() string                   { return hubspotName }
@@ -111,6 +121,10 @@ func (h *hubspot) serve(c *call) reply {
 	switch r.area {
 	case "account-info":
 		return h.serveAccount(c, r)
+	case "oauth":
+		return h.serveTokenInfo(c, r)
+	case "owners":
+		return h.serveOwners(c, r)
 	case "objects":
 		return h.serveObjects(c, r)
 	case "associations":
@@ -258,7 +272,7 @@ func (h *hubspot) scope(kind string, t *table, access string) string {
 	return "crm." + kind + "." + object + "." + access
 }
 
-func (h *hubspot) lacks(scope string) bool { return slices.Contains(h.missing, scope) }
+func (h *hubspot) lacks(scope string) bool { return h.server.lacks(scope) }
 
 // typeID is the type segment that a path may hold in the place of the name; those of custom objects start with 2-.
 func (h *hubspot) typeID(t *table) string {
@@ -296,6 +310,9 @@ func parseRoute(segments []string) (route, bool) {
 	}
 	if segments[0] == "account-info" {
 		return route{area: segments[0], version: segments[1], rest: segments[2:]}, isVersion(segments[1])
+	}
+	if segments[0] == "oauth" {
+		return route{area: segments[0], version: segments[1], rest: segments[2:]}, true
 	}
 	if segments[0] != "crm" || len(segments) < 3 {
 		return route{}, false

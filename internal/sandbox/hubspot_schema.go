@@ -1,13 +1,26 @@
 package sandbox
 
 import (
+	"cmp"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 )
 
 const uniqueProperties = 10 // per object, of those that a portal makes
+
+// propertyName is what the name of a property can be. (Assumed: the documentation says that it is made of the label.)
+var propertyName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,99}$`)
+
+// propertyGroup is what properties stand in.
+type propertyGroup struct {
+	Name     string `json:"name"`
+	Label    string `json:"label"`
+	Order    int    `json:"displayOrder"`
+	Archived bool   `json:"archived"`
+}
 
 type propertyForm struct {
 	Name           string       `json:"name"`
@@ -53,6 +66,9 @@ type stageResult struct {
 }
 
 func (h *hubspot) serveProperties(c *call, r route) reply {
+	if len(r.rest) == 2 && r.rest[1] == "groups" {
+		return h.serveGroups(c, r)
+	}
 	if len(r.rest) == 0 || len(r.rest) > 2 {
 		return h.refusal(c, http.StatusNotFound, "")
 	}
@@ -104,11 +120,30 @@ func (h *hubspot) createProperty(c *call, t *table) reply {
 	if len(lacks) > 0 {
 		return h.fail(c, *missingFields(lacks...))
 	}
-	if !slices.Contains([]string{"string", "number", "date", "datetime", "enumeration", "bool"}, in.Type) {
+	if !slices.Contains([]string{"string", "number", "date", "datetime", "enumeration", "bool", "phone_number"}, in.Type) {
 		return h.fail(c, *validation("%s is not a property type", in.Type))
+	}
+	if !propertyName.MatchString(in.Name) {
+		return h.fail(c, *validation("Property name '%s' is invalid: it may hold small letters, digits and underscores, and begins with a letter.", in.Name)) // assumed
+	}
+	var values []string
+	for _, o := range in.Options {
+		values = append(values, o.Value)
+	}
+	slices.Sort(values)
+	switch {
+	case in.Type == "bool" && !slices.Equal(values, []string{"false", "true"}): // as others have seen it
+		return h.fail(c, *validation("Boolean properties must have exactly two options; one with a value of 'true', the other with a value of 'false'."))
+	case in.Type == "enumeration" && len(values) == 0:
+		return h.fail(c, *validation("Enumeration properties must have options.")) // the schema wants them; the words are assumed
+	case len(slices.Compact(slices.Clone(values))) < len(values):
+		return h.fail(c, *validation("Property option values must be unique.")) // assumed
 	}
 	h.store.mu.Lock()
 	defer h.store.mu.Unlock()
+	if !slices.ContainsFunc(t.groups, func(g propertyGroup) bool { return g.Name == in.Group }) {
+		return h.fail(c, *validation("Property group %s does not exist.", in.Group)) // assumed
+	}
 	// Uniqueness cannot be given to a property afterwards either: there is no way but to make it.
 	if t.properties[in.Name] != nil {
 		return h.fail(c, problem{
@@ -130,11 +165,136 @@ func (h *hubspot) createProperty(c *call, t *table) reply {
 	p := Property{
 		Name: in.Name, Label: in.Label, Type: in.Type, FieldType: in.FieldType, Group: in.Group, Unique: in.HasUniqueValue,
 	}
+	p.Labels = map[string]string{}
 	for _, o := range in.Options {
-		p.Options = append(p.Options, o.Value)
+		p.Labels[o.Value] = o.Label
+		if o.Hidden {
+			p.Retired = append(p.Retired, o.Value)
+		} else {
+			p.Options = append(p.Options, o.Value)
+		}
 	}
 	t.defineProperty(p)
 	return h.succeed(http.StatusCreated, newPropertyResult(t.properties[in.Name]))
+}
+
+// serveGroups lists and makes the groups that properties stand in.
+func (h *hubspot) serveGroups(c *call, r route) reply {
+	t := h.open(r.rest[0])
+	if t == nil {
+		return h.fail(c, problem{status: http.StatusBadRequest, message: "Unable to infer object type from: " + r.rest[0]})
+	}
+	access := "read"
+	if c.method == http.MethodPost {
+		access = "write"
+	}
+	if scope := h.scope("schemas", t, access); h.lacks(scope) {
+		return h.missingScope(c, scope)
+	}
+	h.store.mu.Lock()
+	defer h.store.mu.Unlock()
+	switch c.method {
+	case http.MethodGet:
+		return h.succeed(http.StatusOK, map[string]any{"results": t.groups})
+	case http.MethodPost:
+	default:
+		return h.refusal(c, http.StatusMethodNotAllowed, "")
+	}
+	var in propertyGroup
+	if p := decode(c.body, &in); p != nil {
+		return h.fail(c, *p)
+	}
+	if in.Name == "" || in.Label == "" {
+		return h.fail(c, *missingFields("name", "label"))
+	}
+	if slices.ContainsFunc(t.groups, func(g propertyGroup) bool { return g.Name == in.Name }) {
+		return h.fail(c, problem{
+			status: http.StatusConflict, category: "CONFLICT", message: "A property group named '" + in.Name + "' already exists.", // assumed
+		})
+	}
+	t.groups = append(t.groups, propertyGroup{Name: in.Name, Label: in.Label, Order: in.Order})
+	return h.succeed(http.StatusCreated, in)
+}
+
+// serveOwners lists the owners; who has left is in a list of his own.
+func (h *hubspot) serveOwners(c *call, r route) reply {
+	switch {
+	case c.method != http.MethodGet:
+		return h.refusal(c, http.StatusMethodNotAllowed, "")
+	case len(r.rest) > 0:
+		return h.refusal(c, http.StatusNotFound, "")
+	case h.lacks("crm.objects.owners.read"):
+		return h.missingScope(c, "crm.objects.owners.read")
+	}
+	type owner struct {
+		ID        string `json:"id"`
+		Email     string `json:"email"`
+		Type      string `json:"type"`
+		FirstName string `json:"firstName"`
+		LastName  string `json:"lastName"`
+		UserID    int64  `json:"userId,omitzero"`
+		Archived  bool   `json:"archived"`
+	}
+	limit, err := strconv.Atoi(cmp.Or(c.query.Get("limit"), "100"))
+	after, afterErr := strconv.Atoi(cmp.Or(c.query.Get("after"), "0"))
+	if err != nil || limit < 1 || limit > 500 || afterErr != nil || after < 0 {
+		return h.fail(c, *validation("limit must be between 1 and 500")) // assumed
+	}
+	h.store.mu.Lock()
+	defer h.store.mu.Unlock()
+	all := []owner{}
+	for i, o := range h.store.owners[hubspotName] {
+		if o.Left == (c.query.Get("archived") == "true") && (c.query.Get("email") == "" || c.query.Get("email") == o.Email) {
+			one := owner{ID: o.ID, Email: o.Email, Type: "PERSON", FirstName: o.FirstName, LastName: o.LastName, Archived: o.Left}
+			if !o.Left {
+				one.UserID = int64(9_586_504 + i)
+			}
+			all = append(all, one)
+		}
+	}
+	page := all[min(after, len(all)):min(after+limit, len(all))]
+	out := map[string]any{"results": page}
+	if after+limit < len(all) {
+		out["paging"] = map[string]any{"next": map[string]string{"after": strconv.Itoa(after + limit)}}
+	}
+	return h.succeed(http.StatusOK, out)
+}
+
+// serveTokenInfo tells what a token is allowed: that of a private app, and as others report a service key.
+func (h *hubspot) serveTokenInfo(c *call, r route) reply {
+	if r.version != "v2" || !slices.Equal(r.rest, []string{"private-apps", "get", "access-token-info"}) {
+		return h.refusal(c, http.StatusNotFound, "")
+	}
+	if c.method != http.MethodPost {
+		return h.refusal(c, http.StatusMethodNotAllowed, "")
+	}
+	var in struct {
+		TokenKey string `json:"tokenKey"`
+	}
+	if p := decode(c.body, &in); p != nil {
+		return h.fail(c, *p)
+	}
+	if !h.server.admits(hubspotName, in.TokenKey) {
+		return h.refusal(c, http.StatusNotFound, "") // assumed
+	}
+	h.store.mu.Lock()
+	defer h.store.mu.Unlock()
+	scopes := []string{"oauth"}
+	add := func(scope string) {
+		if !h.lacks(scope) && !slices.Contains(scopes, scope) {
+			scopes = append(scopes, scope)
+		}
+	}
+	add("crm.objects.owners.read")
+	for _, t := range h.store.tables {
+		if t.dialect == hubspotName {
+			for _, kind := range []string{"objects", "schemas"} {
+				add(h.scope(kind, t, "read"))
+				add(h.scope(kind, t, "write"))
+			}
+		}
+	}
+	return h.succeed(http.StatusOK, map[string]any{"userId": 9_586_504, "hubId": h.server.account.Load(), "appId": 1_234_567, "scopes": scopes})
 }
 
 func (h *hubspot) servePipelines(c *call, r route) reply {
@@ -155,9 +315,12 @@ func (h *hubspot) servePipelines(c *call, r route) reply {
 	defer h.store.mu.Unlock()
 	results := make([]pipelineResult, 0, len(t.pipelines))
 	for i, p := range t.pipelines {
+		if p.Archived {
+			continue // assumed: the API tells of those that are there
+		}
 		result := pipelineResult{ID: p.ID, Label: p.Label, Order: i, Stages: []stageResult{}}
 		for j, s := range p.Stages {
-			result.Stages = append(result.Stages, stageResult{ID: s.ID, Label: s.Label, Order: j, Metadata: s.Metadata})
+			result.Stages = append(result.Stages, stageResult{ID: s.ID, Label: s.Label, Order: j, Metadata: s.Metadata, Archived: s.Archived})
 		}
 		results = append(results, result)
 	}
@@ -191,8 +354,14 @@ func newPropertyResult(p *Property) propertyResult {
 			"bool": "booleancheckbox",
 		}[p.Type]
 	}
+	if p.Multiple && p.Type == "enumeration" {
+		r.FieldType = "checkbox"
+	}
 	for i, o := range p.Options {
-		r.Options = append(r.Options, optionForm{Label: o, Value: o, Order: i})
+		r.Options = append(r.Options, optionForm{Label: p.label(o), Value: o, Order: i})
+	}
+	for i, o := range p.Retired {
+		r.Options = append(r.Options, optionForm{Label: p.label(o), Value: o, Order: len(p.Options) + i, Hidden: true})
 	}
 	return r
 }

@@ -234,8 +234,9 @@ func checkOption(target *record, p *Property, v *pair) *invalidValue {
 	if len(p.Options) == 0 {
 		return nil
 	}
-	if p.FieldType != "checkbox" {
-		if !slices.Contains(p.Options, v.value) {
+	options := slices.Concat(p.Options, p.Retired) // assumed: a hidden one is not shown, but taken
+	if p.FieldType != "checkbox" && !p.Multiple {
+		if !slices.Contains(options, v.value) {
 			return invalidOption(p.Name, v.value, p.Options)
 		}
 		return nil
@@ -246,7 +247,7 @@ func checkOption(target *record, p *Property, v *pair) *invalidValue {
 		kept = strings.Split(text(target.properties[p.Name]), ";")
 	}
 	for option := range strings.SplitSeq(chosen, ";") {
-		if !slices.Contains(p.Options, option) {
+		if !slices.Contains(options, option) {
 			return invalidOption(p.Name, option, p.Options)
 		}
 		if !slices.Contains(kept, option) {

@@ -60,6 +60,7 @@ type Server struct {
 	tokens   tokens
 	token    atomic.Pointer[string]
 	account  atomic.Int64
+	lacking  atomic.Pointer[[]string] // scopes
 	serial   atomic.Int64
 
 	mu       sync.Mutex
@@ -147,6 +148,7 @@ func New(o Options) *Server {
 	s.store.watch = o.Watch
 	s.token.Store(&o.Token)
 	s.account.Store(o.Account)
+	s.lacking.Store(&o.MissingScopes)
 	s.limits.set(o.Limits)
 	s.dialects = []dialect{
 		newHubspot(s), newSalesforce(s), newPipedrive(s), newAttio(s), newZoho(s), newDataverse(s),

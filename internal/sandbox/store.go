@@ -48,27 +48,30 @@ type Change struct {
 // Property defines one field of an object.
 type Property struct {
 	Name      string
-	Label     string   // empty: the name
-	Type      string   // string (also when empty), number, integer, date, datetime, bool, enumeration, lookup; any takes every value
-	FieldType string   // the CRM's form field; "checkbox" lets an enumeration hold several values, as Multiple does
-	Group     string   // the CRM's property group
-	Unique    bool     // two records cannot hold one value; usable as an upsert key. Pipedrive has no such thing
-	External  bool     // Salesforce: usable as an upsert key though several records may hold one value
-	Required  bool     // must be set on create, where the dialect's version enforces it
-	ReadOnly  bool     // set by the CRM alone
-	Multiple  bool     // Attio: holds several values
-	Options   []string // the internal values of an enumeration; empty: any
-	Target    string   // the object that a lookup refers to; several are separated by ","
-	MaxLength int      // of a string, where the dialect minds; 0: any
+	Label     string            // empty: the name
+	Type      string            // string (also when empty), number, integer, date, datetime, bool, enumeration, lookup; any takes every value
+	FieldType string            // the CRM's form field; "checkbox" lets an enumeration hold several values, as Multiple does
+	Group     string            // the CRM's property group
+	Unique    bool              // two records cannot hold one value; usable as an upsert key. Pipedrive has no such thing
+	External  bool              // Salesforce: usable as an upsert key though several records may hold one value
+	Required  bool              // must be set on create, where the dialect's version enforces it
+	ReadOnly  bool              // set by the CRM alone
+	Multiple  bool              // Attio: holds several values
+	Options   []string          // the internal values of an enumeration; empty: any
+	Labels    map[string]string // of options, by value; left out: the value
+	Retired   []string          // options that were hidden, archived or made inactive
+	Target    string            // the object that a lookup refers to; several are separated by ","
+	MaxLength int               // of a string, where the dialect minds; 0: any
 
 	aliases string // another property whose values, separated by ";", identify the record too
 }
 
 // Pipeline is a named list of stages.
 type Pipeline struct {
-	ID     string
-	Label  string
-	Stages []Stage
+	ID       string
+	Label    string
+	Stages   []Stage
+	Archived bool
 }
 
 // Stage is a step of a Pipeline.
@@ -76,6 +79,16 @@ type Stage struct {
 	ID       string
 	Label    string
 	Metadata map[string]string
+	Archived bool
+}
+
+// Owner is a user of the CRM to whom records can belong.
+type Owner struct {
+	ID        string
+	Email     string
+	FirstName string
+	LastName  string
+	Left      bool // deactivated or archived
 }
 
 // store holds the records of all dialects. The caller of any method holds mu.
@@ -88,6 +101,7 @@ type store struct {
 	linked map[Link]bool
 
 	refusals []*activeRefusal
+	owners   map[string][]Owner // by dialect
 
 	watch func(Change) // nil: nobody watches
 }
@@ -100,7 +114,8 @@ type table struct {
 	properties map[string]*Property
 	names      []string // of properties, in the order of their definition
 	pipelines  []Pipeline
-	rows       []*record // archived ones too, oldest first
+	groups     []propertyGroup // HubSpot: that properties stand in
+	rows       []*record       // archived ones too, oldest first
 	byID       map[string]*record
 	keys       []*Property                   // the unique ones of properties
 	held       map[string]int                // properties whose value stays what it is, see Hold
@@ -125,7 +140,7 @@ type snapshot struct {
 }
 
 func newStore(lag time.Duration) *store {
-	return &store{lag: lag, linked: map[Link]bool{}}
+	return &store{lag: lag, linked: map[Link]bool{}, owners: map[string][]Owner{}}
 }
 
 // table returns nil for an object that nobody defined.
