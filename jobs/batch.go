@@ -266,6 +266,12 @@ func (b *batch) mapRoute(j *job, r *route) {
 		ID: r.Event.String(), Source: r.Source, Type: r.Type, Entity: r.Entity,
 		OccurredAt: r.OccurredAt, ReceivedAt: r.ReceivedAt, Body: body,
 	})
+	for _, out := range outcomes {
+		if out.Failed != nil && out.Failed.Reason == mappers.Waits { // a table is not read yet
+			r.stays, j.retry = true, max(j.retry, time.Second)
+			return
+		}
+	}
 	if len(outcomes) == 0 {
 		r.skipped = append(r.skipped, "no mapping wants this event any more")
 	}

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ import (
 // CRM is what a sink tells of what it has.
 type CRM interface {
 	Describe(ctx context.Context, object string) ([]sinks.Field, sinks.Result)
+	List(ctx context.Context, list, object string) ([]sinks.Entry, sinks.Result)
 	// UniqueKeys reports whether records are found by a key that no two of them can have.
 	UniqueKeys() bool
 }
@@ -38,12 +40,19 @@ type Unseen struct {
 // abreast is how many objects are asked for at a time.
 const abreast = 4
 
-// Check holds what mappings name of a sink against what its CRM has. Each object is asked for once.
-func Check(ctx context.Context, name string, crm CRM, uses []mappers.Use) Findings {
+// Check holds what mappings name of a sink, and the tables that come from it, against what its CRM has. Each object is asked
+// for once.
+func Check(ctx context.Context, name string, crm CRM, uses []mappers.Use, tables map[string]*mappers.Table) Findings {
 	var objects []string
 	for _, u := range uses {
 		if !slices.Contains(objects, u.Object) {
 			objects = append(objects, u.Object)
+		}
+	}
+	names := slices.Sorted(maps.Keys(tables))
+	for _, table := range names {
+		if l := tables[table].Listing; l.List == mappers.Options && !slices.Contains(objects, l.Object) {
+			objects = append(objects, l.Object)
 		}
 	}
 	seen := make([]seen, len(objects))
@@ -56,11 +65,35 @@ func Check(ctx context.Context, name string, crm CRM, uses []mappers.Use) Findin
 			seen[i].fields, seen[i].result = crm.Describe(ctx, object)
 		})
 	}
+	type list struct {
+		entries []map[string]string
+		result  sinks.Result
+	}
+	lists := make([]list, len(names))
+	for i, table := range names {
+		if tables[table].Listing.List == mappers.Options {
+			continue // the object tells
+		}
+		slots <- struct{}{}
+		wait.Go(func() {
+			defer func() { <-slots }()
+			lists[i].entries, lists[i].result = Read(ctx, crm, tables[table].Listing)
+		})
+	}
 	wait.Wait()
 	c := checking{name: name, unique: crm.UniqueKeys()}
 	for i, object := range objects {
 		of := slices.DeleteFunc(slices.Clone(uses), func(u mappers.Use) bool { return u.Object != object })
-		c.object(object, &seen[i], of)
+		if len(of) > 0 {
+			c.object(object, &seen[i], of)
+		}
+	}
+	for i, table := range names {
+		if l := tables[table].Listing; l.List == mappers.Options {
+			s := seen[slices.Index(objects, l.Object)]
+			lists[i].entries, lists[i].result = optionsOf(s.fields, s.result, l)
+		}
+		c.table(table, tables[table], lists[i].entries, lists[i].result)
 	}
 	c.d.Problems.Sort()
 	return Findings{c.d.Problems, c.unseen}
@@ -96,10 +129,10 @@ func (c *checking) object(object string, s *seen, uses []mappers.Use) {
 	switch r := s.result; {
 	case r.Class == sinks.OK:
 	case r.Class == sinks.Rejected && (r.Status == http.StatusNotFound || r.Status == http.StatusBadRequest):
-		c.d.Errorf(uses[0].At, "", "sink %q has no object %q: %s", c.name, object, told(r))
+		c.d.Errorf(uses[0].At, "", "sink %q has no object %q: %s", c.name, object, Told(r))
 		return
 	default:
-		c.unseen = append(c.unseen, Unseen{object, told(r)})
+		c.unseen = append(c.unseen, Unseen{object, Told(r)})
 		return
 	}
 	for _, u := range uses {
@@ -116,8 +149,8 @@ func (c *checking) object(object string, s *seen, uses []mappers.Use) {
 	c.required(object, s, uses)
 }
 
-// told is why there was no answer, in one line.
-func told(r sinks.Result) string {
+// Told is why there was no answer, in one line.
+func Told(r sinks.Result) string {
 	text := cmp.Or(r.Message, string(r.Class))
 	if r.Status != 0 {
 		text = fmt.Sprintf("HTTP %d: %s", r.Status, text)
