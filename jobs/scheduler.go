@@ -26,6 +26,8 @@ type store interface {
 	Write(ctx context.Context, lease ledger.Lease, report *ledger.Report) error
 	Account(ctx context.Context, sink, account string) (string, error)
 	Renumbered(ctx context.Context, generation int64) (int64, error)
+	Imagined(ctx context.Context, sink, object string, values map[string]string) (string, error)
+	DropShadow(ctx context.Context, sink string) error
 }
 
 // owner is the one component that works a sink: whatever must happen once per sink happens
@@ -50,6 +52,9 @@ type owner struct {
 	slots  slots
 	locks  *locks
 	cache  *cache
+	shadow *cache // of records of a sink that observes
+
+	shadowed atomic.Bool // there may be such records
 
 	inbox    chan *job     // from the goroutines of River to run
 	ended    chan *batch   // from the batches to run
@@ -84,10 +89,11 @@ func newOwner(lease ledger.Lease, announced []ledger.Announcement, l store, plan
 	}
 	o := &owner{
 		name: lease.Sink, lease: lease, ledger: l, plan: plan, breaker: b, metrics: m, log: log, giveUp: giveUp,
-		locks: newLocks(), cache: newCache(),
+		locks: newLocks(), cache: newCache(), shadow: newCache(),
 		inbox: make(chan *job), ended: make(chan *batch), draining: make(chan struct{}),
 	}
 	o.locks.block(left)
+	o.shadowed.Store(true) // as far as this process knows
 	return o
 }
 

@@ -180,6 +180,9 @@ func (s *Sink) Repeatable(op Operation) bool {
 	return len(ways) > 0 && !slices.ContainsFunc(ways, func(o *operation) bool { return !o.repeatable })
 }
 
+// Writes reports whether the sink writes: one that does not observes what it would.
+func (d *Description) Writes() bool { return !d.observes }
+
 // Formerly lists the names that the sink had before: what is known under them is its own.
 func (d *Description) Formerly() []string { return slices.Clone(d.formerly) }
 

@@ -106,6 +106,13 @@ func (r *replaying) begin(ctx context.Context, filter ledger.Filter) error {
 	if spec.Generation, err = r.ledger.Generation(ctx, r.config.Hash, operator()); err != nil {
 		return err
 	}
+	for name, d := range r.config.Sinks { // who observes anew does so from what is so
+		if !d.Writes() && (filter.Sink == "" || filter.Sink == name) {
+			if err := r.ledger.DropShadow(ctx, name); err != nil {
+				return err
+			}
+		}
+	}
 	id, routes, err := r.ledger.Replay(ctx, spec)
 	bar.End()
 	return r.told(ctx, id, routes, err)
