@@ -354,6 +354,9 @@ func accountOf(ctx context.Context, l store, s *sinks.Sink, ask func(context.Con
 	if res.Class != sinks.OK || res.ID == "" {
 		return res
 	}
+	if pinned := s.Description().Account(); pinned != "" && pinned != res.ID {
+		return sinks.Result{Class: sinks.Held, Code: "account", Message: fmt.Sprintf("the credentials are of account %s, and the config allows account %s alone", res.ID, pinned)}
+	}
 	known, err := l.Account(ctx, s.Name(), res.ID)
 	switch {
 	case err != nil:

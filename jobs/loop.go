@@ -54,6 +54,9 @@ func (b *batch) round(ctx context.Context) (more bool, _ error) {
 			return true, nil
 		}
 	}
+	if !b.guarded(steps) {
+		return true, nil
+	}
 	until, err := b.announce(ctx, steps)
 	if ledger.Refused(err) && !b.sifted {
 		b.sifted = true
@@ -66,7 +69,9 @@ func (b *batch) round(ctx context.Context) (more bool, _ error) {
 	b.sent = true
 	sending, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
+	unknown := unknownOf(steps)
 	results := b.carryOut(sending, steps)
+	b.owner.guard.correct(steps, results, unknown)
 	if pause := b.apply(sending, steps, results); pause > 0 {
 		select {
 		case <-time.After(pause):

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -49,6 +50,7 @@ type owner struct {
 	// Of all batches and of run; each is safe for concurrent use.
 	probed atomic.Pointer[sinks.Sink] // the sink whose account has been looked at
 	pace   pace
+	guard  guard
 	slots  slots
 	locks  *locks
 	cache  *cache
@@ -93,6 +95,7 @@ func newOwner(lease ledger.Lease, announced []ledger.Announcement, l store, plan
 		inbox: make(chan *job), ended: make(chan *batch), draining: make(chan struct{}),
 	}
 	o.locks.block(left)
+	b.resumed = o.guard.resumed
 	o.shadowed.Store(true) // as far as this process knows
 	return o
 }
@@ -136,6 +139,11 @@ func (o *owner) account(ctx context.Context, s *sinks.Sink) *sinks.Result {
 		return nil
 	case res.Class == sinks.Throttled, res.Class == sinks.Parked,
 		res.Class == sinks.Held && (res.Code == "account" || res.Status == http.StatusUnauthorized):
+		o.breaker.stop(res)
+		return &res
+	}
+	if pinned := s.Description().Account(); pinned != "" && (res.Class == sinks.Held || res.Class == sinks.Rejected) {
+		res = sinks.Result{Class: sinks.Held, Code: "account", Message: fmt.Sprintf("the config allows account %s alone, and the credentials may not ask which theirs is: %s", pinned, reasonOf(res))}
 		o.breaker.stop(res)
 		return &res
 	}

@@ -71,6 +71,8 @@ type Description struct {
 	secrets    []secret.String
 	formerly   []string
 	observes   bool
+	guard      Guard
+	account    string
 	shown      map[string]bool // values that are no payload, see Show
 }
 
@@ -102,7 +104,9 @@ type document struct {
 	Classify     []rule              `yaml:"classify"`
 	ClassifyRows []rule              `yaml:"classify_rows"`
 	Operations   diag.Node           `yaml:"operations"`
-	Write        *bool               `yaml:"write"`           // false: it observes, and writes nothing
+	Write        *bool               `yaml:"write"` // false: it observes, and writes nothing
+	Guard        Guard               `yaml:"guard"`
+	Account      diag.Node           `yaml:"account"`         // the only one that it may write to
 	Lists        diag.Node           `yaml:"lists"`           // what it has besides records: owners, pipelines, stages
 	ByHand       diag.Node           `yaml:"by_hand"`         // what only a person can do there, and how
 	Formerly     []string            `yaml:"formerly,single"` // names that the sink had before
@@ -240,6 +244,7 @@ func (desc *Description) fill(doc *document, d *diag.Decoding) {
 	desc.errors, desc.rowErrors = doc.Error, doc.RowError
 	desc.formerly, desc.also, desc.objects = doc.Formerly, doc.Also, doc.Objects
 	desc.observes = doc.Write != nil && !*doc.Write
+	desc.compileSafety(doc, d)
 	desc.classify, desc.rowRules = doc.Classify, doc.ClassifyRows
 	desc.settings = map[string]any{}
 	for _, e := range doc.Settings.Entries() {
