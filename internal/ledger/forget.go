@@ -384,7 +384,7 @@ func (f *forgetting) routes(ctx context.Context, first, last [16]byte, erasures 
 func (f *forgetting) stepObservations(ctx context.Context, at *place) (bool, error) {
 	rows, err := f.pool.Query(ctx, `
 		SELECT event_id, key || ' ' || reason || ' ' || coalesce(fields::text, '') FROM observations
-		WHERE event_id > $1 AND event_id <= (SELECT max(event_id) FROM (SELECT event_id FROM observations WHERE event_id > $1 ORDER BY event_id LIMIT $2) e)
+		WHERE event_id IN (SELECT DISTINCT event_id FROM observations WHERE event_id > $1 ORDER BY event_id LIMIT $2)
 		ORDER BY event_id`, at.observed, rowsPerStep)
 	if err != nil {
 		return false, err
