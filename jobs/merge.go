@@ -60,6 +60,9 @@ func (b *batch) resolve(ctx context.Context, s *records.Step, a records.Answer, 
 		return false
 	}
 	other, wait := b.other(ctx, crmID{s.Work.Record.Object, id}, s.Work.Record.ID, m)
+	if key := s.Work.CarriedKey(s, a); other == nil && wait == 0 && key.Value != "" {
+		other, wait = b.carrier(ctx, records.Key{Object: s.Work.Record.Object, Property: key.Property, Key: b.sink.Fold(key.Property, key.Value)}, s.Work.Record.ID)
+	}
 	switch {
 	case other != nil:
 		b.become(s, a, other)
@@ -108,6 +111,33 @@ func (b *batch) other(ctx context.Context, at crmID, self uuid.UUID, m meeting) 
 	for _, k := range met.Keys {
 		b.records[k] = r
 	}
+	return r, 0
+}
+
+// carrier returns the record, other than self, that a key names which was found in the CRM, though nobody knows yet by
+// which id the CRM knows it; or how long to wait until it can be had.
+func (b *batch) carrier(ctx context.Context, k records.Key, self uuid.UUID) (*records.Record, time.Duration) {
+	if r := b.records[k]; r != nil {
+		if r.ID == self || r.CRMID != "" || r.Presence == records.Gone {
+			return nil, 0
+		}
+		return r, 0
+	}
+	if !b.owner.locks.claimFree(b, k) {
+		return nil, time.Second
+	}
+	found, err := b.read(ctx, []records.Key{k})
+	if err != nil {
+		return nil, 2 * time.Second
+	}
+	r := found[k]
+	if r == nil || r.ID == self || r.CRMID != "" || r.Presence == records.Gone {
+		return nil, 0
+	}
+	if !b.owner.locks.claimMet(b, ledger.Met{ID: r.ID, Keys: []records.Key{k}}) {
+		return nil, time.Second
+	}
+	b.records[k] = r
 	return r, 0
 }
 

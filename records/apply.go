@@ -421,6 +421,7 @@ func (w *Work) found(s *Step, a Answer) {
 		r.CRMID, r.Presence = a.ID, Present
 	case survivor:
 		if there && a.ID != r.CRMID {
+			w.theirs() // it may be another record that people gave our key
 			if by := w.recreator(); by != nil {
 				r.resend(by.Cause.Version)
 			}

@@ -163,6 +163,20 @@ func (w *Work) carries(s *Step, hit *Hit) bool {
 	return key.Property != "" && strings.TrimSpace(other) != "" && !strings.EqualFold(strings.TrimSpace(other), key.Value)
 }
 
+// CarriedKey is another key of ours that the record carries which a search has found; "" where it has
+// none. Whoever that key belongs to may be writing the record.
+func (w *Work) CarriedKey(s *Step, a Answer) mappers.Key {
+	if s.Do != Search {
+		return mappers.Key{}
+	}
+	hit, _ := w.pick(s, a)
+	if hit == nil || !w.carries(s, hit) {
+		return mappers.Key{}
+	}
+	property := s.Last.Change.Key.Property
+	return mappers.Key{Property: property, Value: textOf(hit.Values[property])}
+}
+
 // mostNamed is how many of several records are named in a reason.
 const mostNamed = 10
 

@@ -515,6 +515,9 @@ func (b *batch) resolve(s *Step, a Answer) bool {
 		return false
 	}
 	into, wait := b.other(s.Work.Record, id)
+	if key := s.Work.CarriedKey(s, a); into == nil && !wait && key.Value != "" {
+		into, wait = b.carrier(s.Work.Record, Key{s.Work.Record.Object, key.Property, key.Value})
+	}
 	switch {
 	case into != nil:
 		b.become(s, a, into)
@@ -524,6 +527,28 @@ func (b *batch) resolve(s *Step, a Answer) bool {
 		return false
 	}
 	return true
+}
+
+func (b *batch) carrier(self *Record, k Key) (_ *Record, wait bool) {
+	r := b.records[k]
+	if r == nil {
+		if b.act.Blind || b.h.isShut(k) {
+			return nil, true
+		}
+		stored := b.h.records[b.h.keys[k]]
+		if stored == nil || stored.ID == self.ID || stored.CRMID != "" || stored.Presence == Gone {
+			return nil, false
+		}
+		if b.h.shut[KeyOf(stored.ID)] > b.h.now {
+			return nil, true
+		}
+		r = stored.Clone()
+		b.records[k] = r
+	}
+	if r.ID == self.ID || r.CRMID != "" || r.Presence == Gone {
+		return nil, false
+	}
+	return r, false
 }
 
 func (b *batch) other(self *Record, id string) (_ *Record, wait bool) {

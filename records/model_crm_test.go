@@ -104,6 +104,7 @@ type row struct {
 	by         *Record                  // for which a request has made it
 	ways       []mappers.Match          // in which it was looked for before
 	blended    int                      // the act in which people have merged another into it
+	tied       int                      // the act in which people have put a link
 	keyed      map[string]time.Duration // when it got a key of ours
 }
 
@@ -274,6 +275,7 @@ func (c *crm) tie(q request) Answer {
 	if l.Key == unlinkable {
 		return denied(400)
 	}
+	c.h.usurps(q, from, at, l)
 	c.link(from, at)
 	return Answer{Kind: Taken, Status: 200}
 }
@@ -399,7 +401,8 @@ func (c *crm) write(q request) Answer {
 		c.set(q, r, name, v)
 	}
 	if complete {
-		for _, at := range links {
+		for i, at := range links {
+			c.h.usurps(q, r, at, s.Carried[i].Link)
 			c.link(r, at)
 		}
 	}

@@ -32,7 +32,7 @@ var (
 	drawMaybe     = rapid.SampledFrom([]string{"", "1", "1", "2"})
 	drawStage     = rapid.SampledFrom([]string{"", "lead", "mql", "customer", "churned", "lost"})
 	drawTags      = rapid.SampledFrom([][]any{nil, {"x"}, {"x", "y"}, {"z"}})
-	drawEdit      = rapid.SampledFrom([]string{"mail", "tel", "b", "b", "c", "c", "d", "d", "a"})
+	drawEdit      = rapid.SampledFrom([]string{"mail", "tel", "b", "b", "c", "c", "d", "d", "a", "link"})
 	drawTheirs    = rapid.SampledFrom([]any{nil, "0", "1"})
 	drawTheirTags = rapid.SampledFrom([][]any{nil, {"s"}, {"s", "x"}, {"t", "z"}})
 	drawSeldom    = rapid.IntRange(0, 7)
@@ -71,6 +71,7 @@ func drawSales(t *rapid.T, s *story, n int) {
 	m.Loose, m.NoMake, m.Hides, m.Alone = bits&3 == 3, bits>>2&3 == 3, bits>>4&1 == 1 && bits&1 == 0, drawSeldom.Draw(t, "alone") == 7
 	m.Find = m.Find || m.Loose || m.NoMake
 	s.Sales = true
+	s.IfEmpty = m.Replace && rapid.Bool().Draw(t, "links only if empty")
 	s.Several = rapid.SampledFrom([]string{mappers.SeveralDead, mappers.SeveralDead, mappers.SeveralOldest, mappers.SeveralNewest}).Draw(t, "several")
 	s.Taken = rapid.SampledFrom([]string{mappers.TakenKeep, mappers.TakenKeep, mappers.TakenTake, mappers.TakenDead}).Draw(t, "taken")
 	s.Seeds = nil
@@ -141,7 +142,8 @@ func drawSale(t *rapid.T, i int, s *story) *happened {
 	if drawSmall.Draw(t, "linked") == 3 {
 		l := mappers.Link{To: "firms", For: 2 * time.Hour, Key: mappers.Key{Property: "k", Value: drawOne.Draw(t, "firm")}, Missing: rapid.SampledFrom([]string{"create", "retry", "skip"}).Draw(t, "missing")}
 		l.Match = []mappers.Match{{{Property: "dom", Value: l.Key.Value}}}
-		l.Only, l.Required = s.Manners.Replace, drawSeldom.Draw(t, "required") == 7
+		l.IfEmpty = s.IfEmpty
+		l.Only, l.Required = s.Manners.Replace && !s.IfEmpty, drawSeldom.Draw(t, "required") == 7
 		c.Links = append(c.Links, l)
 	}
 	if drawSeldom.Draw(t, "firm of its own") == 7 {
@@ -197,6 +199,18 @@ func (h *history) edit(a *act) {
 	}
 	r := live[a.Events[0]%len(live)]
 	v := a.Value
+	if a.Field == "link" {
+		if !h.IfEmpty {
+			return
+		}
+		h.note("somebody links %s to %v", r.id, v)
+		h.crm.vacate(r, "")
+		if !blank(v) {
+			r.links[tieTo{fmt.Sprint("theirs", v), ""}] = true
+		}
+		r.tied = h.turn
+		return
+	}
 	if a.Field == "d" { // they add to what is there, or empty it
 		if v != nil {
 			var all []any
@@ -274,6 +288,12 @@ func (c *crm) hit(q request, r *row) Hit {
 		switch key, is := r.keys[name]; {
 		case is:
 			h.Values[name] = key
+		case name == "link ":
+			for at := range r.links {
+				if at.as == "" {
+					h.Values[name] = at.id
+				}
+			}
 		case c.Hides && name == "b":
 		default:
 			h.Values[name] = r.cells[name].value
@@ -338,6 +358,19 @@ func (h *history) trespass(q request, r *row, name string, have cell, v any) {
 			if slices.Contains(texts(have.value), text) && !slices.Contains(texts(v), text) && !slices.Contains(owned, text) {
 				h.fault("%s of %s loses %s, which is not ours: %v", name, r.id, text, v)
 			}
+		}
+	}
+}
+
+// usurps is a fault where a link that is made only where there is none takes the place of another:
+// unless people put it since the batch began, and we could not know.
+func (h *history) usurps(q request, r *row, at tieTo, l *Link) {
+	if !h.IfEmpty || !l.IfEmpty || r.tied >= q.batch.turn && r.tied > 0 || r.blended >= q.batch.turn && r.blended > 0 {
+		return
+	}
+	for o := range r.links {
+		if o != at && o.as == at.as {
+			h.fault("%s is linked to %s in place of %s", r.id, at.id, o.id)
 		}
 	}
 }

@@ -34,6 +34,7 @@ type story struct {
 
 	Sales          bool // of match and the value rules
 	Several, Taken string
+	IfEmpty        bool // links are made only where there is none
 }
 
 // seed is a record that people have made before.

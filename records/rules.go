@@ -154,6 +154,17 @@ func (w *Work) lookForLinks(env *Env) *Step {
 	return &Step{Do: Read, Work: w, Mode: mappers.Upsert, Last: list[len(list)-1], Serves: list, Show: names}
 }
 
+// rivalled reports whether a newer link is to be made in the place of one that is made only where there is none.
+func (w *Work) rivalled(l *Link, env *Env) bool {
+	return slices.ContainsFunc(w.Record.needy(), func(o *Link) bool {
+		if o == l || !o.IfEmpty || o.Need() != Make || o.To != l.To || o.As != l.As || env.Neighbour(o).id() == "" {
+			return false
+		}
+		order := o.Version.Compare(l.Version)
+		return order > 0 || order == 0 && o.Key > l.Key
+	})
+}
+
 // free reports whether a link that is made only where there is none is to be made now. It settles one
 // whose place is taken.
 func (w *Work) free(l *Link, n Neighbour, env *Env) bool {
@@ -162,6 +173,8 @@ func (w *Work) free(l *Link, n Neighbour, env *Env) bool {
 	case r.taken(l):
 		l.Verdict = Theirs
 		return false
+	case w.rivalled(l, env):
+		return false // that one has its turn first
 	case w.vacant || w.created:
 		return true
 	case !w.seen.of(r.CRMID, field):
