@@ -590,3 +590,68 @@ func TestHubSpotGroups(t *testing.T) {
 		}
 	}
 }
+
+// All that a description takes together is bounded, not each of its requests alone.
+func TestDescribeSlowTogether(t *testing.T) {
+	t.Parallel()
+	w := crmNamed("attio").open(t, sandbox.Options{}, "timeout: 300ms\n")
+	for i := range 20 {
+		w.Define("attio", "deals", sandbox.Property{Name: fmt.Sprint("choice", i), Type: "enumeration", Options: []string{"a"}})
+	}
+	defer w.Fault(sandbox.Fault{Path: "/options", Latency: 30 * time.Millisecond})()
+	if fields, r := w.sink.Describe(within(t), "deals"); r.Class != Timeout || fields != nil {
+		t.Errorf("%d fields, %+v", len(fields), r)
+	}
+}
+
+// An object with options without number costs no more than so many requests.
+func TestDescribeManyOptions(t *testing.T) {
+	t.Parallel()
+	w := crmNamed("attio").open(t, sandbox.Options{}, "")
+	for i := range 2 * mostOptions {
+		w.Define("attio", "deals", sandbox.Property{Name: fmt.Sprint("choice", i), Type: "enumeration", Options: []string{"a"}})
+	}
+	fields, r := w.sink.Describe(within(t), "deals")
+	if r.Class != OK || len(fields) < 2*mostOptions {
+		t.Errorf("%d fields, %+v", len(fields), r)
+	}
+	if n := len(w.sent()); n != mostOptions+2 { // two pages of attributes
+		t.Errorf("%d requests", n)
+	}
+}
+
+// Making a field is not repeated: where the connection breaks down nobody knows whether it was made, and a second request might
+// make a second one.
+func TestConformMakeFieldOnce(t *testing.T) {
+	t.Parallel()
+	eachCRM(t, func(t *testing.T, c *crm) {
+		h := knownOf(c.name)
+		w := c.open(t, sandbox.Options{}, "")
+		if r := w.sink.Probe(within(t)); r.Class != OK { // a token, and a connection that is kept
+			t.Fatalf("%+v", r)
+		}
+		w.sent()
+		f := NewField{Name: h.makes[KindText], Label: "Ours once", Kind: KindText}
+		w.Fault(sandbox.Fault{Method: "POST", Effect: sandbox.EffectReset, Apply: true})
+		if r := w.sink.MakeField(within(t), h.has, f); r.Class == OK || !r.Sent || r.Created {
+			t.Errorf("%+v", r)
+		}
+		if sent := w.sent(); len(sent) != 1 {
+			t.Errorf("%d requests", len(sent))
+		}
+	})
+}
+
+// The token that goes along when its scopes are asked for is in no words.
+func TestScopesHideTheToken(t *testing.T) {
+	t.Parallel()
+	w := crmNamed("hubspot").open(t, sandbox.Options{}, "")
+	w.Fault(sandbox.Fault{Effect: sandbox.EffectStatus, Status: 400, Body: `{"message":"no token ` + static + `","category":"` + static + `"}`})
+	_, r := w.sink.Scopes(within(t))
+	if r.Class != Rejected || leaks(r.Message+r.Code) != "" {
+		t.Errorf("%+v", r)
+	}
+	if sent := w.sent(); len(sent) != 1 || !strings.Contains(sent[0].body, static) {
+		t.Errorf("%+v", sent)
+	}
+}
