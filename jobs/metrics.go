@@ -109,6 +109,7 @@ func operations(s *sinks.Sink) []sinks.Operation {
 	list := []sinks.Operation{sinks.Token, sinks.WhoAmI}
 	for _, op := range []sinks.Operation{
 		sinks.Upsert, sinks.Update, sinks.Create, sinks.Find, sinks.Search, sinks.Read, sinks.Link, sinks.Unlink, sinks.Archive, sinks.Describe,
+		sinks.FieldOptions, sinks.List, sinks.Scopes,
 	} {
 		if s.Supports(op) {
 			list = append(list, op)

@@ -177,6 +177,7 @@ func (p *pattern) DecodeNode(n diag.Node, d *diag.Decoding) {
 type condition struct {
 	Path   *path    `yaml:"path"`
 	Equals *string  `yaml:"equals"`
+	Exists bool     `yaml:"exists"` // whatever it is
 	Status statuses `yaml:"status"`
 }
 
@@ -200,6 +201,9 @@ func (c *condition) holds(a *answer, tree any, property string) bool {
 	}
 	if c.Path == nil {
 		return true
+	}
+	if c.Exists {
+		return !blank(c.Path.at(tree, property))
 	}
 	for _, text := range c.Path.texts(tree, property, nil) {
 		if c.Equals == nil && text == "true" || c.Equals != nil && text == *c.Equals {

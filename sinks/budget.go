@@ -37,7 +37,7 @@ func (b *budgetRules) DecodeNode(n diag.Node, d *diag.Decoding) {
 	d.Decode(n, (*plain)(b))
 	known := len(d.Problems) == before
 	for _, e := range n.Get("costs").Entries() {
-		if op := Operation(e.Key.Text()); !slices.Contains(operations, op) {
+		if op := Operation(e.Key.Text()); !slices.Contains(operations, op) && op != List {
 			d.Errorf(e.Key, diag.OneOf(string(op), texts(operations)), "unknown operation %q", op)
 		} else if b.Costs[op] < 0 {
 			d.Errorf(e.Value, "", "a request cannot cost %d", b.Costs[op])

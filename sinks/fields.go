@@ -67,7 +67,12 @@ type fieldRules struct {
 	UniqueToo map[string][]string  `yaml:"unique_too"` // fields that are unique though nothing in the answer says so, by object
 	ReadOnly  conditions           `yaml:"read_only"`
 	Except    conditions           `yaml:"except"` // it is none any more
-	Options   *struct {
+	Keys      *struct {
+		At     path       `yaml:"at,required"`     // of the whole answer
+		Fields path       `yaml:"fields,required"` // the names of the fields of a key
+		Only   conditions `yaml:"only"`
+	} `yaml:"keys"` // a list of keys: a field is unique where one consists of it alone
+	Options *struct {
 		At     path       `yaml:"at,required"`
 		Value  path       `yaml:"value,required"`
 		Label  *path      `yaml:"label"`
@@ -131,26 +136,52 @@ func (s *Sink) Describe(ctx context.Context, object string) ([]Field, Result) {
 	for i := range fields {
 		fields[i].Unique = fields[i].Unique || slices.Contains(way.result.Results.Field.UniqueToo[one], fields[i].Name)
 	}
+	return s.withOptions(ctx, u, fields)
+}
+
+// withOptions asks for the options of fields that describe does not show. Where an entry names its field they are those of
+// all fields, else those of one.
+func (s *Sink) withOptions(ctx context.Context, u *unit, fields []Field) ([]Field, Result) {
+	add := func(way *operation, of func(Entry) *Field) Result {
+		entries, res := s.entries(ctx, way, u)
+		for _, e := range entries {
+			if f := of(e); f != nil {
+				f.Options = append(f.Options, Option{Value: e.Fields["value"], Label: e.Fields["label"]})
+			}
+		}
+		return res
+	}
+	u.field = &NewField{}
+	for _, way := range s.desc.operations[FieldOptions] {
+		if !way.result.Results.Entry.has("field") {
+			continue
+		}
+		res := add(way, func(e Entry) *Field {
+			if i := slices.IndexFunc(fields, func(f Field) bool { return f.Name == e.Fields["field"] }); i >= 0 {
+				return &fields[i]
+			}
+			return nil
+		})
+		if res.Class != OK {
+			return nil, res
+		}
+	}
 	asked := 0
 	for i := range fields {
 		f := &fields[i]
 		u.field = &NewField{Name: f.Name, Kind: f.Kind, Type: f.Type}
 		way, _ := s.desc.way(FieldOptions, u)
-		if way == nil {
+		if way == nil || way.result.Results.Entry.has("field") {
 			continue
 		}
 		if asked++; asked > mostOptions {
 			break
 		}
-		entries, res := s.entries(ctx, way, u)
-		if res.Class != OK {
+		if res := add(way, func(Entry) *Field { return f }); res.Class != OK {
 			return nil, res
 		}
-		for _, e := range entries {
-			f.Options = append(f.Options, Option{Value: e.Fields["value"], Label: e.Fields["label"]})
-		}
 	}
-	return fields, res
+	return fields, Result{Class: OK}
 }
 
 func unsupportedResult(op Operation) Result {
@@ -227,6 +258,7 @@ func (f *fieldRules) read(a *answer, list []any) ([]Field, bool) {
 		text, _ := p.at(tree, "").(string)
 		return text
 	}
+	unique := f.unique(a)
 	out := make([]Field, 0, len(list))
 	for _, element := range list {
 		field := Field{
@@ -239,7 +271,7 @@ func (f *fieldRules) read(a *answer, list []any) ([]Field, bool) {
 		if f.Except.hold(a, element) {
 			continue
 		}
-		field.Kind = f.Kind[field.Type]
+		field.Kind, field.Unique = f.Kind[field.Type], field.Unique || unique[field.Name]
 		if field.Kind == KindOption && f.Several.hold(a, element) {
 			field.Kind = KindOptions
 		}
@@ -256,9 +288,29 @@ func (f *fieldRules) read(a *answer, list []any) ([]Field, bool) {
 	return out, true
 }
 
+// unique are the fields of which a key consists.
+func (f *fieldRules) unique(a *answer) map[string]bool {
+	if f.Keys == nil {
+		return nil
+	}
+	out := map[string]bool{}
+	keys, _ := f.Keys.At.at(a.tree, "").([]any)
+	for _, key := range keys {
+		names := f.Keys.Fields.texts(key, "", nil)
+		if len(names) == 1 && (f.Keys.Only == nil || f.Keys.Only.hold(a, key)) {
+			out[names[0]] = true
+		}
+	}
+	return out
+}
+
 func (f *fieldRules) outline(o *outline, below ...path) {
 	if f == nil {
 		return
+	}
+	if f.Keys != nil {
+		o.add(f.Keys.At, everyElement(), f.Keys.Fields)
+		f.Keys.Only.outline(o, f.Keys.At, everyElement())
 	}
 	add := func(ps ...path) { o.add(append(slices.Clone(below), ps...)...) }
 	add(f.Name)
@@ -303,7 +355,7 @@ func (r *resultRules) checkFields(op Operation, n diag.Node, d *diag.Decoding) {
 		d.Errorf(n.Get("results"), "add entry: {fields: {id: ..., label: ...}}", "the mode %q needs to know what an entry has", r.Mode)
 	case !entries && r.Results.Entry != nil:
 		d.Errorf(n, "", "only lists and options have `entry`")
-	case op == FieldOptions && r.Results.Entry.Fields["value"] == nil:
+	case op == FieldOptions && !r.Results.Entry.has("value"):
 		d.Errorf(n.Get("results"), "add value to the fields of the entry", "options have a value")
 	case op == Scopes && r.Results.Scopes == nil:
 		d.Errorf(n, "add results: {scopes: ...}", "scopes needs to know where their names are")

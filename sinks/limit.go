@@ -42,7 +42,7 @@ func (l *limitRule) DecodeNode(n diag.Node, d *diag.Decoding) {
 	if len(d.Problems) == before && (l.Requests < 1 || l.Per <= 0 || l.Burst < 0) {
 		d.Errorf(n, "", "a limit needs at least one request and a period")
 	}
-	checkOperations(l.Operations, n.Get("operations"), d)
+	checkOperations(l.Operations, n.Get("operations"), d, List)
 	if l.Told != nil && l.Told.Unit != "" && l.Told.Unit != "s" && l.Told.Unit != "ms" {
 		d.Errorf(n.Get("told").Get("unit"), "one of: s, ms", "unknown unit %q", l.Told.Unit)
 	}

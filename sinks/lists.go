@@ -16,10 +16,11 @@ type Entry struct {
 
 // entryRules say what of an element is an entry.
 type entryRules struct {
-	At     *path            `yaml:"at"` // a list of entries inside of each element; left out: the element is one
+	At     places           `yaml:"at"` // a list of entries inside of each element; left out: the element is one
 	Fields map[string]words `yaml:"fields,required"`
 	Outer  map[string]words `yaml:"outer"`  // with at: what the entries have from the element around them
 	Except conditions       `yaml:"except"` // it is none any more
+	Only   conditions       `yaml:"only"`   // what an element has to be for any of it to be an entry
 }
 
 // joinRule takes for each entry of a list something from the entry of another list that it names.
@@ -188,10 +189,13 @@ func (s *Sink) entries(ctx context.Context, way *operation, u *unit) ([]Entry, R
 func (r *entryRules) read(a *answer, list []any) ([]Entry, bool) {
 	var out []Entry
 	for _, element := range list {
+		if r.Only != nil && !r.Only.hold(a, element) {
+			continue
+		}
 		inside := []any{element}
 		if r.At != nil {
-			var ok bool
-			if inside, ok = r.At.at(element, "").([]any); !ok {
+			inside, _ = r.At.at(element, "").([]any)
+			if inside == nil {
 				return nil, false
 			}
 		}
@@ -227,13 +231,23 @@ func (r *entryRules) outline(o *outline, below ...path) {
 			o.add(append(slices.Clone(below), p)...)
 		}
 	}
+	r.Only.outline(o, below...)
+	inside := [][]path{below}
 	if r.At != nil {
-		below = append(slices.Clone(below), *r.At, everyElement())
-	}
-	for _, w := range r.Fields {
-		for _, p := range w {
-			o.add(append(slices.Clone(below), p)...)
+		inside = nil
+		for _, at := range r.At {
+			inside = append(inside, append(slices.Clone(below), at, everyElement()))
 		}
 	}
-	r.Except.outline(o, below...)
+	for _, below := range inside {
+		for _, w := range r.Fields {
+			for _, p := range w {
+				o.add(append(slices.Clone(below), p)...)
+			}
+		}
+		r.Except.outline(o, below...)
+	}
 }
+
+// has reports whether the entries have such a field.
+func (r *entryRules) has(name string) bool { return r.Fields[name] != nil || r.Outer[name] != nil }

@@ -14,7 +14,7 @@ import (
 )
 
 // path is a place in a JSON answer: "errors[0].context.ids", "[*].error",
-// "properties.{property}" (the rows' own key property), "." for the whole.
+// "properties.{property}" (the rows' own key property), "." for the whole. A dot that belongs to a name is written \.
 type path []step
 
 type step struct {
@@ -31,8 +31,8 @@ func parsePath(text string) (path, error) {
 		return path{}, nil
 	}
 	var p path
-	for segment := range strings.SplitSeq(text, ".") {
-		name, rest, indexed := strings.Cut(segment, "[")
+	for segment := range strings.SplitSeq(strings.ReplaceAll(text, `\.`, "\x00"), ".") {
+		name, rest, indexed := strings.Cut(strings.ReplaceAll(segment, "\x00", "."), "[")
 		switch {
 		case indexed && rest == "":
 			return nil, fmt.Errorf("%q is no path", text)

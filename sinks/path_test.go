@@ -14,7 +14,7 @@ func TestPaths(t *testing.T) {
 	t.Parallel()
 	body := `{"id":12345678901234567890,"ok":true,"none":null,"skipped":{"deep":[1,2,{"x":"y"}]},
 		"data":[{"id":"a","tags":["x","y"],"properties":{"partner_key":"PS-1","other":"no"}},{"id":"b","tags":[],"properties":{}}],
-		"data":[{"id":"c","tags":["z"],"properties":{"partner_key":"PS-2"}}],"text":"a\u00e9\n"}`
+		"data":[{"id":"c","tags":["z"],"properties":{"partner_key":"PS-2"}}],"text":"a\u00e9\n","@odata.next":"z","[0].x":1}`
 	tests := []struct {
 		path string
 		want []string
@@ -34,6 +34,8 @@ func TestPaths(t *testing.T) {
 		{"skipped.deep", []string{"1", "2"}},
 		{"id.further", nil},
 		{"ok[0]", nil},
+		{`@odata\.next`, []string{"z"}}, // a dot that belongs to the name
+		{"@odata.next", nil},
 	}
 	for _, test := range tests {
 		p, err := parsePath(test.path)

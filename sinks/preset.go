@@ -347,7 +347,7 @@ func (desc *Description) Show(constants []string) {
 // Supports reports whether the description has the operation. One whose operations
 // have problems passes for having all: these are what has to be mended first.
 func (desc *Description) Supports(op Operation) bool {
-	return desc.unsure || len(desc.operations[op]) > 0
+	return desc.unsure || len(desc.operations[op]) > 0 || op == List && len(desc.lists) > 0
 }
 
 // Clears reports whether a field can be blanked.

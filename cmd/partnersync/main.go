@@ -34,6 +34,7 @@ type commands struct {
 	Run     runCmd     `cmd:"" help:"Receive webhooks and deliver them to the CRMs."`
 	Demo    demoCmd    `cmd:"" help:"Everything at once on an empty machine: Postgres, a sandbox CRM, every sample event."`
 	Check   checkCmd   `cmd:"" help:"Find the mistakes in config files."`
+	Setup   setupCmd   `cmd:"" help:"Make the fields that mappings need in a CRM, and say what only a person can do."`
 	Reload  reloadCmd  `cmd:"" help:"Have the process that runs take the config as it is now."`
 	Try     tryCmd     `cmd:"" help:"Show what an event would send; sends nothing."`
 	Events  eventsCmd  `cmd:"" help:"List events."`

@@ -6,9 +6,12 @@ import (
 	"flag"
 	"fmt"
 	"net"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +23,8 @@ import (
 
 	"partnersync/internal/ledger"
 	"partnersync/internal/pgtest"
+	"partnersync/internal/sandbox"
+	"partnersync/sinks"
 )
 
 var update = flag.Bool("update", false, "write what the commands print into the stories")
@@ -53,8 +58,11 @@ func (t tight) Run() int {
 //	stored SINK N       has N events accepted for a sink
 //	mark FORMER NAME    has a sink renamed
 //	taken NAME          sets NAME to an address on which somebody listens
+//	crm NAME SEED       sets NAME to the address of a sandbox CRM that has what a file says, and NAME_PRESET to those of its dialects
+//	granted OBJECT FIELD  lets the sandbox's client at a field of Salesforce
 func TestStories(t *testing.T) {
 	t.Parallel()
+	var boxes sync.Map // by address
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		UpdateScripts:       *update,
@@ -94,6 +102,23 @@ func TestStories(t *testing.T) {
 				ts.Check(err)
 				ts.Defer(func() { l.Close() })
 				ts.Setenv(args[0], l.Addr().String())
+			},
+			"crm": func(ts *testscript.TestScript, neg bool, args []string) {
+				box := sandbox.New(sandbox.Options{})
+				ts.Check(enter(box, ts.MkAbs(args[1])))
+				crm := httptest.NewServer(box)
+				ts.Defer(crm.Close)
+				ts.Setenv(args[0], crm.URL)
+				for _, preset := range sinks.Presets() {
+					ts.Setenv(args[0]+"_"+strings.ToUpper(preset), crm.URL+"/"+preset)
+				}
+				boxes.Store(crm.URL, box)
+			},
+			"granted": func(ts *testscript.TestScript, neg bool, args []string) {
+				box, _ := boxes.Load(ts.Getenv("CRM"))
+				if !box.(*sandbox.Server).Grant("salesforce", args[0], args[1]) {
+					ts.Fatalf("there is no field %s of %s to grant", args[1], args[0])
+				}
 			},
 		},
 	})

@@ -26,7 +26,8 @@ type sandboxCmd struct {
 	Listen  string        `help:"Address to listen on." default:"127.0.0.1:8090"`
 	Latency time.Duration `help:"How long each request takes." default:"0s"`
 	Lag     time.Duration `help:"How far a search is behind." default:"0s"`
-	Records string        `help:"A file, YAML or JSON, of records that are there from the beginning." type:"existingfile" placeholder:"FILE"`
+	Records string        `help:"A file, YAML or JSON, of records that are there from the beginning, and of what the CRMs have besides." type:"existingfile" placeholder:"FILE"`
+	Bare    bool          `help:"Define nothing that the config writes: a CRM before anybody has set it up."`
 }
 
 // enter has people enter the records of a file, which is YAML or JSON.
@@ -49,7 +50,11 @@ func enter(box *sandbox.Server, file string) error {
 func (c sandboxCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	box := sandbox.New(sandbox.Options{Latency: c.Latency, Lag: c.Lag})
 	r := &rehearsal{box: box, furniture: furniture{box: box, own: map[place]sandbox.Property{}}, path: cli.Config, out: s.out}
-	if !r.read() {
+	switch {
+	case c.Bare:
+		r.path = "" // there is no config for it
+		fmt.Fprintln(s.out, "nothing that a config writes is defined")
+	case !r.read():
 		fmt.Fprintf(s.out, "no config %s can be read: only what each CRM has of its own is defined; --config FILE adds what that one writes\n", cli.Config)
 	}
 	if c.Records != "" {

@@ -47,6 +47,7 @@ func newAttio(server *Server) *attio {
 			t.defineProperty(p)
 		}
 	}
+	a.store.owners[attioName] = usualOwners(guid(0x3e3b, 1), guid(0x3e3b, 2), guid(0x3e3b, 3))
 	return a
 }
 
@@ -85,6 +86,8 @@ func (a *attio) serve(c *call) reply {
 	switch {
 	case len(at) == 2 && at[1] == "self" && c.method == http.MethodGet:
 		return a.serveSelf()
+	case len(at) == 2 && at[1] == "workspace_members" && c.method == http.MethodGet:
+		return a.members(c)
 	case len(at) == 2 && (at[1] == "notes" || at[1] == "tasks") && c.method == http.MethodPost:
 		return a.createExtra(c, at[1])
 	case len(at) == 3 && (at[1] == "notes" || at[1] == "tasks"):
@@ -105,6 +108,8 @@ func (a *attio) serveObject(c *call, at []string) reply {
 	scope, ok := attioReads, len(at) > 1 && at[1] == "records"
 	if ok && c.method != http.MethodGet {
 		scope = attioWrites
+	} else if c.method == http.MethodPost {
+		scope = attioMakes
 	}
 	if a.server.lacks(scope) {
 		return a.refusal(c, http.StatusForbidden, "")
@@ -113,7 +118,11 @@ func (a *attio) serveObject(c *call, at []string) reply {
 	case len(at) == 1 && c.method == http.MethodGet:
 		return jsonReply(http.StatusOK, map[string]any{"data": a.showObject(t)})
 	case len(at) == 2 && at[1] == "attributes" && c.method == http.MethodGet:
-		return a.attributes(t)
+		return a.attributes(c, t)
+	case len(at) == 2 && at[1] == "attributes" && c.method == http.MethodPost:
+		return a.createAttribute(c, t)
+	case len(at) == 4 && at[1] == "attributes" && c.method == http.MethodGet:
+		return a.serveAttribute(c, t, at[2], at[3])
 	case !ok || len(at) > 3:
 		return a.refusal(c, http.StatusNotFound, "")
 	case len(at) == 3 && at[2] == "query" && c.method == http.MethodPost:
@@ -175,7 +184,7 @@ func (a *attio) fail(p *atProblem) reply {
 // serveSelf is what tells one workspace from another.
 func (a *attio) serveSelf() reply {
 	return jsonReply(http.StatusOK, map[string]any{
-		"active": true, "scope": "record_permission:read-write object_configuration:read", "client_id": guid(0xc11e, 1),
+		"active": true, "scope": a.scopes(), "client_id": guid(0xc11e, 1),
 		"token_type": "Bearer", "exp": nil, "iat": 1_700_000_000, "sub": a.workspace(), "aud": guid(0xc11e, 1), "iss": "attio.com",
 		"authorized_by_workspace_member_id": guid(0x3e3b, 1), "workspace_id": a.workspace(), "workspace_name": "Sandbox",
 		"workspace_slug": "sandbox", "workspace_logo_url": nil,
@@ -199,19 +208,6 @@ func (a *attio) showObject(t *table) fieldMap {
 		"id":       map[string]string{"workspace_id": a.workspace(), "object_id": t.typeID},
 		"api_slug": t.object, "singular_noun": t.object, "plural_noun": t.object, "created_at": "2026-01-01T00:00:00.000000000Z",
 	}
-}
-
-func (a *attio) attributes(t *table) reply {
-	data := []any{}
-	for i, name := range t.names {
-		p := t.properties[name]
-		data = append(data, map[string]any{
-			"id":    map[string]string{"workspace_id": a.workspace(), "object_id": t.typeID, "attribute_id": a.attributeID(t, p)},
-			"title": p.Label, "api_slug": p.Name, "type": attioType(p), "is_required": a.requires(t, p), "is_unique": a.unique(t, p),
-			"is_multiselect": p.Multiple, "is_writable": !p.ReadOnly, "is_system_attribute": attioStandard(t.object, p.Name), "order": i,
-		})
-	}
-	return jsonReply(http.StatusOK, map[string]any{"data": data})
 }
 
 // attributeID is derived from the place of an attribute among those of its object.

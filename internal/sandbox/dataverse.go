@@ -60,6 +60,7 @@ func newDataverse(server *Server) *dataverse {
 			t.defineProperty(p)
 		}
 	}
+	d.store.owners[dataverseName] = usualOwners(guid(0x05e2, 11), guid(0x05e2, 12), guid(0x05e2, 13))
 	return d
 }
 
@@ -113,6 +114,12 @@ func (d *dataverse) serve(c *call) reply {
 	}
 	d.store.mu.Lock()
 	defer d.store.mu.Unlock()
+	switch {
+	case dvDefinition.MatchString(at[0]):
+		return d.serveDefinition(c, at)
+	case len(at) == 1 && at[0] == "systemusers" && c.method == http.MethodGet:
+		return d.users(c)
+	}
 	return d.serveSet(c, at)
 }
 

@@ -79,3 +79,12 @@ func (s *Server) lacks(scope string) bool { return slices.Contains(*s.lacking.Lo
 
 // label is that of an option.
 func (p *Property) label(option string) string { return cmp.Or(p.Labels[option], option) }
+
+// usualOwners are those that a CRM has from the beginning, of whom the last has left.
+func usualOwners(ids ...string) []Owner {
+	return []Owner{
+		{ID: ids[0], Email: "ann@example.com", FirstName: "Ann", LastName: "Archer"},
+		{ID: ids[1], Email: "bob@example.com", FirstName: "Bob", LastName: "Baker"},
+		{ID: ids[2], Email: "left@example.com", FirstName: "Lee", LastName: "Left", Left: true},
+	}
+}

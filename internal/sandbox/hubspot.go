@@ -68,11 +68,7 @@ func newHubspot(server *Server) *hubspot {
 		}
 		t.groups = []propertyGroup{{Name: object.singular + "information", Label: strings.ToUpper(object.singular[:1]) + object.singular[1:] + " information"}}
 	}
-	s.owners[hubspotName] = []Owner{
-		{ID: "41629779", Email: "ann@example.com", FirstName: "Ann", LastName: "Archer"},
-		{ID: "41629780", Email: "bob@example.com", FirstName: "Bob", LastName: "Baker"},
-		{ID: "41629781", Email: "left@example.com", FirstName: "Lee", LastName: "Left", Left: true},
-	}
+	s.owners[hubspotName] = usualOwners("41629779", "41629780", "41629781")
 	return h
 }
 

@@ -59,6 +59,7 @@ func newPipedrive(server *Server) *pipedrive {
 		{ID: "1", Label: "Qualified"}, {ID: "2", Label: "Contact Made"}, {ID: "3", Label: "Demo Scheduled"},
 		{ID: "4", Label: "Proposal Made"}, {ID: "5", Label: "Negotiations Started"},
 	}})
+	p.store.owners[pipedriveName] = usualOwners("12001", "12002", "12003")
 	return p
 }
 
@@ -145,6 +146,9 @@ func (p *pipedrive) serveNew(c *call, at []string) reply {
 			return p.fields(c, strings.TrimSuffix(at[0], "Fields"), 2)
 		}
 	}
+	if singular, ok := strings.CutSuffix(at[0], "Fields"); ok && len(at) == 1 && c.method == http.MethodPost {
+		return p.createField(c, singular)
+	}
 	t := p.store.table(pipedriveName, at[0])
 	if t != nil && t.object != "notes" && len(at) == 2 && at[1] == "search" && c.method == http.MethodGet {
 		return p.searchObject(c, t)
@@ -161,6 +165,9 @@ func (p *pipedrive) serveOld(c *call, at []string) reply {
 	case "users":
 		if len(at) == 2 && at[1] == "me" && c.method == http.MethodGet {
 			return p.serveUser(c)
+		}
+		if len(at) == 1 && c.method == http.MethodGet {
+			return p.users(c)
 		}
 	case "leads", "notes":
 		return p.serveRecords(c, p.store.table(pipedriveName, at[0]), at[1:])

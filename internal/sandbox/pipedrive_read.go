@@ -263,7 +263,7 @@ func (p *pipedrive) stages(c *call) reply {
 		}
 		for i, s := range one.Stages {
 			data = append(data, map[string]any{
-				"id": atoi(s.ID, i+1), "order_nr": i, "name": s.Label, "pipeline_id": atoi(one.ID, 1), "is_deleted": false, "deal_probability": 100,
+				"id": atoi(s.ID, i+1), "order_nr": i, "name": s.Label, "pipeline_id": atoi(one.ID, 1), "is_deleted": s.Archived || one.Archived, "deal_probability": 100,
 			})
 		}
 	}
@@ -273,7 +273,7 @@ func (p *pipedrive) stages(c *call) reply {
 func (p *pipedrive) pipelines() reply {
 	data := []any{}
 	for i, one := range p.store.table(pipedriveName, "deals").pipelines {
-		data = append(data, map[string]any{"id": atoi(one.ID, i+1), "name": one.Label, "order_nr": i, "is_deleted": false})
+		data = append(data, map[string]any{"id": atoi(one.ID, i+1), "name": one.Label, "order_nr": i, "is_deleted": one.Archived})
 	}
 	return p.succeed(http.StatusOK, data)
 }
@@ -296,22 +296,12 @@ func (p *pipedrive) fields(c *call, singular string, version int) reply {
 			break
 		}
 		property := t.properties[name]
-		var options any
-		if len(property.Options) > 0 {
-			var list []any
-			for j, id := range pdOptions(property) {
-				list = append(list, map[string]any{"id": id, "label": property.Options[j]})
-			}
-			options = list
-		}
-		custom := !pipedriveStandard(t.object, name)
 		if version == 1 {
-			data = append(data, map[string]any{"id": i + 1, "key": name, "name": property.Label, "field_type": pdType(property), "edit_flag": custom,
-				"mandatory_flag": property.Required, "options": options})
+			data = append(data, map[string]any{"id": i + 1, "key": name, "name": property.Label, "field_type": pdType(property),
+				"edit_flag": !pipedriveStandard(t.object, name), "mandatory_flag": property.Required, "options": pdShowOptions(property)})
 			continue
 		}
-		data = append(data, map[string]any{"field_code": name, "field_name": property.Label, "field_type": pdType(property), "is_custom_field": custom,
-			"options": options})
+		data = append(data, pdField(t, name))
 	}
 	return jsonReply(http.StatusOK, map[string]any{"success": true, "data": data, "additional_data": map[string]any{"next_cursor": next}})
 }

@@ -12,8 +12,9 @@ import (
 // salesforce speaks Salesforce's REST API: rows by id and by external id, sObject collections, queries, and the token
 // endpoint with client credentials, JWT bearer and refresh token.
 type salesforce struct {
-	server *Server
-	store  *store
+	server  *Server
+	store   *store
+	cursors []string // the queries of which there is more; the store's lock guards them
 }
 
 const (
@@ -47,6 +48,7 @@ func newSalesforce(server *Server) *salesforce {
 			t.defineProperty(p)
 		}
 	}
+	f.store.owners[salesforceName] = usualOwners(sfLongID("0055g00000An001"), sfLongID("0055g00000Bo002"), sfLongID("0055g00000Le003"))
 	return f
 }
 
@@ -117,7 +119,11 @@ func (f *salesforce) serveData(c *call, version int, at []string) reply {
 	case len(at) == 1 && at[0] == "limits" && c.method == http.MethodGet:
 		return f.serveLimits()
 	case len(at) == 1 && at[0] == "query" && c.method == http.MethodGet:
-		return f.query(c, version)
+		return f.query(c, version, c.query.Get("q"), 0)
+	case len(at) == 2 && at[0] == "query" && c.method == http.MethodGet:
+		return f.queryMore(c, version, at[1])
+	case len(at) == 3 && at[0] == "tooling" && at[1] == "sobjects" && at[2] == "CustomField" && c.method == http.MethodPost:
+		return f.createField(c)
 	case len(at) >= 2 && at[0] == "composite" && at[1] == "sobjects":
 		return f.serveCollections(c, version, at[2:])
 	case len(at) >= 2 && at[0] == "sobjects":

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"fmt"
 	"math"
 	"net/http"
 	"slices"
@@ -72,15 +73,18 @@ func (f *salesforce) retrieve(c *call, version int, object string, ids, fields [
 }
 
 // query answers SELECT fields FROM object [WHERE conditions] [LIMIT n]: conditions are comparisons by =, !=, LIKE and IN, with
-// AND, OR and parentheses. It sees every write at once.
-func (f *salesforce) query(c *call, version int) reply {
-	q, why := parseSOQL(c.query.Get("q"))
+// AND, OR and parentheses. It sees every write at once. The answer is a page, from a record on.
+func (f *salesforce) query(c *call, version int, text string, from int) reply {
+	q, why := parseSOQL(text)
 	if why != "" {
 		return f.fail(http.StatusBadRequest, sfError{code: "MALFORMED_QUERY", message: why})
 	}
 	f.store.mu.Lock()
 	defer f.store.mu.Unlock()
-	t := f.store.named(salesforceName, q.object)
+	t := f.listed(q.object)
+	if t == nil {
+		t = f.store.named(salesforceName, q.object)
+	}
 	if t == nil {
 		return f.fail(http.StatusBadRequest, sfError{code: "INVALID_TYPE", message: "sObject type '" + q.object + "' is not supported."})
 	}
@@ -100,7 +104,7 @@ func (f *salesforce) query(c *call, version int) reply {
 		if r.archived || total >= q.limit || q.where != nil && !q.where(sfField(t, r)) {
 			continue
 		}
-		if total++; len(records) >= soqlPage {
+		if total++; total <= from || len(records) >= soqlPage {
 			continue
 		}
 		body, err := f.show(t, r, version, q.fields)
@@ -109,11 +113,31 @@ func (f *salesforce) query(c *call, version int) reply {
 		}
 		records = append(records, body)
 	}
-	out := map[string]any{"totalSize": total, "done": total == len(records), "records": records}
-	if total > len(records) {
-		out["nextRecordsUrl"] = "/services/data/v" + strconv.Itoa(version) + ".0/query/01g5g00000AAAAAAA4-" + strconv.Itoa(soqlPage)
+	end := from + len(records)
+	out := map[string]any{"totalSize": total, "done": total <= end, "records": records}
+	if total > end {
+		f.cursors = append(f.cursors, text)
+		out["nextRecordsUrl"] = fmt.Sprintf("/services/data/v%d.0/query/01g5g%010d-%d", version, len(f.cursors), end)
 	}
 	return jsonReply(http.StatusOK, out)
+}
+
+// queryMore answers a further page of a query.
+func (f *salesforce) queryMore(c *call, version int, locator string) reply {
+	var number, from int
+	if _, err := fmt.Sscanf(locator, "01g5g%d-%d", &number, &from); err != nil {
+		number = 0
+	}
+	f.store.mu.Lock()
+	text := ""
+	if number > 0 && number <= len(f.cursors) {
+		text = f.cursors[number-1]
+	}
+	f.store.mu.Unlock()
+	if text == "" {
+		return f.fail(http.StatusBadRequest, sfError{code: "INVALID_QUERY_LOCATOR", message: "invalid query locator"})
+	}
+	return f.query(c, version, text, from)
 }
 
 // sfField reads a field of a record as text.

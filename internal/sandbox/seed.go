@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // seedRecord is a record of a seed. Without an id it gets one of its dialect's.
@@ -30,11 +31,27 @@ type seedLink struct {
 //	             "contacts": [{"properties": {"email": "jane@acme.test"}, "links": [{"object": "companies", "id": "501"}]}]}}
 //
 // A lookup, as Salesforce has, is a property that holds the other's id. A property that the object does not have yet is
-// made, by the type of its value. Nothing is entered where something is wrong with any of it.
+// made, by the type of its value. Nothing is entered where something is wrong with any of it. What the CRM has besides
+// records stands under "define", see definitions.
 func (s *Server) Seed(data []byte) error {
-	var seed map[string]map[string][]seedRecord
-	if err := json.Unmarshal(data, &seed, json.RejectUnknownMembers(true)); err != nil {
+	var parts map[string]jsontext.Value
+	if err := json.Unmarshal(data, &parts); err != nil {
 		return fmt.Errorf("seed: %w", err)
+	}
+	seed := map[string]map[string][]seedRecord{}
+	for _, name := range sorted(parts) {
+		if name == defineKey {
+			continue
+		}
+		var objects map[string][]seedRecord
+		if err := json.Unmarshal(parts[name], &objects, json.RejectUnknownMembers(true)); err != nil {
+			return fmt.Errorf("seed: %w", err)
+		}
+		seed[name] = objects
+	}
+	define, err := s.readDefinitions(parts[defineKey])
+	if err != nil {
+		return fmt.Errorf("seed: %s: %w", defineKey, err)
 	}
 	for _, dialect := range sorted(seed) {
 		if s.dialect(dialect) == nil {
@@ -43,6 +60,9 @@ func (s *Server) Seed(data []byte) error {
 		if err := s.checkSeed(dialect, seed[dialect]); err != nil {
 			return fmt.Errorf("seed: %s: %w", dialect, err)
 		}
+	}
+	for _, dialect := range sorted(define) {
+		define[dialect].apply(s, dialect)
 	}
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()

@@ -42,6 +42,14 @@ func TestSeed(t *testing.T) {
 		{`{"odoo": {}}`, `no CRM "odoo"`},
 		{`{"hubspot": {"deals": [{"fields": {}}]}}`, "fields"},
 		{`[]`, "seed"},
+		{`{"define": {"odoo": {}}}`, `define: there is no CRM "odoo"`},
+		{`{"define": {"hubspot": null}}`, "nothing stands there"},
+		{`{"define": {"hubspot": {"stages": []}}}`, "stages"},
+		{`{"define": {"hubspot": {"owners": [{"email": "a@b.test"}]}}}`, "owners[0]: an owner needs an id"},
+		{`{"define": {"hubspot": {"properties": {"deals": [{"label": "X"}]}}}}`, "deals[0]: a property needs a name"},
+		{`{"define": {"hubspot": {"properties": {"deals": [{"name": "x", "type": "text"}]}}}}`, `there is no type "text"`},
+		{`{"define": {"hubspot": {"properties": {"deals": [{"name": "x", "options": [{"value": "a"}]}]}}}}`, "only the type enumeration"},
+		{`{"define": {"hubspot": {"pipelines": {"deals": [{"label": "X"}]}}}}`, "need an id"},
 	} {
 		before := len(s.Records("hubspot", "companies"))
 		if err := s.Seed([]byte(bad.give)); err == nil || !strings.Contains(err.Error(), bad.want) {
@@ -49,4 +57,31 @@ func TestSeed(t *testing.T) {
 		}
 		wantEqual(t, "nothing entered", len(s.Records("hubspot", "companies")), before)
 	}
+}
+
+// A seed says what a CRM has besides records, too.
+func TestSeedDefinitions(t *testing.T) {
+	t.Parallel()
+	s := portal(Options{MissingScopes: []string{"one"}})
+	err := s.Seed([]byte(`{"define": {"hubspot": {
+		"owners": [{"id": "1", "email": "amy@acme.test", "first_name": "Amy"}, {"id": "2", "email": "lee@acme.test", "left": true}],
+		"properties": {"deals": [{"name": "tier", "label": "Tier", "type": "enumeration", "options": [{"value": "gold", "label": "Gold"}, {"value": "lead", "retired": true}]}]},
+		"without": {"deal": ["dealtype"]},
+		"pipelines": {"deals": [{"id": "9", "label": "Partners", "stages": [{"id": "91", "label": "New"}, {"id": "92", "label": "Old", "archived": true}]}]},
+		"lacks": ["crm.schemas.contacts.read"]}},
+		"hubspot": {"deals": [{"properties": {"dealname": "Acme", "tier": "gold"}}]}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	owners := send(t, s, "GET", "/hubspot/crm/owners/2026-03", "")
+	wantEqual(t, "owners", len(owners.rows("results")), 1)
+	wantEqual(t, "owner", owners.rows("results")[0]["email"], any("amy@acme.test"))
+	p, _ := s.Definition("hubspot", "deals", "tier")
+	wantEqual(t, "options", strings.Join(p.Options, ",")+"/"+strings.Join(p.Retired, ",")+"/"+p.label("gold"), "gold/lead/Gold")
+	wantEqual(t, "without", s.Defined("hubspot", "deals", "dealtype"), false)
+	pipelines := send(t, s, "GET", "/hubspot/crm/pipelines/2026-03/deals", "")
+	wantEqual(t, "pipelines", pipelines.rows("results")[1]["label"], any("Partners"))
+	wantEqual(t, "scopes", send(t, s, "GET", "/hubspot/crm/properties/2026-03/contacts", "").status, 403)
+	wantEqual(t, "lacking", s.lacks("one"), true)
+	wantEqual(t, "records", len(s.Records("hubspot", "deals")), 1)
 }

@@ -114,8 +114,9 @@ type table struct {
 	properties map[string]*Property
 	names      []string // of properties, in the order of their definition
 	pipelines  []Pipeline
-	groups     []propertyGroup // HubSpot: that properties stand in
-	rows       []*record       // archived ones too, oldest first
+	groups     []propertyGroup      // HubSpot: that properties stand in
+	pending    map[string]*Property // Salesforce: made, and seen by nobody yet
+	rows       []*record            // archived ones too, oldest first
 	byID       map[string]*record
 	keys       []*Property                   // the unique ones of properties
 	held       map[string]int                // properties whose value stays what it is, see Hold

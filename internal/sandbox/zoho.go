@@ -55,6 +55,7 @@ func newZoho(server *Server) *zoho {
 			t.defineProperty(p)
 		}
 	}
+	z.store.owners[zohoName] = usualOwners("5843104000000150001", "5843104000000150002", "5843104000000150003")
 	return z
 }
 
@@ -115,6 +116,10 @@ func (z *zoho) serveModules(c *call, at []string) reply {
 		return z.serveOrg()
 	case len(at) == 2 && at[0] == "settings" && at[1] == "fields" && c.method == http.MethodGet:
 		return z.fields(c)
+	case len(at) == 2 && at[0] == "settings" && at[1] == "fields" && c.method == http.MethodPost:
+		return z.createFields(c)
+	case len(at) == 1 && at[0] == "users" && c.method == http.MethodGet:
+		return z.users(c)
 	case len(at) == 2 && at[0] == "settings" && at[1] == "modules" && c.method == http.MethodGet:
 		return z.modules()
 	}
@@ -122,8 +127,7 @@ func (z *zoho) serveModules(c *call, at []string) reply {
 	if t == nil {
 		return z.fail(http.StatusBadRequest, zError{"INVALID_MODULE", "the module name given seems to be invalid", fieldMap{"resource_path_index": 0}})
 	}
-	if scope := "ZohoCRM.modules." + t.object; slices.Contains(z.server.options.MissingScopes, scope) ||
-		slices.Contains(z.server.options.MissingScopes, "ZohoCRM.modules.ALL") {
+	if scope := "ZohoCRM.modules." + t.object; z.server.lacks(scope) || z.server.lacks("ZohoCRM.modules.ALL") {
 		return z.fail(http.StatusUnauthorized, zError{"OAUTH_SCOPE_MISMATCH", "Unauthorized", nil})
 	}
 	type route struct {
@@ -231,7 +235,7 @@ func (z *zoho) serveToken(c *call) reply {
 
 // serveOrg is what tells one organisation from another.
 func (z *zoho) serveOrg() reply {
-	if slices.Contains(z.server.options.MissingScopes, "ZohoCRM.org.READ") {
+	if z.server.lacks("ZohoCRM.org.READ") {
 		return z.fail(http.StatusUnauthorized, zError{"OAUTH_SCOPE_MISMATCH", "invalid oauth scope to access this URL", nil})
 	}
 	number := strconv.FormatInt(z.server.account.Load(), 10)
@@ -249,31 +253,6 @@ func (z *zoho) modules() reply {
 		}
 	}
 	return jsonReply(http.StatusOK, map[string]any{"modules": list})
-}
-
-func (z *zoho) fields(c *call) reply {
-	t := z.store.named(zohoName, c.query.Get("module"))
-	if t == nil {
-		return z.fail(http.StatusBadRequest, zError{"INVALID_MODULE", "the module name given seems to be invalid", nil})
-	}
-	list := []any{}
-	for _, name := range t.names {
-		p := t.properties[name]
-		values := []any{}
-		for _, o := range p.Options {
-			values = append(values, map[string]string{"display_value": o, "actual_value": o})
-		}
-		unique := map[string]any{}
-		if p.Unique {
-			unique["casesensitive"] = "false"
-		}
-		list = append(list, map[string]any{
-			"api_name": name, "field_label": p.Label, "data_type": zType(p), "system_mandatory": p.Required, "unique": unique,
-			"read_only": p.ReadOnly, "custom_field": !slices.ContainsFunc(zohoProperties(t.object), func(s Property) bool { return s.Name == name }),
-			"length": p.MaxLength, "pick_list_values": values,
-		})
-	}
-	return jsonReply(http.StatusOK, map[string]any{"fields": list})
 }
 
 func zohoVersion(segment string) bool {
