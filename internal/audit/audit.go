@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -125,6 +126,8 @@ type auditing struct {
 	values map[place]*value // the properties that mappings of today write
 	keys   map[place]bool   // those that hold our keys; true: a record may keep another key that it has
 	hidden map[place]bool   // those that the CRM does not let us read
+
+	unshown map[string]bool // links that no field shows, as "deals to contacts"
 	done   int64
 	total  int64
 }
@@ -143,11 +146,12 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		o.Page = 1000
 	}
 	a := &auditing{
-		Options: o, values: map[place]*value{}, keys: map[place]bool{}, hidden: map[place]bool{},
+		Options: o, values: map[place]*value{}, keys: map[place]bool{}, hidden: map[place]bool{}, unshown: map[string]bool{},
 		report: &Report{Skipped: map[records.Standing]int64{}, Hidden: map[string]int64{}, Unread: map[string]int64{}, Notes: []string{}, After: o.After},
 	}
 	a.learn()
 	err := a.run(ctx)
+	a.noteLinks()
 	if err != nil {
 		a.report.Stopped = err.Error()
 		if ctx.Err() != nil {
@@ -214,25 +218,18 @@ func (a *auditing) notes(objects []ledger.KnownObject) {
 	if a.Sink.UniqueKeys() {
 		note("two records for one key are not looked for: the CRM sees to it that a key is unique")
 	}
-	var without []string
 	for _, o := range objects {
 		if why := a.Sink.Description().CannotRead(o.Object); why != "" {
 			note("%s are not compared: %s", o.Object, why)
-			continue
-		}
-		for _, m := range a.Mappings.Mappings() {
-			if m.Sink != a.Sink.Name() || m.Object != o.Object {
-				continue
-			}
-			for _, l := range m.Links {
-				if what := o.Object + " to " + l.To; a.Sink.Description().LinkField(o.Object, l.To, "") == "" && !slices.Contains(without, what) {
-					without = append(without, what)
-				}
-			}
 		}
 	}
-	if len(without) > 0 {
-		note("links are not compared where no field of the record shows them: %s", strings.Join(without, ", "))
+}
+
+// noteLinks tells which links no field shows, once it is known which there are.
+func (a *auditing) noteLinks() {
+	if len(a.unshown) > 0 {
+		a.report.Notes = append(a.report.Notes, "links are not compared where no field of the record shows them: "+
+			strings.Join(slices.Sorted(maps.Keys(a.unshown)), ", "))
 	}
 }
 

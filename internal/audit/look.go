@@ -98,7 +98,12 @@ func (a *auditing) subject(r ledger.KnownRecord, ends map[records.Key]*records.R
 	}
 	newest := map[string]*records.Link{} // a field shows one link
 	for _, l := range r.Links {
-		if name := a.field(r.Object, l); name != "" && comparable(l) && (newest[name] == nil || newest[name].Version.Compare(l.Version) < 0) {
+		name := a.field(r.Object, l)
+		switch {
+		case !comparable(l):
+		case name == "":
+			a.unshown[r.Object+" to "+l.To] = true
+		case newest[name] == nil || newest[name].Version.Compare(l.Version) < 0:
 			newest[name] = l
 		}
 	}
@@ -139,9 +144,13 @@ func (a *auditing) keyed(r *ledger.KnownRecord) []records.Key {
 func (a *auditing) read(ctx context.Context, subjects []*subject) error {
 	open := subjects
 	for range 1 + tries {
+		for _, s := range open {
+			s.asked = a.asks(s)
+		}
+		// Of a record that is theirs since it was made there is nothing to compare.
+		open = slices.DeleteFunc(slices.Clone(open), func(s *subject) bool { return len(s.asked) == 0 })
 		rows := make([]sinks.Row, len(open))
 		for i, s := range open {
-			s.asked = a.asks(s)
 			rows[i] = a.row(s, sinks.Read)
 			rows[i].ID, rows[i].Read = s.record.CRMID, s.asked
 		}
