@@ -128,8 +128,8 @@ type auditing struct {
 	hidden map[place]bool   // those that the CRM does not let us read
 
 	unshown map[string]bool // links that no field shows, as "deals to contacts"
-	done   int64
-	total  int64
+	done    int64
+	total   int64
 }
 
 type place struct{ object, property string }
