@@ -56,9 +56,13 @@ func (s *Sink) Holds(property, key string, shown any) bool {
 	} else if !isList {
 		list = []any{shown}
 	}
+	want, isNumber := number(key)
 	return slices.ContainsFunc(list, func(e any) bool {
 		text, ok := textOf(e)
-		return ok && text != "" && (s.Fold(property, text) == key || sameNumber(text, key))
+		if n, is := number(text); ok && is && isNumber && n.Equal(want) {
+			return true // all digits count: long ids differ in the last ones
+		}
+		return ok && text != "" && s.Fold(property, text) == key
 	})
 }
 
