@@ -65,14 +65,15 @@ FROM r ORDER BY r.crm_id, r.id`
 const knownRecords = `
 WITH r AS MATERIALIZED (
 	SELECT * FROM records
-	WHERE sink = $1 AND object = $2 AND crm_id <> '' AND crm_id >= $3 AND (crm_id, id) > ($3, $4) AND presence = 'present'
+	WHERE sink = $1 AND object = $2 AND crm_id <> '' AND (crm_id, id) > ($3, $4) AND presence = 'present'
 	ORDER BY crm_id, id LIMIT $5
 )` + withKeys
 
 // KnownRecords returns the next records of an object that the CRM has, for all that we know, in the
 // order of its ids: those behind the record with this id, and of one id the id of ours.
 func (l *Ledger) KnownRecords(ctx context.Context, sink, object, crmID string, id uuid.UUID, limit int) ([]KnownRecord, error) {
-	rows, err := l.pool.Query(ctx, knownRecords, sink, object, crmID, id, limit)
+	// Planned anew each time: a plan for any limit would read all records and sort them.
+	rows, err := l.pool.Query(ctx, knownRecords, pgx.QueryExecModeCacheDescribe, sink, object, crmID, id, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read the records of sink %q: %w", sink, err)
 	}
