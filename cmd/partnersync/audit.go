@@ -74,7 +74,7 @@ func (c auditCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		}
 		sink := sinks.New(cfg.Sinks[c.Sink], options)
 		defer sink.Close()
-		a := &auditor{auditCmd: c, streams: s, cli: cli, config: cfg, ledger: l, sink: sink, counts: map[auditGroup]int64{}, fields: map[string]int64{}}
+		a := &auditor{auditCmd: c, streams: s, json: cli.JSON, config: cfg, ledger: l, sink: sink, confirm: confirmed, counts: map[auditGroup]int64{}, fields: map[string]int64{}}
 		a.options = audit.Options{Ledger: l, Sink: sink, Mappings: cfg.Mappings, Object: cfg.Mappings.Object(c.Sink, c.Object), After: after}
 		return a.run(ctx)
 	})
@@ -84,11 +84,12 @@ func (c auditCmd) Run(ctx context.Context, cli *commands, s streams) error {
 type auditor struct {
 	auditCmd
 	streams
-	cli     *commands
+	json    bool
 	config  *config.Config
 	ledger  *ledger.Ledger
 	sink    *sinks.Sink
 	options audit.Options
+	confirm func(context.Context, streams) bool // asks a person whether to go on
 
 	file   *os.File
 	began  bool                 // the JSON is begun
@@ -139,7 +140,7 @@ func (a *auditor) run(ctx context.Context) (err error) {
 		return a.goOn(report)
 	}
 	if a.Repair && !a.DryRun && !a.Yes && len(a.fields)+int(a.gone) > 0 {
-		if !confirmed(ctx, a.streams) {
+		if !a.confirm(ctx, a.streams) {
 			return errors.New("nothing has been sent again")
 		}
 		if report, err = a.again(ctx); err != nil {
@@ -255,7 +256,7 @@ func (a *auditor) again(ctx context.Context) (*audit.Report, error) {
 	a.sending = true
 	a.options.Tell = func(found []audit.Difference, _ audit.Position) error { return a.resend(ctx, found) }
 	report, err := a.audit(ctx)
-	if !a.cli.JSON {
+	if !a.json {
 		a.printRepaired()
 	}
 	return report, err
@@ -282,7 +283,7 @@ func (a *auditor) tell(ctx context.Context, found []audit.Difference) error {
 		default:
 			a.fields[d.Object+"."+d.Field]++
 		}
-		if a.cli.JSON {
+		if a.json {
 			if err := a.stream(d); err != nil {
 				return err
 			}
@@ -446,7 +447,7 @@ type auditJSON struct {
 }
 
 func (a *auditor) print(r *audit.Report) error {
-	if a.cli.JSON {
+	if a.json {
 		return a.printJSON(r)
 	}
 	for _, object := range a.objects() {

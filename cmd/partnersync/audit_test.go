@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
@@ -13,9 +14,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgxpool"
 
+	"partnersync/internal/audit"
+	"partnersync/internal/config"
+	"partnersync/internal/ledger"
 	"partnersync/internal/pgtest"
 	"partnersync/internal/sandbox"
+	"partnersync/sinks"
 )
 
 // fails runs a command that ends with the exit code 1, and returns what it printed.
@@ -130,6 +136,60 @@ func TestAudit(t *testing.T) {
 		t.Error("a value stands in the log")
 	}
 	s.stop()
+}
+
+// Who is asked sees what would be sent. What still differs when the answer comes is sent, and the rest is not.
+func TestAuditAsks(t *testing.T) {
+	t.Parallel()
+	w, s := shop(t, 3)
+	for i := range 3 {
+		w.box.Edit("hubspot", "orders", w.order(fmt.Sprint("d", i)), map[string]any{"title": "theirs"})
+	}
+	cfg, problems := config.Load(filepath.Join(w.dir, "config.yaml"), config.Options{Getenv: func(name string) (string, bool) {
+		for _, kv := range w.env {
+			if value, ok := strings.CutPrefix(kv, name+"="); ok {
+				return value, true
+			}
+		}
+		return "", false
+	}})
+	if problems.Failed() {
+		t.Fatal(problems)
+	}
+	pool, err := pgxpool.New(t.Context(), w.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	sink := sinks.New(cfg.Sinks["crm"], sinks.Options{})
+	defer sink.Close()
+	var out, errOut strings.Builder
+	audited := func(answer func() bool) error {
+		out.Reset()
+		a := &auditor{
+			auditCmd: auditCmd{Sink: "crm", Repair: true}, streams: streams{&out, &errOut}, config: cfg, ledger: ledger.New(pool), sink: sink,
+			counts: map[auditGroup]int64{}, fields: map[string]int64{}, confirm: func(context.Context, streams) bool { return answer() },
+		}
+		a.options = audit.Options{Ledger: a.ledger, Sink: sink, Mappings: cfg.Mappings}
+		return a.run(t.Context())
+	}
+	if err := audited(func() bool { return false }); err == nil || err.Error() != "nothing has been sent again" || w.count("replays") != 0 {
+		t.Errorf("%v", err)
+	}
+	err = audited(func() bool {
+		if !strings.Contains(out.String(), "\nto send again: orders.title of 3 records\n") {
+			t.Errorf("%s", out.String())
+		}
+		w.box.Edit("hubspot", "orders", w.order("d1"), map[string]any{"title": "Deal 1"}) // sales have thought better of it
+		return true
+	})
+	if err != nil || !strings.Contains(out.String(), "\nsent again: 2 fields of 2 records, by 2 routes of 1 replay") {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+	s.until("they are sent", func() bool { return !strings.Contains(fmt.Sprint(w.titles()), "theirs") })
+	if err := audited(func() bool { t.Error("asked"); return true }); err != nil {
+		t.Error(err)
+	}
 }
 
 func (w *world) csv(name string) [][]string {

@@ -376,9 +376,15 @@ func (s *seen) count(r *Report) {
 		r.Hidden[name]++
 	}
 	if s.unread != "" {
+		if _, known := r.Unread[s.unread]; !known && len(r.Unread) >= mostReasons {
+			s.unread = "further reasons"
+		}
 		r.Unread[s.unread]++
 	}
 }
+
+// mostReasons bounds what is kept of why records could not be read: a CRM may name the record in each.
+const mostReasons = 50
 
 // Interrupted reports whether an audit has ended before its end, with more to be looked at.
 func Interrupted(err error) bool {

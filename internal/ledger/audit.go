@@ -133,7 +133,8 @@ func (l *Ledger) Moving(ctx context.Context, sink string, list []KnownRecord) (m
 		ids[i] = r.ID
 	}
 	now := map[uuid.UUID]int64{}
-	var announced []string
+	announced := map[string]bool{}
+	var text string
 	var id uuid.UUID
 	var revision int64
 	batch := &pgx.Batch{}
@@ -144,8 +145,11 @@ func (l *Ledger) Moving(ctx context.Context, sink string, list []KnownRecord) (m
 		})
 		return err
 	})
-	batch.Queue(announcedRecords, sink).Query(func(rows pgx.Rows) (err error) {
-		announced, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	batch.Queue(announcedRecords, sink).Query(func(rows pgx.Rows) error {
+		_, err := pgx.ForEachRow(rows, []any{&text}, func() error {
+			announced[text] = true
+			return nil
+		})
 		return err
 	})
 	if err := l.pool.SendBatch(ctx, batch).Close(); err != nil {
@@ -160,15 +164,12 @@ func (l *Ledger) Moving(ctx context.Context, sink string, list []KnownRecord) (m
 	return moving, nil
 }
 
-const announcedRecords = `SELECT DISTINCT unnest(records) FROM announcements WHERE sink = $1 AND until > now() ORDER BY 1`
+const announcedRecords = `SELECT unnest(records) FROM announcements WHERE sink = $1 AND until > now()`
 
-// among reports whether announcements, sorted, name the record.
-func (r *KnownRecord) among(announced []string) bool {
+// among reports whether announcements name the record.
+func (r *KnownRecord) among(announced map[string]bool) bool {
 	keys := append(slices.Clone(r.Keys), records.KeyOf(r.ID), records.KeyOfID(r.Object, r.CRMID))
-	return slices.ContainsFunc(keyTexts(keys), func(text string) bool {
-		_, is := slices.BinarySearchFunc(announced, text, strings.Compare)
-		return is
-	})
+	return slices.ContainsFunc(keyTexts(keys), func(text string) bool { return announced[text] })
 }
 
 // Repair is what is to be sent again of a record: fields, with the versions that were seen.
@@ -240,8 +241,11 @@ func (l *Ledger) repair(ctx context.Context, tx pgx.Tx, sink string, list []Repa
 	if err != nil {
 		return err
 	}
-	announced, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
+	announced, text := map[string]bool{}, ""
+	if _, err := pgx.ForEachRow(rows, []any{&text}, func() error {
+		announced[text] = true
+		return nil
+	}); err != nil {
 		return err
 	}
 	batch := &pgx.Batch{}
