@@ -149,6 +149,20 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// A link that is made only where there was none is theirs since.
+func TestLinkIfEmpty(t *testing.T) {
+	t.Parallel()
+	c := crmNamed("salesforce")
+	r := newRig(t, c, strings.Replace(c.plain(), `{"Key__c": event.firm}`, `{"Key__c": event.firm}, only: if_empty`, 1), "")
+	r.send("firm", "f1", "name", "Acme")
+	r.send("deal", "d1", "name", "d1", "title", "call", "firm", "f1")
+	if got := r.shown(r.id("d1"), c.linked); got != r.ids(c.firms, c.firmKey)["f1"] {
+		t.Fatalf("the link is not made: %s", got)
+	}
+	r.edit(r.id("d1"), c.linked, nil)
+	r.clean(2)
+}
+
 // What is theirs by a rule is no difference; what the rule would send again is.
 func TestRules(t *testing.T) {
 	t.Parallel()
