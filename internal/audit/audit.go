@@ -167,7 +167,7 @@ func (a *auditing) learn() {
 		at := place{u.Object, u.Property}
 		switch u.Purpose {
 		case mappers.ForKey:
-			a.keys[at] = a.keys[at]
+			a.keys[at] = false
 		case mappers.ForValue:
 			if a.values[at] == nil {
 				a.values[at] = &value{modes: map[string]mappers.Mode{}}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -238,6 +239,7 @@ type meddling struct {
 	after func()
 	moved func(n int)
 	asked int
+	again int
 }
 
 func (m *meddling) KnownRecords(ctx context.Context, sink, object, crmID string, id uuid.UUID, limit int) ([]ledger.KnownRecord, error) {
@@ -252,6 +254,7 @@ func (m *meddling) KnownRecords(ctx context.Context, sink, object, crmID string,
 func (m *meddling) Moving(ctx context.Context, sink string, list []ledger.KnownRecord) (map[uuid.UUID]bool, error) {
 	moving, err := m.Ledger.Moving(ctx, sink, list)
 	m.asked++
+	m.again += len(moving)
 	if m.moved != nil {
 		m.moved(m.asked)
 	}
@@ -498,3 +501,79 @@ type stated struct {
 }
 
 func (s *stated) SinkState(context.Context, string) (ledger.SinkState, error) { return s.state, nil }
+
+// Whatever the worker does meanwhile, an audit tells nothing that nobody else has changed.
+func TestBesideTheWorker(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"hubspot", "pipedrive"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := crmNamed(name)
+			r := newRig(t, c, c.plain(), "")
+			for i := range 5 {
+				r.send("deal", fmt.Sprint("d", i), "name", "One", "title", "first")
+			}
+			r.box.Fault(sandbox.Fault{Latency: 20 * time.Millisecond, Probability: 0.5, Seed: 1})
+			r.box.Fault(sandbox.Fault{Latency: 5 * time.Millisecond})
+			var feeding sync.WaitGroup
+			fed := make(chan struct{})
+			feeding.Go(func() {
+				defer close(fed)
+				for i := range 400 {
+					r.accept("deal", fmt.Sprint("d", i%7), "name", fmt.Sprint("Name ", i), "title", fmt.Sprint("title ", i))
+				}
+			})
+			defer feeding.Wait()
+			again := 0
+			for audits, over := 0, false; !over; audits++ {
+				select {
+				case <-fed:
+					over = audits > 3
+				default:
+				}
+				m := &meddling{Ledger: r.ledger}
+				found, report, err := r.audit(func(o *audit.Options) { o.Ledger, o.Page = m, 4 })
+				if err != nil || len(found) > 0 || len(report.Unread) > 0 {
+					t.Fatalf("%v %v %+v", err, told(found), report)
+				}
+				again += m.again
+			}
+			feeding.Wait()
+			r.ended()
+			r.clean(7)
+			t.Logf("%d records were read again", again)
+		})
+	}
+}
+
+// A record that keeps another key of ours is as it should be, unless ours is to take its place.
+func TestKeptKeys(t *testing.T) {
+	t.Parallel()
+	for _, taken := range []string{"keep", "take"} {
+		t.Run(taken, func(t *testing.T) {
+			t.Parallel()
+			c := crmNamed("hubspot")
+			r := newRig(t, c, strings.Replace(c.plain(), "    set: {title: event.name", "    match: [{title: event.name}]\n    taken: "+taken+"\n    set: {title: event.name", 1), "")
+			id := r.box.Put("hubspot", "orders", map[string]any{"title": "Acme", "partner_key": "older"})
+			r.send("deal", "d1", "name", "Acme", "title", "call")
+			if n := len(r.box.Records("hubspot", "orders")); n != 1 {
+				t.Fatalf("%d orders", n)
+			}
+			r.clean(1)
+			r.edit(id, "partner_key", "theirs")
+			want := []string{}
+			if taken == "take" {
+				want = []string{"key d1 partner_key: d1, theirs"}
+			}
+			found, _, err := r.audit()
+			if diff := cmp.Diff(want, told(found)); diff != "" || err != nil {
+				t.Errorf("%v (-want +got):\n%s", err, diff)
+			}
+			r.edit(id, "partner_key", nil)
+			found, _, err = r.audit()
+			if diff := cmp.Diff([]string{"key d1 partner_key: d1, <nil>"}, told(found)); diff != "" || err != nil {
+				t.Errorf("%v (-want +got):\n%s", err, diff)
+			}
+		})
+	}
+}
