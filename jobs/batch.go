@@ -388,6 +388,11 @@ func (b *batch) each(f func(*records.Delivery)) {
 
 // fold reads the records and lays the changes over their desired state.
 func (b *batch) fold(ctx context.Context) error {
+	b.each(func(d *records.Delivery) {
+		if d.Cause.Run > 0 { // somebody may have had fields of its record doubted, for them to be sent again
+			b.owner.cache.dropKeys(d.Key)
+		}
+	})
 	var err error
 	if b.records, err = b.read(ctx, b.claimedKeys); err != nil {
 		return err

@@ -304,6 +304,9 @@ func (r *replaying) list(ctx context.Context) error {
 		if selection == "{}" {
 			selection = "everything"
 		}
+		if len(selection) > longestSelection { // a repair names each event
+			selection = selection[:longestSelection] + "..."
+		}
 		if p.Rewrite {
 			selection += " --rewrite"
 		}
@@ -319,6 +322,9 @@ func (r *replaying) list(ctx context.Context) error {
 	}
 	return nil
 }
+
+// longestSelection is how much of a selection the list shows; --json has all.
+const longestSelection = 300
 
 // operator names whoever runs the command, for the audit.
 func operator() string {
