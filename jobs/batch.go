@@ -81,7 +81,7 @@ func newBatch(o *owner, plan *Plan, sink *sinks.Sink, jobs []*job) *batch {
 	}
 	b.lease, b.cache = o.lease, o.cache
 	if b.observes() {
-		b.lease.Shadow, b.cache = true, o.shadow
+		b.lease.Shadow, b.cache = true, newCache() // another process may have them begin anew
 		b.would = map[*records.Delivery]*would{}
 	}
 	b.env = records.Env{Can: target{sink}, GiveUp: o.giveUp, Neighbour: b.neighbour, Stub: b.stub, Seek: b.seek}

@@ -80,14 +80,6 @@ func (c *cache) put(list map[records.Key]*records.Record) {
 	}
 }
 
-// clear removes all records from memory.
-func (c *cache) clear() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	clear(c.ids)
-	clear(c.records)
-}
-
 // drop removes records from memory, by whatever keys they were kept.
 func (c *cache) drop(ids ...uuid.UUID) {
 	c.mu.Lock()

@@ -294,7 +294,6 @@ func (b *batch) unshadow(ctx context.Context) error {
 	if err := o.ledger.DropShadow(ctx, o.name); err != nil {
 		return err
 	}
-	o.shadow.clear()
 	o.shadowed.Store(false)
 	return nil
 }

@@ -54,7 +54,6 @@ type owner struct {
 	slots  slots
 	locks  *locks
 	cache  *cache
-	shadow *cache // of records of a sink that observes
 
 	shadowed atomic.Bool // there may be such records
 
@@ -91,7 +90,7 @@ func newOwner(lease ledger.Lease, announced []ledger.Announcement, l store, plan
 	}
 	o := &owner{
 		name: lease.Sink, lease: lease, ledger: l, plan: plan, breaker: b, metrics: m, log: log, giveUp: giveUp,
-		locks: newLocks(), cache: newCache(), shadow: newCache(),
+		locks: newLocks(), cache: newCache(),
 		inbox: make(chan *job), ended: make(chan *batch), draining: make(chan struct{}),
 	}
 	o.locks.block(left)
