@@ -23,6 +23,8 @@ type CRM interface {
 	List(ctx context.Context, list, object string) ([]sinks.Entry, sinks.Result)
 	// UniqueKeys reports whether records are found by a key that no two of them can have.
 	UniqueKeys() bool
+	// Also are properties that hold further values of another, by the name of that: one stands for both.
+	Also() map[string][]string
 }
 
 // Findings are what came of looking.
@@ -81,7 +83,7 @@ func Check(ctx context.Context, name string, crm CRM, uses []mappers.Use, tables
 		})
 	}
 	wait.Wait()
-	c := checking{name: name, unique: crm.UniqueKeys()}
+	c := checking{name: name, unique: crm.UniqueKeys(), also: crm.Also()}
 	for i, object := range objects {
 		of := slices.DeleteFunc(slices.Clone(uses), func(u mappers.Use) bool { return u.Object != object })
 		if len(of) > 0 {
@@ -121,6 +123,7 @@ func (s *seen) field(name string) (f *sinks.Field, like bool) {
 type checking struct {
 	name   string
 	unique bool
+	also   map[string][]string
 	d      diag.Decoding
 	unseen []Unseen
 }
@@ -137,6 +140,11 @@ func (c *checking) object(object string, s *seen, uses []mappers.Use) {
 	}
 	for _, u := range uses {
 		f, like := s.field(u.Property)
+		for _, name := range c.also[u.Property] {
+			if f == nil {
+				f, like = s.field(name)
+			}
+		}
 		switch {
 		case f == nil:
 			c.d.Errorf(u.At, c.meant(u, s), "%s of sink %q have no field %q", object, c.name, u.Property)
@@ -184,7 +192,7 @@ func (c *checking) use(u mappers.Use, f *sinks.Field) {
 	case u.Purpose == mappers.ForKey && !u.Linked && c.unique && !f.Unique && u.Mode != mappers.Append:
 		c.d.Errorf(u.At, fmt.Sprintf("`partnersync setup %s --dry-run` tells how to come by one", c.name),
 			"the key %s of %s is not unique in the CRM, so no record can be found by it", f.Name, u.Object)
-	case writes:
+	case writes && !(u.Kind == mappers.List && c.several(f.Name)):
 		if words, hard := misfit(u.Kind, f.Kind); words != "" {
 			report := c.d.Warnf
 			if hard {
@@ -194,6 +202,16 @@ func (c *checking) use(u mappers.Use, f *sinks.Field) {
 		}
 	}
 	c.options(u, f)
+}
+
+// several reports whether a field holds several values of another.
+func (c *checking) several(name string) bool {
+	for _, list := range c.also {
+		if slices.Contains(list, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // mostOptions is how many of the values that a field takes are told.

@@ -47,6 +47,8 @@ func (c *crm) List(_ context.Context, list, object string) ([]sinks.Entry, sinks
 	return out, sinks.Result{Class: sinks.OK}
 }
 
+func (c *crm) Also() map[string][]string { return map[string][]string{"dealname": {"dealnames"}} }
+
 func (c *crm) UniqueKeys() bool { return !c.loose }
 
 func field(name string, kind sinks.FieldKind, edit ...func(*sinks.Field)) sinks.Field {
@@ -144,6 +146,7 @@ func TestCheck(t *testing.T) {
 			without("dealname")(c)
 			with(field("name_7", "text", func(f *sinks.Field) { f.Label = "DealName" }))(c)
 		}, want: []string{`21:14 error: deals of sink "crm" have no field "dealname" ("DealName" is the label of name_7)`, `23:7 error: deals of sink "crm" have no field "dealname" ("DealName" is the label of name_7)`}},
+		{name: "under the name of what holds several", give: func(c *crm) { without("dealname")(c); with(field("dealnames", "text"))(c) }},
 		{name: "another case", give: func(c *crm) { without("kind")(c); with(field("Kind", "option", options("partner")))(c) },
 			want: []string{`14:17 error: table "kinds": deals have no field "kind"`, `29:7 warning: the field is spelt "Kind" in the CRM (write Kind)`}},
 		{name: "read-only", give: with(field("amount", "number", readOnly)),
