@@ -215,6 +215,7 @@ func (w *Workers) begin(ctx context.Context, lease ledger.Lease, announced []led
 		return err
 	}
 	o := newOwner(lease, announced, w.ledger, &w.plan, b, w.metrics, w.options.Logger, w.options.GiveUp)
+	b.resumed = o.guard.resumed
 	o.tracer = w.options.Tracer
 	var err error
 	if o.tombstones, err = w.ledger.Tombstones(ctx); err != nil {

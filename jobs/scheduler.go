@@ -93,9 +93,8 @@ func newOwner(lease ledger.Lease, announced []ledger.Announcement, l store, plan
 		locks: newLocks(), cache: newCache(),
 		inbox: make(chan *job), ended: make(chan *batch), draining: make(chan struct{}),
 	}
-	o.locks.block(left)
-	b.resumed = o.guard.resumed
 	o.shadowed.Store(true) // as far as this process knows
+	o.locks.block(left)
 	return o
 }
 
