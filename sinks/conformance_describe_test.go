@@ -32,6 +32,7 @@ type has struct {
 	unique bool                       // it makes unique fields
 	named  bool                       // it gives them names of its own
 	grant  func(*sandbox.Server, any) // what a person does before such a field is seen
+	group  string                     // that fields stand in
 	again  Class                      // what a second field of one name is
 }
 
@@ -635,12 +636,19 @@ func TestConformMakeFieldOnce(t *testing.T) {
 		if r := w.sink.Probe(within(t)); r.Class != OK { // a token, and a connection that is kept
 			t.Fatalf("%+v", r)
 		}
+		if h.group = map[string]string{"hubspot": "dealinformation"}[c.name]; h.group != "" { // it is there, which is asked once
+			if r := w.sink.MakeField(within(t), h.has, NewField{Name: "first", Label: "First", Kind: KindText, Group: h.group}); r.Class != OK {
+				t.Fatalf("%+v", r)
+			}
+		}
 		w.sent()
-		for _, fault := range []sandbox.Fault{{Effect: sandbox.EffectReset}, {Effect: sandbox.EffectStatus, Status: 503}, {Effect: sandbox.EffectTruncate}} {
+		kinds := []FieldKind{KindText, KindNumber, KindDate}
+		for i, fault := range []sandbox.Fault{{Effect: sandbox.EffectReset}, {Effect: sandbox.EffectStatus, Status: 503}, {Effect: sandbox.EffectTruncate}} {
 			fault.Method, fault.Apply = "POST", true
 			remove := w.Fault(fault)
-			f := NewField{Name: h.makes[KindText], Label: "Ours once", Kind: KindText}
-			if r := w.sink.MakeField(within(t), h.has, f); r.Class == OK || !r.Sent || r.Created {
+			f := NewField{Name: h.makes[kinds[i]], Label: "Ours once", Kind: kinds[i], Group: h.group}
+			r := w.sink.MakeField(within(t), h.has, f)
+			if r.Status != http.StatusNoContent && (r.Class == OK || !r.Sent || r.Created) { // of that nothing can be cut off
 				t.Errorf("%s: %+v", fault.Effect, r)
 			}
 			remove()
