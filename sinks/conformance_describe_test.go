@@ -22,6 +22,7 @@ type has struct {
 	pages  bool                       // describe has several pages
 	stages string                     // the object whose stages are listed; "" has none
 	stage  map[string]string          // one of them
+	count  int                        // of stages
 	extra  func(*sandbox.Server)      // defines that stage
 	owners string                     // a scope without which they are not listed; "" needs none
 	scopes string                     // one that is told; "" tells none
@@ -31,6 +32,7 @@ type has struct {
 	unique bool                       // it makes unique fields
 	named  bool                       // it gives them names of its own
 	grant  func(*sandbox.Server, any) // what a person does before such a field is seen
+	group  string                     // that fields stand in
 	again  Class                      // what a second field of one name is
 }
 
@@ -53,7 +55,7 @@ func knownOf(name string) has {
 		t := tier("tier")
 		return has{
 			has: "deals", lacks: "object_configuration:read", owners: "user_management:read", scopes: "record_permission:read-write", denied: "object_configuration:read-write",
-			pages: true, stages: "deals", stage: map[string]string{"id": "00000001-0b71-4000-8000-000000000001", "label": "Lead"}, unique: true, again: Conflict, field: "text",
+			pages: true, stages: "deals", count: 4, stage: map[string]string{"id": "00000001-0b71-4000-8000-000000000001", "label": "Lead"}, unique: true, again: Conflict, field: "text",
 			define: []sandbox.Property{t, {Name: "tags", Type: "enumeration", Multiple: true, Options: []string{"a", "b"}}, {Name: "done", Type: "bool"}, {Name: "on", Type: "date"},
 				{Name: "at", Type: "datetime"}, {Name: "size", Type: "integer"}, {Name: "made", Type: "datetime", ReadOnly: true}, {Name: "need", Required: true}, {Name: "place", Type: "location"}},
 			want: map[string]Field{
@@ -79,7 +81,7 @@ func knownOf(name string) has {
 			has: "contacts", lacks: "prvReadAttribute", owners: "prvReadUser", denied: "prvCreateAttribute", again: Rejected, field: "StringType",
 			define: []sandbox.Property{{Name: "new_tier2", Label: "Tier", Type: "enumeration", Options: []string{"1", "2"}, Labels: map[string]string{"1": "Gold"}},
 				{Name: "new_tags", Type: "enumeration", Multiple: true, Options: []string{"1"}}, {Name: "new_done", Type: "bool"}, {Name: "new_at", Type: "datetime"},
-				{Name: "new_size", Type: "integer"}, {Name: "new_sum", Type: "number"}, {Name: "new_made", ReadOnly: true}},
+				{Name: "new_size", Type: "integer"}, {Name: "new_sum", Type: "number"}, {Name: "new_made", ReadOnly: true}, {Name: "new_slow", Unique: true, Indexing: true}},
 			want: map[string]Field{
 				"new_tier2":        {Label: "Tier", Type: "PicklistType", Kind: KindOption, Options: []Option{{"1", "Gold"}, {"2", "2"}}},
 				"new_tags":         {Type: "MultiSelectPicklistType", Kind: KindOptions, Options: []Option{{"1", "1"}}},
@@ -91,6 +93,7 @@ func knownOf(name string) has {
 				"new_tier":         {Type: "StringType", Kind: KindText, Required: true},
 				"new_partnerkey":   {Type: "StringType", Kind: KindText, Unique: true},
 				"parentcustomerid": {Label: "parentcustomerid_account", Type: "LookupType", Kind: KindLink},
+				"new_slow":         {Type: "StringType", Kind: KindText},
 				"contactid":        {Label: "Id", Type: "UniqueidentifierType", Kind: KindLink},
 			},
 			makes: plain("new_text", "new_number", "new_bool", "new_date", "new_time"),
@@ -98,7 +101,7 @@ func knownOf(name string) has {
 	case "hubspot":
 		return has{
 			has: "deals", lacks: "crm.schemas.deals.read", owners: "crm.objects.owners.read", scopes: "crm.objects.deals.write", denied: "crm.schemas.deals.write",
-			stages: "deals", stage: map[string]string{"id": "91", "label": "New", "pipeline": "Partners", "pipeline_id": "9"}, unique: true, again: Conflict, field: "string",
+			stages: "deals", count: 8, stage: map[string]string{"id": "91", "label": "New", "pipeline": "Partners", "pipeline_id": "9"}, unique: true, again: Conflict, field: "string",
 			extra: func(s *sandbox.Server) {
 				s.DefinePipeline("hubspot", "deals", sandbox.Pipeline{ID: "9", Label: "Partners", Stages: []sandbox.Stage{{ID: "91", Label: "New"}, {ID: "92", Label: "Old", Archived: true}}})
 				s.DefinePipeline("hubspot", "deals", sandbox.Pipeline{ID: "8", Label: "Gone", Archived: true, Stages: []sandbox.Stage{{ID: "92", Label: "Old"}}})
@@ -125,7 +128,7 @@ func knownOf(name string) has {
 		hex := func(c string) string { return strings.Repeat(c, 40) }
 		return has{
 			has: "deals", owners: "users:read", denied: "admin", pages: true, named: true, again: OK, field: "varchar",
-			stages: "deals", stage: map[string]string{"id": "21", "label": "New", "pipeline": "Partners", "pipeline_id": "2"},
+			stages: "deals", count: 6, stage: map[string]string{"id": "21", "label": "New", "pipeline": "Partners", "pipeline_id": "2"},
 			extra: func(s *sandbox.Server) {
 				s.DefinePipeline("pipedrive", "deals", sandbox.Pipeline{ID: "2", Label: "Partners", Stages: []sandbox.Stage{{ID: "21", Label: "New"}, {ID: "22", Label: "Old", Archived: true}}})
 				s.DefinePipeline("pipedrive", "deals", sandbox.Pipeline{ID: "3", Label: "Gone", Archived: true, Stages: []sandbox.Stage{{ID: "31", Label: "Old"}}})
@@ -146,7 +149,7 @@ func knownOf(name string) has {
 	case "salesforce":
 		return has{
 			has: "Contact", denied: "CustomizeApplication", unique: true, again: Conflict, field: "string",
-			stages: "", stage: map[string]string{"id": "Prospecting", "label": "Prospecting"},
+			stages: "", count: 10, stage: map[string]string{"id": "Prospecting", "label": "Prospecting"},
 			grant: func(s *sandbox.Server, name any) { s.Grant("salesforce", "Contact", name.(string)) },
 			define: []sandbox.Property{tier("Tier2__c"), {Name: "Tags__c", Type: "enumeration", Multiple: true, Options: []string{"a"}}, {Name: "Done__c", Type: "bool"}, {Name: "On__c", Type: "date"},
 				{Name: "Size__c", Type: "integer"}, {Name: "Sum__c", Type: "number"}, {Name: "Loose__c", External: true}},
@@ -168,7 +171,7 @@ func knownOf(name string) has {
 	case "zoho":
 		return has{
 			has: "Contacts", lacks: "ZohoCRM.settings.fields.READ", owners: "ZohoCRM.users.READ", denied: "ZohoCRM.settings.fields.CREATE", unique: true, again: Conflict, field: "text",
-			stages: "Deals", stage: map[string]string{"id": "Qualification", "label": "Qualification"},
+			stages: "Deals", count: 9, stage: map[string]string{"id": "Qualification", "label": "Qualification"},
 			define: []sandbox.Property{tier("Tier2"), {Name: "Tags", Type: "enumeration", Multiple: true, Options: []string{"a"}}, {Name: "Done", Type: "bool"}, {Name: "Born", Type: "date"},
 				{Name: "At", Type: "datetime"}, {Name: "Size", Type: "integer"}},
 			want: map[string]Field{
@@ -363,7 +366,7 @@ func TestConformLists(t *testing.T) {
 		}
 		for _, object := range []string{h.stages, ""} {
 			stages, r := w.sink.List(within(t), "stages", object)
-			if r.Class != OK || !slices.ContainsFunc(stages, func(e Entry) bool { return cmp.Equal(e.Fields, h.stage) }) {
+			if r.Class != OK || len(stages) != h.count || !slices.ContainsFunc(stages, func(e Entry) bool { return cmp.Equal(e.Fields, h.stage) }) {
 				t.Errorf("%+v %v", r, stages)
 			}
 			if slices.ContainsFunc(stages, func(e Entry) bool { return e.Fields["label"] == "Old" || len(e.Fields) != len(h.stage) }) {
@@ -441,6 +444,9 @@ func TestNextPageStays(t *testing.T) {
 		w.Fault(sandbox.Fault{Path: "/systemusers", Effect: sandbox.EffectStatus, Status: 200, Body: `{"value":[{"systemuserid":"1"}],"@odata.nextLink":"` + next + `"}`})
 		if entries, r := w.sink.List(within(t), "owners", ""); r.Class != Rejected || r.Message == "" || entries != nil {
 			t.Errorf("%s: %d entries, %+v", next, len(entries), r)
+		}
+		if n := len(w.sent()); n != 1 {
+			t.Errorf("%s: %d requests", next, n)
 		}
 	}
 }
@@ -630,14 +636,25 @@ func TestConformMakeFieldOnce(t *testing.T) {
 		if r := w.sink.Probe(within(t)); r.Class != OK { // a token, and a connection that is kept
 			t.Fatalf("%+v", r)
 		}
-		w.sent()
-		f := NewField{Name: h.makes[KindText], Label: "Ours once", Kind: KindText}
-		w.Fault(sandbox.Fault{Method: "POST", Effect: sandbox.EffectReset, Apply: true})
-		if r := w.sink.MakeField(within(t), h.has, f); r.Class == OK || !r.Sent || r.Created {
-			t.Errorf("%+v", r)
+		if h.group = map[string]string{"hubspot": "dealinformation"}[c.name]; h.group != "" { // it is there, which is asked once
+			if r := w.sink.MakeField(within(t), h.has, NewField{Name: "first", Label: "First", Kind: KindText, Group: h.group}); r.Class != OK {
+				t.Fatalf("%+v", r)
+			}
 		}
-		if sent := w.sent(); len(sent) != 1 {
-			t.Errorf("%d requests", len(sent))
+		w.sent()
+		kinds := []FieldKind{KindText, KindNumber, KindDate}
+		for i, fault := range []sandbox.Fault{{Effect: sandbox.EffectReset}, {Effect: sandbox.EffectStatus, Status: 503}, {Effect: sandbox.EffectTruncate}} {
+			fault.Method, fault.Apply = "POST", true
+			remove := w.Fault(fault)
+			f := NewField{Name: h.makes[kinds[i]], Label: "Ours once", Kind: kinds[i], Group: h.group}
+			r := w.sink.MakeField(within(t), h.has, f)
+			if r.Status != http.StatusNoContent && (r.Class == OK || !r.Sent || r.Created) { // of that nothing can be cut off
+				t.Errorf("%s: %+v", fault.Effect, r)
+			}
+			remove()
+			if sent := w.sent(); len(sent) != 1 {
+				t.Errorf("%s: %d requests", fault.Effect, len(sent))
+			}
 		}
 	})
 }

@@ -234,7 +234,7 @@ func (r *rendering) target(o *operation, u *unit) (string, error) {
 // the host of the description.
 func (d *Description) follow(next string) (string, error) {
 	u, err := url.Parse(next)
-	if err != nil || u.User != nil || u.Host != "" && u.Scheme+"://"+u.Host != d.base.origin || !strings.HasPrefix(u.Path, "/") {
+	if err != nil || u.User != nil || u.Host+u.Scheme != "" && u.Scheme+"://"+u.Host != d.base.origin || !strings.HasPrefix(u.Path, "/") {
 		return "", errElsewhere
 	}
 	path := u.EscapedPath()

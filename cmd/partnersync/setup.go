@@ -201,7 +201,7 @@ func (c setupCmd) field(ctx context.Context, sink *sinks.Sink, w *wanted, fields
 	loose.Unique = false
 	if why != "" && f.Unique && d.CannotMakeField(w.object, loose) == "" {
 		steps := c.make(ctx, sink, w, loose, step)
-		if s := steps[len(steps)-1]; s.State == wasMade || s.State == toMake {
+		if s := steps[0].State; s == wasMade || s == toMake {
 			steps = append(steps, setupStep{Object: w.object, Field: w.name, Key: true, State: isLeft, Why: why, ByHand: d.ByHand(sinks.ByHandUnique, w.object, f)})
 		}
 		return steps

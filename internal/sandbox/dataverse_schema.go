@@ -72,8 +72,9 @@ func (d *dataverse) columns(t *table) []any {
 
 func (d *dataverse) keys(t *table) []any {
 	out := []any{}
+	status := map[bool]string{true: "InProgress", false: "Active"}
 	for _, k := range t.keys {
-		out = append(out, map[string]any{"KeyAttributes": []string{k.Name}, "EntityKeyIndexStatus": "Active"})
+		out = append(out, map[string]any{"KeyAttributes": []string{k.Name}, "EntityKeyIndexStatus": status[k.Indexing]})
 	}
 	return out
 }

@@ -35,7 +35,7 @@ func (d *dataverse) address(t *table, s string) (dvAddress, *dvError) {
 		return dvAddress{}, syntax
 	}
 	p := t.properties[name]
-	if p == nil || !p.Unique {
+	if p == nil || !p.Unique || p.Indexing {
 		resource := "Microsoft.Dynamics.CRM." + t.typeID
 		return dvAddress{}, &dvError{http.StatusBadRequest, "0x8006088a", "The key in the request URI is not valid for resource '" + resource +
 			"'. Ensure that the names and number of key properties match the declared or alternate key properties for the resource '" + resource + "'."}

@@ -263,7 +263,7 @@ func (p *pipedrive) stages(c *call) reply {
 		}
 		for i, s := range one.Stages {
 			data = append(data, map[string]any{
-				"id": atoi(s.ID, i+1), "order_nr": i, "name": s.Label, "pipeline_id": atoi(one.ID, 1), "is_deleted": s.Archived || one.Archived, "deal_probability": 100,
+				"id": atoi(s.ID, i+1), "order_nr": i, "name": s.Label, "pipeline_id": atoi(one.ID, 1), "is_deleted": s.Archived, "deal_probability": 100,
 			})
 		}
 	}

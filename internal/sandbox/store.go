@@ -57,6 +57,7 @@ type Property struct {
 	Required  bool              // must be set on create, where the dialect's version enforces it
 	ReadOnly  bool              // set by the CRM alone
 	Multiple  bool              // Attio: holds several values
+	Indexing  bool              // Dataverse: the index of the alternate key is not active yet
 	Options   []string          // the internal values of an enumeration; empty: any
 	Labels    map[string]string // of options, by value; left out: the value
 	Retired   []string          // options that were hidden, archived or made inactive
