@@ -74,7 +74,7 @@ func (c auditCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		}
 		sink := sinks.New(cfg.Sinks[c.Sink], options)
 		defer sink.Close()
-		a := &auditor{auditCmd: c, streams: s, json: cli.JSON, config: cfg, ledger: l, sink: sink, confirm: confirmed, counts: map[auditGroup]int64{}, fields: map[string]int64{}}
+		a := &auditor{auditCmd: c, streams: s, json: cli.JSON, config: cfg, ledger: l, sink: sink, confirm: confirmed, configFile: cli.Config, counts: map[auditGroup]int64{}, fields: map[string]int64{}}
 		a.options = audit.Options{Ledger: l, Sink: sink, Mappings: cfg.Mappings, Object: cfg.Mappings.Object(c.Sink, c.Object), After: after}
 		return a.run(ctx)
 	})
@@ -90,6 +90,8 @@ type auditor struct {
 	sink    *sinks.Sink
 	options audit.Options
 	confirm func(context.Context, streams) bool // asks a person whether to go on
+
+	configFile string
 
 	file   *os.File
 	began  bool                 // the JSON is begun
@@ -114,7 +116,7 @@ type auditGroup struct {
 const mostLines = 500
 
 func (a *auditor) run(ctx context.Context) (err error) {
-	a.options.Tell = func(found []audit.Difference, _ audit.Position) error { return a.tell(ctx, found) }
+	a.options.Tell = func(found []audit.Difference) error { return a.tell(ctx, found) }
 	if err := a.can(ctx); err != nil {
 		return err
 	}
@@ -254,7 +256,7 @@ func (a *auditor) again(ctx context.Context) (*audit.Report, error) {
 		return nil, err
 	}
 	a.sending = true
-	a.options.Tell = func(found []audit.Difference, _ audit.Position) error { return a.resend(ctx, found) }
+	a.options.Tell = func(found []audit.Difference) error { return a.resend(ctx, found) }
 	report, err := a.audit(ctx)
 	if !a.json {
 		a.printRepaired()
@@ -623,12 +625,16 @@ func (a *auditor) printRepaired() {
 
 // goOn is the error of an audit that has ended before its end: one line that tells how to go on.
 func (a *auditor) goOn(r *audit.Report) error {
-	args := []string{"partnersync audit", a.Sink}
+	args := []string{"partnersync"}
+	if a.configFile != defaultConfig {
+		args = append(args, "--config", quoted(a.configFile))
+	}
+	args = append(args, "audit", a.Sink)
 	if a.Object != "" {
 		args = append(args, "--object", a.Object)
 	}
 	if a.CSV != "" {
-		args = append(args, "--csv", a.CSV)
+		args = append(args, "--csv", quoted(a.CSV))
 	}
 	if a.Repair {
 		args = append(args, "--repair")
@@ -643,7 +649,18 @@ func (a *auditor) goOn(r *audit.Report) error {
 		args = append(args, "--dry-run")
 	}
 	if after := r.After.String(); after != "" {
-		args = append(args, "--after", strconv.Quote(after))
+		args = append(args, "--after", quoted(after))
 	}
 	return fmt.Errorf("the audit has stopped: %s; `%s` goes on", r.Stopped, strings.Join(args, " "))
+}
+
+// defaultConfig is where the config is if nobody says otherwise.
+const defaultConfig = "config.yaml"
+
+// quoted is a word for a shell to take as it is.
+func quoted(text string) string {
+	if strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:") == "" {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }

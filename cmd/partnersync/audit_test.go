@@ -168,7 +168,7 @@ func TestAuditAsks(t *testing.T) {
 		out.Reset()
 		a := &auditor{
 			auditCmd: auditCmd{Sink: "crm", Repair: true}, streams: streams{&out, &errOut}, config: cfg, ledger: ledger.New(pool), sink: sink,
-			counts: map[auditGroup]int64{}, fields: map[string]int64{}, confirm: func(context.Context, streams) bool { return answer() },
+			counts: map[auditGroup]int64{}, fields: map[string]int64{}, configFile: defaultConfig, confirm: func(context.Context, streams) bool { return answer() },
 		}
 		a.options = audit.Options{Ledger: a.ledger, Sink: sink, Mappings: cfg.Mappings}
 		return a.run(t.Context())
@@ -220,10 +220,15 @@ func TestAuditGoesOn(t *testing.T) {
 		t.Errorf("%s%s", out, errOut)
 	}
 	remove()
+	w.box.SetAccount(99)
+	if _, errOut := w.fails("audit", "crm"); !strings.Contains(errOut, "the credentials are of account 99, but this sink has been writing to ") {
+		t.Errorf("%s", errOut)
+	}
+	w.box.SetAccount(62515)
 
 	remove = w.box.Fault(sandbox.Fault{Path: "batch/read", Latency: time.Minute})
 	seen := len(w.box.Requests())
-	cmd := w.command("audit", "crm", "--csv", "other.csv")
+	cmd := w.command("--config", "./config.yaml", "audit", "crm", "--csv", "other one.csv")
 	var e strings.Builder
 	cmd.Stderr = &e
 	if err := cmd.Start(); err != nil {
@@ -235,7 +240,7 @@ func TestAuditGoesOn(t *testing.T) {
 	}
 	_ = cmd.Process.Signal(syscall.SIGINT)
 	_ = cmd.Wait()
-	if cmd.ProcessState.ExitCode() != exitFailed || !strings.Contains(e.String(), "partnersync: the audit has stopped: interrupted; `partnersync audit crm --csv other.csv` goes on\n") {
+	if cmd.ProcessState.ExitCode() != exitFailed || !strings.Contains(e.String(), "partnersync: the audit has stopped: interrupted; `partnersync --config ./config.yaml audit crm --csv 'other one.csv'` goes on\n") {
 		t.Errorf("%d: %s", cmd.ProcessState.ExitCode(), e.String())
 	}
 

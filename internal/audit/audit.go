@@ -93,9 +93,9 @@ type Options struct {
 	After    Position // zero: from the beginning
 	Page     int      // how many records are in memory at a time; 0: 1,000
 
-	// Tell is called after each page with what was found on it, and the position behind it. An error ends
-	// the audit before the page: it is told again when the audit goes on.
-	Tell func(found []Difference, after Position) error
+	// Tell is called after each page with what was found on it. An error ends the audit before the page: what is on it
+	// is told again when the audit goes on.
+	Tell func(found []Difference) error
 	// Progress is told how many records have been looked at, of how many. It may be nil.
 	Progress func(done, total int64)
 }
@@ -259,7 +259,7 @@ func (a *auditing) object(ctx context.Context, object string) error {
 		was := *a.report
 		found, err := a.page(ctx, list)
 		if err == nil {
-			err = a.Tell(found, Position{object, crmID})
+			err = a.Tell(found)
 		}
 		if err != nil {
 			a.report.Records, a.report.Fields, a.report.Moving = was.Records, was.Fields, was.Moving

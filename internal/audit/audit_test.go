@@ -116,6 +116,35 @@ func TestMergedAndSeveral(t *testing.T) {
 	}
 }
 
+// HubSpot shows a contact that was merged as the one that it was merged into, among others in one answer.
+func TestMergedContact(t *testing.T) {
+	t.Parallel()
+	c := crmNamed("hubspot")
+	c.object, c.needed, c.title = "contacts", "lastname", "jobtitle"
+	c.custom["hubspot/contacts"] = []sandbox.Property{key("partner_key")}
+	r := newRig(t, c, c.plain(), "")
+	for i := range 9 {
+		r.send("deal", fmt.Sprint("d", i), "name", "Doe", "title", "CEO")
+	}
+	r.edit(r.id("d8"), c.title, "CTO")
+	var want []string
+	for _, k := range []string{"d3", "d5"} { // one into a stranger, one into one of ours
+		id, other := r.id(k), r.box.Put(c.name, c.object, map[string]any{c.needed: "sales"})
+		if k == "d5" {
+			other = r.id("d6")
+		}
+		if !r.box.Merge(c.name, c.object, id, other) {
+			t.Fatal("not merged")
+		}
+		want = append(want, "merged "+k+" : "+id+", "+other)
+	}
+	want = append(want, "edited d8 jobtitle: CEO, CTO")
+	found, _, err := r.audit()
+	if diff := cmp.Diff(sorted(want), told(found)); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+}
+
 // Links that a field of the record shows are compared; of others the report says that they are not.
 func TestLinks(t *testing.T) {
 	t.Parallel()
@@ -402,7 +431,7 @@ func TestResume(t *testing.T) {
 		page := 0
 		found, report, err := r.auditWithin(ctx, func(o *audit.Options) {
 			o.Page, o.After = 3, position
-			o.Tell = func(found []audit.Difference, _ audit.Position) error {
+			o.Tell = func(found []audit.Difference) error {
 				if page++; page == 2 {
 					cancel() // in the middle: what is told counts
 				}
@@ -451,7 +480,8 @@ func TestAnswers(t *testing.T) {
 		{name: "down for a moment", crm: "hubspot", fault: sandbox.Fault{Path: "batch/read", Effect: sandbox.EffectStatus, Status: 503, Count: 2}, found: 1, read: 4},
 		{name: "no such field", crm: "salesforce", fault: sandbox.Fault{Path: "sobjects/Contact", Effect: sandbox.EffectStatus, Status: 400, Count: 1,
 			Body: `[{"errorCode":"INVALID_FIELD","message":"No such column 'Title' on sobject of type Contact","fields":["Title"]}]`}, read: 4},
-		{name: "half an answer", crm: "hubspot", fault: sandbox.Fault{Path: "orders/batch/read", Effect: sandbox.EffectStatus, Status: 200, Count: 1, Body: `{"status":"COMPLETE","results":[]}`}, read: 0},
+		{name: "half an answer", crm: "hubspot", fault: sandbox.Fault{Path: "orders/batch/read", Effect: sandbox.EffectStatus, Status: 200, Count: 2, Body: `{"status":"COMPLETE","results":[]}`}, read: 0},
+		{name: "half an answer for a moment", crm: "hubspot", fault: sandbox.Fault{Path: "orders/batch/read", Effect: sandbox.EffectStatus, Status: 200, Count: 1, Body: `{"status":"COMPLETE","results":[]}`}, found: 1, read: 4},
 		{name: "no answer that anybody knows", crm: "hubspot", fault: sandbox.Fault{Path: "orders/batch/read", Effect: sandbox.EffectStatus, Status: 200, Count: 1, Body: `{"hello":1}`}, found: 1, read: 4},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -140,12 +140,23 @@ func (a *auditing) keyed(r *ledger.KnownRecord) []records.Key {
 	return out
 }
 
-// read asks for the records by the CRM's ids.
+// read asks for the records by the CRM's ids. Those that are not there are asked for once more, by themselves: where two
+// were merged that stood in one request, the answer shows the one that is left for both.
 func (a *auditing) read(ctx context.Context, subjects []*subject) error {
+	for range 2 {
+		if err := a.readOnce(ctx, subjects); err != nil {
+			return err
+		}
+		subjects = slices.DeleteFunc(slices.Clone(subjects), func(s *subject) bool { return !s.gone })
+	}
+	return nil
+}
+
+func (a *auditing) readOnce(ctx context.Context, subjects []*subject) error {
 	open := subjects
 	for range 1 + tries {
 		for _, s := range open {
-			s.asked = a.asks(s)
+			s.asked, s.gone = a.asks(s), false
 		}
 		// Of a record that is theirs since it was made there is nothing to compare.
 		open = slices.DeleteFunc(slices.Clone(open), func(s *subject) bool { return len(s.asked) == 0 })

@@ -303,7 +303,7 @@ func (r *rig) auditWithin(ctx context.Context, edit ...func(*audit.Options)) ([]
 	sink := sinks.New(r.config.Sinks["crm"], sinks.Options{Share: 0.5})
 	defer sink.Close()
 	var all []audit.Difference
-	o := audit.Options{Ledger: r.ledger, Sink: sink, Mappings: r.config.Mappings, Tell: func(found []audit.Difference, _ audit.Position) error {
+	o := audit.Options{Ledger: r.ledger, Sink: sink, Mappings: r.config.Mappings, Tell: func(found []audit.Difference) error {
 		all = append(all, found...)
 		return nil
 	}}
