@@ -627,14 +627,14 @@ func (a *auditor) printRepaired() {
 func (a *auditor) goOn(r *audit.Report) error {
 	args := []string{"partnersync"}
 	if a.configFile != defaultConfig {
-		args = append(args, "--config", quoted(a.configFile))
+		args = append(args, "--config", shellWord(a.configFile))
 	}
 	args = append(args, "audit", a.Sink)
 	if a.Object != "" {
 		args = append(args, "--object", a.Object)
 	}
 	if a.CSV != "" {
-		args = append(args, "--csv", quoted(a.CSV))
+		args = append(args, "--csv", shellWord(a.CSV))
 	}
 	if a.Repair {
 		args = append(args, "--repair")
@@ -649,7 +649,7 @@ func (a *auditor) goOn(r *audit.Report) error {
 		args = append(args, "--dry-run")
 	}
 	if after := r.After.String(); after != "" {
-		args = append(args, "--after", quoted(after))
+		args = append(args, "--after", shellWord(after))
 	}
 	return fmt.Errorf("the audit has stopped: %s; `%s` goes on", r.Stopped, strings.Join(args, " "))
 }
@@ -657,8 +657,8 @@ func (a *auditor) goOn(r *audit.Report) error {
 // defaultConfig is where the config is if nobody says otherwise.
 const defaultConfig = "config.yaml"
 
-// quoted is a word for a shell to take as it is.
-func quoted(text string) string {
+// shellWord is a word for a shell to take as it is.
+func shellWord(text string) string {
 	if strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:") == "" {
 		return text
 	}
