@@ -807,4 +807,11 @@ func (w *world) checkLive() {
 			w.t.Logf("%s: %s: %s", name, u.Object, u.Why)
 		}
 	}
+	// Attio tells the options of each field apart.
+	if n := len(w.box.Requests()); n > mostLooks && w.cfg.Sinks["crm"].Preset != "attio" {
+		w.t.Errorf("%d requests to see what the CRM has", n)
+	}
 }
+
+// mostLooks is how many requests a look at a CRM may take.
+const mostLooks = 10

@@ -111,7 +111,9 @@ func TestDayOne(t *testing.T) {
 	w.write(strings.Replace(right, "write: false", "write: true", 1))
 	s.reload(t)
 	w.run("replay", "--sink", "crm", "--outcome", "observed")
-	s.until("all is delivered", func() bool { return w.count(`routes WHERE outcome IS NULL`) == 0 && w.count(`record_keys WHERE sink = 'crm'`) >= 15 })
+	s.until("all is delivered", func() bool {
+		return w.count(`routes WHERE outcome IS NULL`) == 0 && w.count(`record_keys WHERE sink = 'crm'`) >= 15
+	})
 	after := w.box.Records("hubspot", "orders")
 	if made := len(after) - len(sales); made != told.Records["create"] {
 		t.Errorf("%d were made, and %d were told", made, told.Records["create"])

@@ -29,24 +29,24 @@ const mostExamples = 3
 type foretold struct {
 	Sink     string         `json:"sink"`
 	Records  map[string]int `json:"records"`  // by what would become of them: create, adopt, update, archive, link, none, dead
-	Mappings []foretoldOf  `json:"mappings"` // by name
+	Mappings []foretoldOf   `json:"mappings"` // by name
 	Events   int            `json:"events"`
 	byName   map[string]*foretoldOf
 }
 
 type foretoldOf struct {
-	Mapping     string               `json:"mapping"`
-	Object      string               `json:"object"`
-	Create      int                  `json:"create"`
-	Adopt       int                  `json:"adopt"`
-	Update      int                  `json:"update"`
-	Archive     int                  `json:"archive"`
-	Link        int                  `json:"link"`
-	None        int                  `json:"none"`
-	Ambiguous   int                  `json:"ambiguous"`
-	Dead        int                  `json:"dead"`
-	Overwritten int                  `json:"overwritten_fields"`
-	Examples    map[string][]string  `json:"examples"` // keys, by what would become of them
+	Mapping     string              `json:"mapping"`
+	Object      string              `json:"object"`
+	Create      int                 `json:"create"`
+	Adopt       int                 `json:"adopt"`
+	Update      int                 `json:"update"`
+	Archive     int                 `json:"archive"`
+	Link        int                 `json:"link"`
+	None        int                 `json:"none"`
+	Ambiguous   int                 `json:"ambiguous"`
+	Dead        int                 `json:"dead"`
+	Overwritten int                 `json:"overwritten_fields"`
+	Examples    map[string][]string `json:"examples"` // keys, by what would become of them
 	Overwrites  []foretoldOverwrite `json:"overwrites"`
 	Problems    []foretoldProblem   `json:"problems"`
 }
