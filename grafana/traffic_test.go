@@ -52,6 +52,7 @@ func newWorld(t *testing.T) *world {
 		{`preset: hubspot`, "preset: hubspot\n    base_url: ${CRM_URL}\n    settle: 1s"},
 		{`url: https://example.com/partner-events`, "url: ${ARCHIVE_URL}"},
 		{`else: nil `, `else: skip `},
+		{"\ntables:\n", "\ntables:\n  owners: {from: crm, list: owners, by: email}\n"},
 	} {
 		if !strings.Contains(config, change[0]) {
 			t.Fatalf("the example config has no %q", change[0])
