@@ -184,6 +184,14 @@ func (s *Sink) withOptions(ctx context.Context, u *unit, fields []Field) ([]Fiel
 	return fields, Result{Class: OK}
 }
 
+// CannotDescribe tells why the target does not tell the fields of an object, whoever asks; "" where it does.
+func (d *Description) CannotDescribe(object string) string {
+	if d.unsure {
+		return ""
+	}
+	return d.lacksFor(d.operations[Describe], Describe, &unit{row: &Row{Object: object}}, unsupported(Describe))
+}
+
 func unsupportedResult(op Operation) Result {
 	return Result{Class: Rejected, Code: "unsupported", Message: unsupported(op)}
 }

@@ -42,6 +42,7 @@ const (
 	toMake  = "to make"
 	isLeft  = "left" // to a person
 	failed  = "failed"
+	unseen  = "unseen" // the CRM does not tell what the object has
 )
 
 // setupStep is what became of one field.
@@ -129,6 +130,11 @@ func (c setupCmd) setUp(ctx context.Context, sink *sinks.Sink, list []*wanted) [
 	refused := map[string]sinks.Result{}
 	for _, w := range list {
 		if _, asked := described[w.object]; !asked {
+			if why := sink.Description().CannotDescribe(w.object); why != "" {
+				described[w.object], refused[w.object] = nil, sinks.Result{Class: sinks.Rejected}
+				steps = append(steps, setupStep{Object: w.object, State: unseen, Why: why})
+				continue
+			}
 			fields, r := sink.Describe(ctx, w.object)
 			described[w.object] = fields
 			if r.Class != sinks.OK {
