@@ -31,6 +31,7 @@ import (
 	"partnersync/internal/config"
 	"partnersync/internal/diag"
 	"partnersync/internal/ledger"
+	"partnersync/internal/live"
 	"partnersync/internal/pgtest"
 	"partnersync/internal/sandbox"
 	"partnersync/jobs"
@@ -66,6 +67,7 @@ func TestExamples(t *testing.T) {
 			checkFile(t, path)
 			checkReadme(t, path)
 			w := start(t, path)
+			w.checkLive()
 			w.sendInOrder()
 			got := w.held()
 			file := filepath.Join(folder, "expected.json")
@@ -190,6 +192,15 @@ func start(t *testing.T, path string) *world {
 		t.Cleanup(s.Close)
 		w.plan.Sinks[name] = s
 	}
+	for name, table := range cfg.Tables {
+		if table.Listing == nil {
+			continue
+		}
+		entries, res := live.Read(ctx, w.plan.Sinks[table.Listing.Sink], table.Listing)
+		if twice := table.Fill(entries); res.Class != sinks.OK || len(twice) > 0 {
+			t.Fatalf("table %s: %+v %v", name, res, twice)
+		}
+	}
 	workers.Use(w.plan)
 	in := receiver.New(receiver.Options{Ledger: w.book, Logger: log},
 		receiver.Routing{Generation: generation, Sources: cfg.Sources, Sinks: cfg.Mappings.Sinks})
@@ -232,6 +243,9 @@ func (w *world) seed(file string) {
 	}
 	w.before = map[string][]sandbox.Record{}
 	for dialect, objects := range plain.(map[string]any) {
+		if dialect == "define" { // what the CRM has besides records
+			continue
+		}
 		for object := range objects.(map[string]any) {
 			w.before[object] = w.box.Records(dialect, object)
 			if dialect == "salesforce" && object == "Contact" { // what README.md tells to switch on
@@ -771,3 +785,33 @@ func writeJSON(t *testing.T, file string, r records) {
 		t.Fatal(err)
 	}
 }
+
+// checkLive fails on what `partnersync check --live` would find: all that README.md tells to make is there.
+func (w *world) checkLive() {
+	w.t.Helper()
+	for name, s := range w.plan.Sinks {
+		if !s.Supports(sinks.Describe) {
+			continue
+		}
+		tables := map[string]*mappers.Table{}
+		for table, t := range w.cfg.Tables {
+			if t.Listing != nil && t.Listing.Sink == name {
+				tables[table] = t
+			}
+		}
+		found := live.Check(w.ctx, name, s, w.cfg.Mappings.Uses(name), tables)
+		if len(found.Problems) > 0 {
+			w.t.Errorf("%v", found.Problems)
+		}
+		for _, u := range found.Unseen {
+			w.t.Logf("%s: %s: %s", name, u.Object, u.Why)
+		}
+	}
+	// Attio tells the options of each field apart.
+	if n := len(w.box.Requests()); n > mostLooks && w.cfg.Sinks["crm"].Preset != "attio" {
+		w.t.Errorf("%d requests to see what the CRM has", n)
+	}
+}
+
+// mostLooks is how many requests a look at a CRM may take.
+const mostLooks = 10

@@ -264,12 +264,12 @@ func steps(first string, more ...any) []Threshold {
 
 // colours of names that mean the same on every dashboard.
 var colours = map[string]string{
-	"delivered": "green", "unchanged": "blue", "stale": "purple", "skipped": "text", "dead": "red",
+	"delivered": "green", "unchanged": "blue", "stale": "purple", "skipped": "text", "observed": "light-purple", "dead": "red",
 	"stored": "green", "duplicate": "blue", "unmapped": "text", "ignored": "light-blue", "malformed": "orange",
 	"unauthorized": "red", "unavailable": "dark-red", "refused": "dark-orange",
 	"ok": "green", "rejected": "red", "split": "light-blue", "conflict": "orange", "throttled": "yellow", "parked": "dark-yellow", "held": "dark-red",
 	"timeout": "dark-orange", "network": "purple",
-	"the CRM had it": "blue", "overtaken": "purple", "not wanted": "text", "needs somebody": "red",
+	"the CRM had it": "blue", "overtaken": "purple", "not wanted": "text", "only observed": "light-purple", "needs somebody": "red",
 }
 
 // ofAll are the legends of series that are named by any of the colours' names.

@@ -41,6 +41,8 @@ func mappings() Dashboard {
 				steps("green", 1.0, "orange"), `sum(max by (sink) (partnersync_config_live_errors{sink}))`),
 			number("Versions that run", "More than one is to be expected during an upgrade only.", "short", 4,
 				steps("green", 2.0, "orange"), `count(count by (version) (partnersync_build_info{self}))`),
+			short(table("Tables from CRMs", "How many seconds ago each was read from its CRM.", "s", 24, `time() - max by (table) (partnersync_table_read_timestamp_seconds{self})`,
+				column{"table", "Table", nil}, column{"Value", "Read", nil})),
 			short(table("Processes", "What each process runs.", "short", 24, `max by (instance, version, hash) (partnersync_build_info{self} * on (job, instance) group_left (hash) partnersync_config_info{self})`,
 				column{"instance", "Process", nil}, column{"version", "Version", nil}, column{"hash", "Config", nil}, column{"Value", "Runs", nil})),
 		}},

@@ -22,7 +22,7 @@ var (
 		"forward": "a value is not in its order",
 	}
 	whatBecame = []struct{ outcome, words string }{
-		{"delivered", "delivered"}, {"unchanged", "the CRM had it"}, {"stale", "overtaken"}, {"skipped", "not wanted"}, {"dead", "needs somebody"},
+		{"delivered", "delivered"}, {"unchanged", "the CRM had it"}, {"stale", "overtaken"}, {"skipped", "not wanted"}, {"observed", "only observed"}, {"dead", "needs somebody"},
 	}
 	stateWords = []Word{
 		{Text: "working", Color: "green"}, {Text: "slowed down by the CRM", Color: "yellow"}, {Text: "paused: the CRM does not answer or its daily limit is reached", Color: "orange"},

@@ -18,7 +18,7 @@ func queue() Dashboard {
 			lines("Opened and closed", "Routes opened by receivers, and those that came to an end. Where the first stays above the second, the queue grows.", "suffix: /s", 12,
 				q{`sum by (sink) (rate(partnersync_routes_opened_total{sink}[rate]))`, "{{sink}}: opened"},
 				q{`sum by (sink) (rate(partnersync_routes_closed_total{sink}[rate]))`, "{{sink}}: closed"}),
-			stacked("Closed by outcome", "How routes have ended: the first of dead, delivered, stale, unchanged, skipped that one of their deliveries had.", "suffix: /s", 12,
+			stacked("Closed by outcome", "How routes have ended: the first of dead, observed, delivered, stale, unchanged, skipped that one of their deliveries had.", "suffix: /s", 12,
 				q{`sum by (outcome) (rate(partnersync_routes_closed_total{sink}[rate]))`, "{{outcome}}"}),
 		}},
 		row{"Connections", []Panel{

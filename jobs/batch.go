@@ -25,7 +25,9 @@ type batch struct {
 	conf  *Plan
 	last  int64 // number of the config that conf is
 	sink  *sinks.Sink
-	jobs  []*job // that this batch deals with: those whose records others work on are handed on
+	lease ledger.Lease // that of the owner
+	cache *cache       // of what is so, or of what would be
+	jobs  []*job       // that this batch deals with: those whose records others work on are handed on
 
 	records map[records.Key]*records.Record // copies, changed as we go
 	works   []*records.Work                 // one for each record, in the order of the events
@@ -36,6 +38,7 @@ type batch struct {
 	env     records.Env
 
 	identities map[*records.Work][]records.Key // of records that we did not know: see match.go
+	would      map[*records.Delivery]*would    // of a sink that observes
 
 	intent   uuid.UUID     // the write intent of what we send; zero while there is none
 	intended []records.Key // what it names
@@ -76,6 +79,11 @@ func newBatch(o *owner, plan *Plan, sink *sinks.Sink, jobs []*job) *batch {
 		workOf: map[*records.Record]*records.Work{}, ends: map[records.Key]*records.Record{},
 		routes: map[*records.Cause]*route{}, identities: map[*records.Work][]records.Key{},
 	}
+	b.lease, b.cache = o.lease, o.cache
+	if b.observes() {
+		b.lease.Shadow, b.cache = true, newCache() // another process may have them begin anew
+		b.would = map[*records.Delivery]*would{}
+	}
 	b.env = records.Env{Can: target{sink}, GiveUp: o.giveUp, Neighbour: b.neighbour, Stub: b.stub, Seek: b.seek}
 	return b
 }
@@ -92,7 +100,10 @@ func (b *batch) run(ctx context.Context) {
 			b.answer(fmt.Errorf("sink %q: internal error", b.owner.name))
 		}
 	}()
-	err := b.load(ctx)
+	err := b.unshadow(ctx)
+	if err == nil {
+		err = b.load(ctx)
+	}
 	if err == nil {
 		b.mapEvents()
 		err = b.fold(ctx)
@@ -137,8 +148,8 @@ func (b *batch) keepOff(wait time.Duration) {
 // forget drops from memory the records that this batch may have changed in the ledger.
 func (b *batch) forget() {
 	for k, r := range b.records {
-		b.owner.cache.dropKeys(k)
-		b.owner.cache.drop(r.ID)
+		b.cache.dropKeys(k)
+		b.cache.drop(r.ID)
 	}
 }
 
@@ -266,6 +277,12 @@ func (b *batch) mapRoute(j *job, r *route) {
 		ID: r.Event.String(), Source: r.Source, Type: r.Type, Entity: r.Entity,
 		OccurredAt: r.OccurredAt, ReceivedAt: r.ReceivedAt, Body: body,
 	})
+	for _, out := range outcomes {
+		if out.Failed != nil && out.Failed.Reason == mappers.Waits { // a table is not read yet
+			r.stays, j.retry = true, max(j.retry, time.Second)
+			return
+		}
+	}
 	if len(outcomes) == 0 {
 		r.skipped = append(r.skipped, "no mapping wants this event any more")
 	}
@@ -371,6 +388,11 @@ func (b *batch) each(f func(*records.Delivery)) {
 
 // fold reads the records and lays the changes over their desired state.
 func (b *batch) fold(ctx context.Context) error {
+	b.each(func(d *records.Delivery) {
+		if d.Cause.Run > 0 { // somebody may have had fields of its record doubted, for them to be sent again
+			b.owner.cache.dropKeys(d.Key)
+		}
+	})
 	var err error
 	if b.records, err = b.read(ctx, b.claimedKeys); err != nil {
 		return err
@@ -462,11 +484,11 @@ func (b *batch) neighbour(l *records.Link) records.Neighbour {
 
 // read returns records from memory and, for those not there, from the ledger.
 func (b *batch) read(ctx context.Context, keys []records.Key) (map[records.Key]*records.Record, error) {
-	have, lack := b.owner.cache.get(keys)
+	have, lack := b.cache.get(keys)
 	if len(lack) == 0 {
 		return have, nil
 	}
-	stored, err := b.owner.ledger.Records(ctx, b.owner.name, lack)
+	stored, err := b.stored(ctx, lack)
 	if err != nil {
 		return nil, err
 	}

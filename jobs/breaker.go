@@ -48,6 +48,7 @@ type breaker struct {
 	probe   func(context.Context) sinks.Result
 	pause   func(context.Context) error
 	resume  func(context.Context) error
+	resumed func() // by command; may be nil
 	log     *slog.Logger
 	metrics *metrics
 
@@ -166,7 +167,20 @@ func (b *breaker) command(what string) {
 	b.state = ledger.SinkState{State: ready}
 	if what == "stop" {
 		b.state = ledger.SinkState{State: stopped, Reason: "by command"}
+	} else if b.resumed != nil {
+		b.resumed()
 	}
+	b.notify()
+}
+
+// trip stops the sink until a person resumes it.
+func (b *breaker) trip(reason string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.state.State == stopped {
+		return
+	}
+	b.probing, b.state = false, ledger.SinkState{State: stopped, Reason: reason}
 	b.notify()
 }
 

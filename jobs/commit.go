@@ -37,7 +37,7 @@ func (b *batch) commit(ctx context.Context) error {
 	// What the CRM has taken must be written down even while we are stopping.
 	ctx, cancel := outlive(ctx, 15*time.Second)
 	defer cancel()
-	err := b.owner.ledger.Write(ctx, b.owner.lease, report)
+	err := b.owner.ledger.Write(ctx, b.lease, report)
 	var refused map[*records.Record]bool
 	if ledger.Refused(err) {
 		b.owner.log.Error("Postgres refuses to store the outcomes of a batch; each is stored by itself", "sink", b.owner.name, "err", err)
@@ -49,15 +49,15 @@ func (b *batch) commit(ctx context.Context) error {
 	keep := maps.Clone(b.records)
 	maps.DeleteFunc(keep, func(_ records.Key, r *records.Record) bool { return refused[r] || b.workOf[r] == nil })
 	for r := range refused {
-		b.owner.cache.drop(r.ID)
+		b.cache.drop(r.ID)
 	}
 	for _, m := range b.merges {
-		b.owner.cache.drop(m.From) // by whatever other keys
+		b.cache.drop(m.From) // by whatever other keys
 	}
 	for _, r := range keep {
 		r.New = false
 	}
-	b.owner.cache.put(keep)
+	b.cache.put(keep)
 	b.tell()
 	return nil
 }
@@ -148,7 +148,7 @@ func (b *batch) commitEach(ctx context.Context) (refused map[*records.Record]boo
 			report.Merges = slices.DeleteFunc(slices.Clone(b.merges), func(m ledger.Merge) bool {
 				return !slices.ContainsFunc(report.Records, func(rec *records.Record) bool { return rec.ID == m.Into })
 			})
-			err := b.owner.ledger.Write(ctx, b.owner.lease, report)
+			err := b.owner.ledger.Write(ctx, b.lease, report)
 			if ledger.Refused(err) {
 				for _, rec := range report.Records {
 					refused[rec] = true
@@ -156,7 +156,7 @@ func (b *batch) commitEach(ctx context.Context) (refused map[*records.Record]boo
 				r.deliveries, r.ended, r.reason = nil, ledger.Dead, "Postgres refuses to store the outcome"
 				report = &ledger.Report{}
 				b.reportRoute(r, report)
-				err = b.owner.ledger.Write(ctx, b.owner.lease, report)
+				err = b.owner.ledger.Write(ctx, b.lease, report)
 			}
 			if err != nil {
 				return refused, err
@@ -176,13 +176,16 @@ func (b *batch) reportRoute(r *route, report *ledger.Report) {
 		if d.Dirty() {
 			report.Deliveries = append(report.Deliveries, ledger.Delivery{
 				Event: r.Event, Run: r.Run, Mapping: d.Change.Mapping, MappingHash: b.conf.hashes[d.Change.Mapping],
-				Object: d.Change.Object, Key: d.Change.Key.Value, Outcome: d.Outcome, Class: d.Class, Reason: d.Reason,
+				Object: d.Change.Object, Key: d.Change.Key.Value, Outcome: b.told(d.Outcome), Class: d.Class, Reason: d.Reason,
 				Attempts: d.Attempts, FirstFailedAt: d.FirstFailedAt, Status: d.Status, CRMID: d.CRMID,
 			})
+			if b.told(d.Outcome) == ledger.Observed && d.Outcome != ledger.Observed {
+				report.Observations = append(report.Observations, b.observation(r, d))
+			}
 		}
 	}
 	if r.ended != ledger.Open {
-		report.Closings = append(report.Closings, ledger.Closing{Event: r.Event, Run: r.Run, Outcome: r.ended, Reason: r.reason})
+		report.Closings = append(report.Closings, ledger.Closing{Event: r.Event, Run: r.Run, Outcome: b.ended(r), Reason: r.reason})
 	}
 	if r.erasure != nil {
 		report.Erasures = append(report.Erasures, *r.erasure)
@@ -199,8 +202,8 @@ func (b *batch) tell() {
 		}
 		r := b.routes[d.Cause]
 		latency := time.Since(r.ReceivedAt)
-		m.delivery(b.owner.name, d.Change.Mapping, d.Outcome)
-		switch d.Outcome {
+		m.delivery(b.owner.name, d.Change.Mapping, b.told(d.Outcome))
+		switch b.told(d.Outcome) {
 		case ledger.Delivered:
 			if r.Run == 0 { // a replay says nothing of how fast we are
 				m.latency.WithLabelValues(b.owner.name).Observe(latency.Seconds())
@@ -215,10 +218,10 @@ func (b *batch) tell() {
 			return
 		}
 		level := slog.LevelInfo
-		if d.Outcome == ledger.Dead {
+		if b.told(d.Outcome) == ledger.Dead {
 			level = slog.LevelWarn
 		}
-		log.LogAttrs(context.Background(), level, "delivery ended", slog.String("outcome", string(d.Outcome)),
+		log.LogAttrs(context.Background(), level, "delivery ended", slog.String("outcome", string(b.told(d.Outcome))),
 			slog.String("event", r.Event.String()), slog.String("trace", r.place.TraceID()), slog.String("type", r.Source+"."+r.Type), slog.String("sink", b.owner.name),
 			slog.String("mapping", d.Change.Mapping), slog.String("class", d.Class), slog.Int("attempt", int(d.Attempts)+1),
 			slog.String("crm_id", d.CRMID), slog.String("reason", loggable(d)), slog.Duration("dur", latency))
@@ -226,7 +229,7 @@ func (b *batch) tell() {
 	for _, j := range b.jobs {
 		for _, r := range j.routes {
 			if r.ended != ledger.Open {
-				m.closed.WithLabelValues(b.owner.name, string(r.ended)).Inc()
+				m.closed.WithLabelValues(b.owner.name, string(b.ended(r))).Inc()
 			}
 		}
 	}

@@ -359,6 +359,14 @@ func (g gated) Account(ctx context.Context, sink, account string) (string, error
 	return g.world.ledger.Account(ctx, sink, account)
 }
 
+func (g gated) Imagined(ctx context.Context, sink, object string, values map[string]string) (string, error) {
+	return g.world.ledger.Imagined(ctx, sink, object, values)
+}
+
+func (g gated) DropShadow(ctx context.Context, sink string) error {
+	return g.world.ledger.DropShadow(ctx, sink)
+}
+
 func (g gated) Renumbered(ctx context.Context, generation int64) (int64, error) {
 	return g.world.ledger.Renumbered(ctx, generation)
 }

@@ -14,6 +14,8 @@
 //	merge.go      keys that turn out to name one record
 //	match.go      events under several keys that may be about one record
 //	commit.go     the end of a batch, in one transaction
+//	observe.go    a sink that writes nothing: its answers, and what it would have done
+//	guard.go      how much a sink may write within an hour
 //	locks.go      who works on which record; shared by the batches of a sink, behind a mutex
 //	cache.go      records in memory; likewise
 //	breaker.go    the circuit breaker of a sink: stops, probes, goes on; one goroutine, run

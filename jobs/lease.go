@@ -215,6 +215,7 @@ func (w *Workers) begin(ctx context.Context, lease ledger.Lease, announced []led
 		return err
 	}
 	o := newOwner(lease, announced, w.ledger, &w.plan, b, w.metrics, w.options.Logger, w.options.GiveUp)
+	b.resumed = o.guard.resumed
 	o.tracer = w.options.Tracer
 	var err error
 	if o.tombstones, err = w.ledger.Tombstones(ctx); err != nil {
@@ -353,6 +354,9 @@ func accountOf(ctx context.Context, l store, s *sinks.Sink, ask func(context.Con
 	res := ask(ctx)
 	if res.Class != sinks.OK || res.ID == "" {
 		return res
+	}
+	if pinned := s.Description().Account(); pinned != "" && pinned != res.ID {
+		return sinks.Result{Class: sinks.Held, Code: "account", Message: fmt.Sprintf("the credentials are of account %s, and the config allows account %s alone", res.ID, pinned)}
 	}
 	known, err := l.Account(ctx, s.Name(), res.ID)
 	switch {

@@ -54,6 +54,9 @@ func (b *batch) round(ctx context.Context) (more bool, _ error) {
 			return true, nil
 		}
 	}
+	if !b.guarded(steps) {
+		return true, nil
+	}
 	until, err := b.announce(ctx, steps)
 	if ledger.Refused(err) && !b.sifted {
 		b.sifted = true
@@ -66,7 +69,9 @@ func (b *batch) round(ctx context.Context) (more bool, _ error) {
 	b.sent = true
 	sending, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	results := b.send(sending, steps)
+	unknown := unknownOf(steps)
+	results := b.carryOut(sending, steps)
+	b.owner.guard.correct(steps, results, unknown)
 	if pause := b.apply(sending, steps, results); pause > 0 {
 		select {
 		case <-time.After(pause):
@@ -177,7 +182,7 @@ func (b *batch) announce(ctx context.Context, steps []*records.Step) (time.Time,
 	hold := requests + b.sink.Settle() + b.sink.FindLag()
 	for {
 		until := time.Now().Add(requests)
-		if err := b.owner.ledger.Announce(ctx, b.owner.lease, b.intent, b.intentKeys(), hold, intended...); err != nil {
+		if err := b.owner.ledger.Announce(ctx, b.lease, b.intent, b.intentKeys(), hold, intended...); err != nil {
 			for _, w := range works {
 				w.Unstored()
 			}
@@ -236,10 +241,10 @@ func (b *batch) sift(ctx context.Context, steps []*records.Step) {
 
 // discard leaves a record out of what the batch stores.
 func (b *batch) discard(w *records.Work) {
-	b.owner.cache.drop(w.Record.ID)
+	b.cache.drop(w.Record.ID)
 	for k, r := range b.records {
 		if r == w.Record {
-			b.owner.cache.dropKeys(k)
+			b.cache.dropKeys(k)
 			delete(b.records, k)
 		}
 	}

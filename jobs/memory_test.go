@@ -246,3 +246,10 @@ func (m *memory) String() string {
 	}
 	return text
 }
+
+// Nobody observes in these tests.
+func (m *memory) Imagined(context.Context, string, string, map[string]string) (string, error) {
+	return "", nil
+}
+
+func (m *memory) DropShadow(context.Context, string) error { return nil }

@@ -39,7 +39,7 @@ func (b *batch) meet(ctx context.Context, steps []*records.Step, answers []recor
 		}
 	}
 	for object, list := range ids {
-		found, err := b.owner.ledger.Met(ctx, b.owner.name, object, list)
+		found, err := b.met(ctx, object, list)
 		if err != nil {
 			m.lost = true
 			return m

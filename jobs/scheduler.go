@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -26,6 +27,8 @@ type store interface {
 	Write(ctx context.Context, lease ledger.Lease, report *ledger.Report) error
 	Account(ctx context.Context, sink, account string) (string, error)
 	Renumbered(ctx context.Context, generation int64) (int64, error)
+	Imagined(ctx context.Context, sink, object string, values map[string]string) (string, error)
+	DropShadow(ctx context.Context, sink string) error
 }
 
 // owner is the one component that works a sink: whatever must happen once per sink happens
@@ -47,9 +50,12 @@ type owner struct {
 	// Of all batches and of run; each is safe for concurrent use.
 	probed atomic.Pointer[sinks.Sink] // the sink whose account has been looked at
 	pace   pace
+	guard  guard
 	slots  slots
 	locks  *locks
 	cache  *cache
+
+	shadowed atomic.Bool // there may be such records
 
 	inbox    chan *job     // from the goroutines of River to run
 	ended    chan *batch   // from the batches to run
@@ -87,6 +93,7 @@ func newOwner(lease ledger.Lease, announced []ledger.Announcement, l store, plan
 		locks: newLocks(), cache: newCache(),
 		inbox: make(chan *job), ended: make(chan *batch), draining: make(chan struct{}),
 	}
+	o.shadowed.Store(true) // as far as this process knows
 	o.locks.block(left)
 	return o
 }
@@ -130,6 +137,11 @@ func (o *owner) account(ctx context.Context, s *sinks.Sink) *sinks.Result {
 		return nil
 	case res.Class == sinks.Throttled, res.Class == sinks.Parked,
 		res.Class == sinks.Held && (res.Code == "account" || res.Status == http.StatusUnauthorized):
+		o.breaker.stop(res)
+		return &res
+	}
+	if pinned := s.Description().Account(); pinned != "" && (res.Class == sinks.Held || res.Class == sinks.Rejected) {
+		res = sinks.Result{Class: sinks.Held, Code: "account", Message: fmt.Sprintf("the config allows account %s alone, and the credentials may not ask which theirs is: %s", pinned, reasonOf(res))}
 		o.breaker.stop(res)
 		return &res
 	}

@@ -134,10 +134,13 @@ type Outcome struct {
 	Misses  []string // tables where a lookup missed and the field was left alone, Countries among them
 }
 
+// Waits is the reason of a failure that is none: a table has not been read from its CRM yet, and the event waits for that.
+const Waits = "unread"
+
 // Failure is a mapping that cannot be applied to an event. Reason is one of a
 // closed set (a metric label), Message tells a person where and what; neither
 // holds a value of the payload.
 type Failure struct {
-	Reason  string // "null_key", "lookup_missed", "expression", "forward"
+	Reason  string // "null_key", "lookup_missed", "expression", "forward", or Waits
 	Message string
 }

@@ -180,9 +180,12 @@ func (e *Expression) failure(err error) error {
 	}
 	var own *plain
 	var miss *LookupMiss
+	var unread *Unread
 	switch {
 	case errors.As(err, &miss):
 		out.Err = miss
+	case errors.As(err, &unread):
+		out.Err = unread
 	case errors.As(err, &own):
 		out.Err = own
 	}

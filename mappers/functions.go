@@ -154,7 +154,7 @@ func (f *function) bound(s *Scope) operation {
 		v, err := f.call(s, in)
 		if err != nil {
 			switch err := err.(type) {
-			case *LookupMiss:
+			case *LookupMiss, *Unread:
 				return nil, err
 			case *unknown:
 				at.misses = append(at.misses, err.table)

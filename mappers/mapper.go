@@ -207,8 +207,12 @@ func (r *running) eval(e *Expression) (any, bool) {
 func (r *running) fail(err error) {
 	reason := "expression"
 	var miss *LookupMiss
-	if errors.As(err, &miss) {
+	var unread *Unread
+	switch {
+	case errors.As(err, &miss):
 		reason = "lookup_missed"
+	case errors.As(err, &unread):
+		reason = Waits
 	}
 	r.failure(reason, err.Error())
 }

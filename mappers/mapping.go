@@ -444,6 +444,7 @@ type MappingInfo struct {
 	Kinds  []Kind   // of Fields, as far as they are known before an event comes: any is not known
 	Rules  []Rule   // of Fields
 	Match  []string // the properties by which it looks for the record, each once
+	Taken  string   // with Match: what follows where the record that fits carries another key of ours
 	Links  []LinkInfo
 }
 

@@ -125,6 +125,9 @@ func (r *record) info() MappingInfo {
 	if !r.key.local {
 		info.Key = r.key.property
 	}
+	if len(r.match) > 0 {
+		info.Taken = r.taken
+	}
 	for _, f := range r.fields {
 		info.Fields = append(info.Fields, f.name)
 		info.Rules = append(info.Rules, f.rule)

@@ -16,16 +16,26 @@ type Table struct {
 	miss    string // "dead", "skip", or "value" when fallback stands in
 	value   any
 	places  []Constant // what stands in it
+
+	Listing *Listing // where the entries come from; nil: they stand in the config
+	filled  filled
 }
 
-// DecodeNode reads {map: {from: to}, else: dead | skip | value("x")}. A value may be a reference such as ${NAME}.
+// DecodeNode reads {map: {from: to}, else: dead | skip | value("x")}. A value may be a reference such as ${NAME}. In place of
+// map it may have from and list: then the entries are those of a CRM.
 func (t *Table) DecodeNode(n diag.Node, d *diag.Decoding) {
+	t.miss = "dead"
+	if n.Get("from").Exists() {
+		t.listing(n, d)
+		t.otherwise(n.Get("else"), d)
+		return
+	}
 	var raw struct {
 		Map  map[string]diag.Node `yaml:"map,required"`
 		Else diag.Node            `yaml:"else"`
 	}
 	d.Decode(n, &raw)
-	t.entries, t.miss = map[string]any{}, "dead"
+	t.entries = map[string]any{}
 	first := map[string]string{}
 	for _, e := range n.Get("map").Entries() {
 		name := fold(e.Key.Text())
@@ -40,28 +50,33 @@ func (t *Table) DecodeNode(n diag.Node, d *diag.Decoding) {
 		t.entries[name], _ = entryValue(e.Value, d)
 		t.place(e.Value, t.entries[name])
 	}
-	switch text := raw.Else.Text(); {
-	case !raw.Else.Exists():
+	t.otherwise(raw.Else, d)
+}
+
+// otherwise reads what stands for a value that the table lacks.
+func (t *Table) otherwise(n diag.Node, d *diag.Decoding) {
+	switch text := n.Text(); {
+	case !n.Exists():
 	case text == "dead", text == "skip":
 		t.miss = text
 	case strings.HasPrefix(text, "${"):
-		v, ok := entryValue(raw.Else, d)
+		v, ok := entryValue(n, d)
 		if word, _ := v.(string); word == "dead" || word == "skip" {
 			t.miss = word
 		} else if ok {
 			t.miss, t.value = "value", v
-			t.place(raw.Else, v)
+			t.place(n, v)
 		}
 	default:
-		e := Compile(raw.Else, WantAny, &Scope{}, d)
+		e := Compile(n, WantAny, &Scope{}, d)
 		if e == nil {
 			return
 		}
 		if v, err := e.Eval(nil); err != nil {
-			d.Errorf(raw.Else, "", "%v", err)
+			d.Errorf(n, "", "%v", err)
 		} else {
 			t.miss, t.value = "value", v
-			t.place(raw.Else, v)
+			t.place(n, v)
 		}
 	}
 }
@@ -72,8 +87,14 @@ func (t *Table) place(n diag.Node, v any) {
 	}
 }
 
-// lookup returns what stands for v. The error is a *LookupMiss.
+// lookup returns what stands for v. The error is a *LookupMiss, or an *Unread where the CRM has not told yet.
 func (t *Table) lookup(name string, v string) (any, error) {
+	if t.Listing != nil {
+		to, ok, err := t.listed(name, v)
+		if ok || err != nil {
+			return to, err
+		}
+	}
 	if to, ok := t.entries[fold(v)]; ok {
 		return to, nil
 	}

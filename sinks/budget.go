@@ -81,8 +81,9 @@ const hoursOfADay = 24
 // budget counts what is spent of a day. What the target reports counts more than
 // what it counted itself: others spend too. All methods may be called on nil.
 type budget struct {
-	rules *budgetRules
-	desc  *Description
+	rules  *budgetRules
+	desc   *Description
+	others float64 // the share of the units that stays for others, beside what is kept
 
 	mu    sync.Mutex
 	units int // 0: not known yet
@@ -196,7 +197,7 @@ func (b *budget) sum() int {
 
 // left is what may still be spent.
 func (b *budget) left() int {
-	return b.units - b.sum() - b.rules.keep - int(b.rules.share*float64(b.units))
+	return b.units - b.sum() - b.rules.keep - int((b.rules.share+b.others)*float64(b.units))
 }
 
 func (b *budget) cost(op Operation) int {

@@ -180,6 +180,15 @@ func (s *Sink) Repeatable(op Operation) bool {
 	return len(ways) > 0 && !slices.ContainsFunc(ways, func(o *operation) bool { return !o.repeatable })
 }
 
+// Also are the properties that hold further values of another, by the name of that.
+func (d *Description) Also() map[string][]string { return d.also }
+
+// Also is that of the description.
+func (s *Sink) Also() map[string][]string { return s.desc.Also() }
+
+// Writes reports whether the sink writes: one that does not observes what it would.
+func (d *Description) Writes() bool { return !d.observes }
+
 // Formerly lists the names that the sink had before: what is known under them is its own.
 func (d *Description) Formerly() []string { return slices.Clone(d.formerly) }
 

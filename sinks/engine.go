@@ -26,6 +26,7 @@ type Options struct {
 	Now       func() time.Time  // nil: time.Now
 	Transport http.RoundTripper // nil: the sink's own; tests bring theirs
 	Tokens    TokenStore        // nil: tokens are fetched anew after a restart
+	Share     float64           // of the target's limits that the sink may use, beside another; 0: all
 }
 
 // Sink writes to one target. It is safe for concurrent use.
@@ -55,6 +56,7 @@ func New(desc *Description, o Options) *Sink {
 			s.observer.Wait(reason, d)
 		}
 	})
+	s.limiter.share(o.Share)
 	return s
 }
 

@@ -66,6 +66,15 @@ func (s *Sink) readFound(out []outcome, o *operation, units []*unit, a *answer) 
 		case len(l.Is) > 0:
 			whose = rows.named(l.Is, element, a.property)
 		}
+		if o.name == Read && id != "" && len(whose) == 0 {
+			// A record that was merged is shown as the one that it was merged into. Which of the rows that is the answer does not
+			// say, but for a row alone.
+			if len(units) > 1 {
+				out[0].crowded = true
+				return
+			}
+			whose = []int{0}
+		}
 		if id == "" || len(whose) == 0 && !l.byTerms(o.name) {
 			// To take it for nothing would make the record a second time.
 			s.fail(out, units, a, "the answer does not name the records that it found")

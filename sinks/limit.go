@@ -98,6 +98,7 @@ type limiter struct {
 	budget  *budget // nil where there is none
 	now     func() time.Time
 	waited  func(reason string, d time.Duration)
+	part    float64 // of the limits that this sink may use
 	mu      sync.Mutex
 	blocked time.Time // nothing is sent before
 }
@@ -114,11 +115,31 @@ func (p *pace) counts(op Operation) bool {
 }
 
 func newLimiter(rules []limitRule, day *budget, concurrency int, now func() time.Time, waited func(string, time.Duration)) *limiter {
-	l := &limiter{slots: make(chan struct{}, concurrency), budget: day, now: now, waited: waited}
+	l := &limiter{slots: make(chan struct{}, concurrency), budget: day, now: now, waited: waited, part: 1}
 	for _, r := range rules {
 		l.rates = append(l.rates, pace{r.Operations, rate.NewLimiter(r.pace()), r})
 	}
 	return l
+}
+
+// share leaves a part of the limits to others. It is called before anything is sent.
+func (l *limiter) share(part float64) {
+	if part <= 0 || part >= 1 {
+		return
+	}
+	l.part = part
+	for i := range l.rates {
+		l.rates[i].limiter = rate.NewLimiter(l.paceOf(l.rates[i].rule))
+	}
+	if l.budget != nil {
+		l.budget.others = 1 - part
+	}
+}
+
+// paceOf is the pace of a rule, as far as it is ours.
+func (l *limiter) paceOf(r limitRule) (every rate.Limit, burst int) {
+	every, burst = r.pace()
+	return every * rate.Limit(l.part), max(int(float64(burst)*l.part), 1)
 }
 
 // refused tells how long somebody would have to wait, and for what.
@@ -254,7 +275,7 @@ func (l *limiter) adjust(op Operation, a *answer) {
 	}
 	if r, changed := only.rule.told(a); changed {
 		only.rule = r
-		every, burst := r.pace()
+		every, burst := l.paceOf(r)
 		only.limiter.SetLimitAt(l.now(), every)
 		only.limiter.SetBurstAt(l.now(), burst)
 	}

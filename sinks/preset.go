@@ -70,6 +70,9 @@ type Description struct {
 	unsure     bool // something is wrong with the operations: which it has is not known
 	secrets    []secret.String
 	formerly   []string
+	observes   bool
+	guard      Guard
+	account    string
 	shown      map[string]bool // values that are no payload, see Show
 }
 
@@ -101,6 +104,9 @@ type document struct {
 	Classify     []rule              `yaml:"classify"`
 	ClassifyRows []rule              `yaml:"classify_rows"`
 	Operations   diag.Node           `yaml:"operations"`
+	Write        *bool               `yaml:"write"` // false: it observes, and writes nothing
+	Guard        Guard               `yaml:"guard"`
+	Account      diag.Node           `yaml:"account"`         // the only one that it may write to
 	Lists        diag.Node           `yaml:"lists"`           // what it has besides records: owners, pipelines, stages
 	ByHand       diag.Node           `yaml:"by_hand"`         // what only a person can do there, and how
 	Formerly     []string            `yaml:"formerly,single"` // names that the sink had before
@@ -237,6 +243,8 @@ func (desc *Description) fill(doc *document, d *diag.Decoding) {
 	desc.maxAnswer = cmp.Or(doc.MaxAnswer, int64(defaultMaxAnswer))
 	desc.errors, desc.rowErrors = doc.Error, doc.RowError
 	desc.formerly, desc.also, desc.objects = doc.Formerly, doc.Also, doc.Objects
+	desc.observes = doc.Write != nil && !*doc.Write
+	desc.compileSafety(doc, d)
 	desc.classify, desc.rowRules = doc.Classify, doc.ClassifyRows
 	desc.settings = map[string]any{}
 	for _, e := range doc.Settings.Entries() {

@@ -54,7 +54,7 @@ func (f filterFlags) filter(ids []string) (ledger.Filter, error) {
 		of         []string
 	}{
 		{"status", f.Status, []string{"stored", "unmapped", "ignored", "malformed", "erased"}},
-		{"outcome", f.Outcome, []string{"open", "dead", "delivered", "stale", "unchanged", "skipped"}},
+		{"outcome", f.Outcome, []string{"open", "dead", "delivered", "stale", "unchanged", "skipped", "observed"}},
 	} {
 		if choice.text != "" && !slices.Contains(choice.of, choice.text) {
 			return out, usageError{fmt.Errorf("--%s: there is no %s %q: %s", choice.flag, choice.flag, choice.text, diag.OneOf(choice.text, choice.of))}

@@ -110,6 +110,8 @@ var layers = map[string][]string{
 	"mappers":                   {"internal/diag", "internal/secret"},
 	"receiver/sources":          {"internal/diag", "internal/secret", "mappers"},
 	"sinks":                     {"internal/diag", "internal/secret", "internal/tracing", "mappers"},
+	"internal/live":             {"internal/diag", "mappers", "sinks"},
+	"internal/audit":            {"internal/ledger", "mappers", "records", "sinks"},
 	"internal/sandbox":          {},
 	"internal/config":           {"internal/diag", "internal/secret", "mappers", "receiver/sources", "sinks"},
 	"receiver":                  {"internal/diag", "internal/ledger", "internal/secret", "internal/tracing", "mappers", "receiver/sources", "receiver/spool"},

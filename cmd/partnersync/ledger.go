@@ -31,9 +31,9 @@ func (c ledgerCmd) Run(ctx context.Context, cli *commands, s streams) error {
 			err = printJSON(s.out, list)
 		} else {
 			w := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', tabwriter.AlignRight)
-			fmt.Fprintln(w, "SOURCE\tSINK\tACCEPTED\t=\tDELIVERED\tUNCHANGED\tSTALE\tSKIPPED\tDEAD\t(REPLAYED SINCE)\tOPEN\t+\tUNACCOUNTED\t")
+			fmt.Fprintln(w, "SOURCE\tSINK\tACCEPTED\t=\tDELIVERED\tUNCHANGED\tSTALE\tSKIPPED\tOBSERVED\tDEAD\t(REPLAYED SINCE)\tOPEN\t+\tUNACCOUNTED\t")
 			for _, b := range list {
-				say(w, "%s\t%s\t%d\t=\t%d\t%d\t%d\t%d\t%d\t(%d)\t%d\t+\t%d\t\n", b.Source, b.Sink, b.Accepted, b.Delivered, b.Unchanged, b.Stale, b.Skipped, b.Dead, b.Replayed, b.Open, b.Unaccounted)
+				say(w, "%s\t%s\t%d\t=\t%d\t%d\t%d\t%d\t%d\t%d\t(%d)\t%d\t+\t%d\t\n", b.Source, b.Sink, b.Accepted, b.Delivered, b.Unchanged, b.Stale, b.Skipped, b.Observed, b.Dead, b.Replayed, b.Open, b.Unaccounted)
 			}
 			err = w.Flush()
 		}

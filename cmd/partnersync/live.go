@@ -27,8 +27,8 @@ type looked struct {
 	found live.Findings
 }
 
-// lookAt holds what mappings name against what the CRMs have, each by its open sink. A sink that is not open tells why.
-func lookAt(ctx context.Context, mappings *mappers.Mapper, open map[string]*sinks.Sink) []looked {
+// lookAt holds what a config names against what the CRMs have, each by its open sink. A sink that is not open tells why.
+func lookAt(ctx context.Context, cfg *config.Config, open map[string]*sinks.Sink) []looked {
 	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
 	defer cancel()
 	list := make([]looked, 0, len(open))
@@ -39,18 +39,29 @@ func lookAt(ctx context.Context, mappings *mappers.Mapper, open map[string]*sink
 	for i := range list {
 		wait.Go(func() {
 			l, s := &list[i], open[list[i].sink]
-			uses := mappings.Uses(l.sink)
+			uses := cfg.Mappings.Uses(l.sink)
 			l.uses = len(uses)
 			switch {
 			case !s.Supports(sinks.Describe):
 				l.none = "it does not tell what it has"
 			default:
-				l.found = live.Check(ctx, l.sink, s, uses)
+				l.found = live.Check(ctx, l.sink, s, uses, tablesOf(cfg, l.sink))
 			}
 		})
 	}
 	wait.Wait()
 	return list
+}
+
+// tablesOf are the tables that come from a sink.
+func tablesOf(cfg *config.Config, sink string) map[string]*mappers.Table {
+	of := map[string]*mappers.Table{}
+	for name, t := range cfg.Tables {
+		if t.Listing != nil && t.Listing.Sink == sink {
+			of[name] = t
+		}
+	}
+	return of
 }
 
 // problems are those of all CRMs, in the order of the file.
@@ -75,7 +86,7 @@ func (c checkCmd) live(ctx context.Context, cfg *config.Config) (problems diag.P
 		open[name] = sinks.New(d, sinks.Options{})
 		defer open[name].Close()
 	}
-	list := lookAt(ctx, cfg.Mappings, open)
+	list := lookAt(ctx, cfg, open)
 	for _, l := range list {
 		if l.none != "" {
 			seen = append(seen, fmt.Sprintf("%s: not looked at: %s", l.sink, l.none))
@@ -129,7 +140,7 @@ func (p *process) lookOnce(ctx context.Context) {
 	p.mu.Lock()
 	cfg, open := p.config, p.plan.Sinks
 	p.mu.Unlock()
-	list := lookAt(ctx, cfg.Mappings, open)
+	list := lookAt(ctx, cfg, open)
 	if ctx.Err() != nil {
 		return
 	}
@@ -186,7 +197,7 @@ func (p *process) worse(ctx context.Context, cfg *config.Config) error {
 	}
 	before := p.lacks
 	if before == nil {
-		before = lookAt(ctx, p.config.Mappings, p.plan.Sinks)
+		before = lookAt(ctx, p.config, p.plan.Sinks)
 	}
 	// Without their places: a line more in the config is no news.
 	known, blind := map[string]bool{}, map[string]bool{}
@@ -197,7 +208,7 @@ func (p *process) worse(ctx context.Context, cfg *config.Config) error {
 		}
 	}
 	var news diag.Problems
-	for _, l := range lookAt(ctx, cfg.Mappings, open) {
+	for _, l := range lookAt(ctx, cfg, open) {
 		for _, problem := range l.found.Problems {
 			if problem.Severity == diag.Error && !known[problem.Message] && !blind[l.sink] {
 				news = append(news, problem)

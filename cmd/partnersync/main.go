@@ -42,8 +42,10 @@ type commands struct {
 	Why     whyCmd     `cmd:"" help:"Show where each field of a CRM record has its value from."`
 	Dead    deadCmd    `cmd:"" help:"Group the deliveries that are dead by their cause."`
 	Replay  replayCmd  `cmd:"" help:"Deliver stored events again, with the mappings of today."`
+	Report  reportCmd  `cmd:"" help:"Show what a sink that observes would have done."`
 	Forget  forgetCmd  `cmd:"" help:"Erase the data of a person, by the e-mail address."`
 	Ledger  ledgerCmd  `cmd:"" help:"Show that every accepted route is accounted for, by outcome."`
+	Audit   auditCmd   `cmd:"" help:"List where a CRM has other values than ours; --repair sends ours again."`
 	Sinks   sinksCmd   `cmd:"" help:"Show, stop and resume sinks."`
 	Send    sendCmd    `cmd:"" help:"Post sample events, or a file, at a receiver."`
 	Sandbox sandboxCmd `cmd:"" help:"Run the fake CRM."`

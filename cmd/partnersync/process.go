@@ -74,12 +74,18 @@ type process struct {
 	lacking    *prometheus.GaugeVec
 	lacks      []looked      // what the CRMs lack of what the config in force names; nil: nobody has seen all of it yet
 	look       chan struct{} // asks for a look
+
+	lists       lists         // of CRMs, that tables have
+	tablesAsked chan struct{} // other tables may be wanted
+	tableRead   *prometheus.GaugeVec
+	tableStale  *prometheus.GaugeVec
 }
 
 // newProcess connects everything; it listens, but serves only in run. reread
 // reads the config again for a reload.
 func newProcess(ctx context.Context, cfg *config.Config, reread func() (*config.Config, diag.Problems), what parts, log *slog.Logger) (_ *process, err error) {
-	p := &process{parts: what, log: log, reread: reread, config: cfg, grace: cfg.Jobs.Grace, registry: prometheus.NewRegistry(), joined: make(chan struct{}), late: make(chan struct{}, 1), look: make(chan struct{}, 1)}
+	p := &process{parts: what, log: log, reread: reread, config: cfg, grace: cfg.Jobs.Grace, registry: prometheus.NewRegistry(), joined: make(chan struct{}), late: make(chan struct{}, 1), look: make(chan struct{}, 1),
+		lists: lists{read: map[string]*crmList{}}, tablesAsked: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -234,13 +240,15 @@ func (p *process) register() {
 	p.loadedAt = prometheus.NewGauge(prometheus.GaugeOpts{Name: "partnersync_config_last_reload_success_timestamp_seconds", Help: "When the config in force was loaded."})
 	p.configInfo = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "partnersync_config_info", Help: "The config in force, by its hash."}, []string{"hash"})
 	p.lacking = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "partnersync_config_live_errors", Help: "How many of the fields and options that mappings name the CRM lacks, or has otherwise."}, []string{"sink"})
+	p.tableRead = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "partnersync_table_read_timestamp_seconds", Help: "When a table was last read from its CRM."}, []string{"table"})
+	p.tableStale = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "partnersync_table_stale", Help: "1 where a table should have been read from its CRM long ago."}, []string{"table"})
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "partnersync_build_info", Help: "The version that runs."}, []string{"version"})
 	build.WithLabelValues(versionText()).Set(1)
 	p.reloaded.Set(1)
 	p.noteSinks(p.config)
 	names := func() []string { return *p.names.Load() } // a reload that waits for Postgres holds up no scrape
 	known := func() []string { return *p.known.Load() }
-	p.registry.MustRegister(p.reloaded, p.loadedAt, p.configInfo, p.lacking, build,
+	p.registry.MustRegister(p.reloaded, p.loadedAt, p.configInfo, p.lacking, p.tableRead, p.tableStale, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		jobs.NewCollector(p.ledger, names, known), pgstats.New(pgstats.Options{Pool: p.pool, Sinks: names}))
 }
@@ -337,6 +345,7 @@ func (p *process) install(ctx context.Context, cfg *config.Config) error {
 		if err != nil {
 			return err
 		}
+		p.lists.fill(cfg)
 		plan := &jobs.Plan{Generation: generation, Sources: cfg.Sources, Mappings: cfg.Mappings, Sinks: open, Tables: sortedKeys(cfg.Tables), Keep: cfg.Retention.Events}
 		p.plan = plan
 		p.workers.Use(plan)
@@ -350,6 +359,10 @@ func (p *process) install(ctx context.Context, cfg *config.Config) error {
 	changed := cfg.Hash != p.config.Hash
 	p.config, p.lacks = cfg, nil
 	p.askForLook()
+	select {
+	case p.tablesAsked <- struct{}{}:
+	default:
+	}
 	p.noteConfig(cfg)
 	p.log.Info("the config is in force", "hash", cfg.Hash, "generation", generation, "changed", changed)
 	return nil
@@ -406,6 +419,7 @@ func (p *process) run(ctx context.Context) error {
 			}
 		})
 		background.Go(func() { p.lookNowAndThen(working) })
+		background.Go(func() { p.keepTables(working) })
 	}
 	p.ready.Store(true)
 	p.log.Info("partnersync runs", "version", versionText(), "hooks", address(p.hooks), "admin", address(p.admin), "config", p.config.Hash)

@@ -106,6 +106,13 @@ func (r *replaying) begin(ctx context.Context, filter ledger.Filter) error {
 	if spec.Generation, err = r.ledger.Generation(ctx, r.config.Hash, operator()); err != nil {
 		return err
 	}
+	for name, d := range r.config.Sinks { // who observes anew does so from what is so
+		if !d.Writes() && (filter.Sink == "" || filter.Sink == name) {
+			if err := r.ledger.DropShadow(ctx, name); err != nil {
+				return err
+			}
+		}
+	}
 	id, routes, err := r.ledger.Replay(ctx, spec)
 	bar.End()
 	return r.told(ctx, id, routes, err)
@@ -297,6 +304,9 @@ func (r *replaying) list(ctx context.Context) error {
 		if selection == "{}" {
 			selection = "everything"
 		}
+		if len(selection) > longestSelection { // a repair names each event
+			selection = selection[:longestSelection] + "..."
+		}
 		if p.Rewrite {
 			selection += " --rewrite"
 		}
@@ -312,6 +322,9 @@ func (r *replaying) list(ctx context.Context) error {
 	}
 	return nil
 }
+
+// longestSelection is how much of a selection the list shows; --json has all.
+const longestSelection = 300
 
 // operator names whoever runs the command, for the audit.
 func operator() string {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -64,7 +65,7 @@ type apart struct {
 	Why    string `json:"why"`
 }
 
-func (c tryCmd) Run(cli *commands, s streams) error {
+func (c tryCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	cfg, problems := config.Load(cli.Config, config.Options{Lenient: true})
 	if cfg == nil {
 		printProblems(s.err, problems)
@@ -88,6 +89,9 @@ func (c tryCmd) Run(cli *commands, s streams) error {
 	}
 	t := trial{Source: c.Source, Event: e.Type, Entity: e.Entity, Ignored: e.Ignored, Drift: e.Drift, Sinks: []trialSink{}}
 	if e.Ignored == "" {
+		for _, line := range askTables(ctx, cfg) {
+			say(s.err, "%s\n", line)
+		}
 		now := time.Now()
 		ev := &mappers.Event{ID: uuid.Nil.String(), Source: c.Source, Type: e.Type, Entity: e.Entity, OccurredAt: e.OccurredAt, ReceivedAt: now, Body: e.Body}
 		for _, name := range cfg.Mappings.Sinks(c.Source, e.Type) {

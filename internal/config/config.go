@@ -222,6 +222,7 @@ func compile(root diag.Node, d *diag.Decoding, sparing func(section string, load
 	checkFormerly(root.Get("sinks"), d)
 	d.Decode(f.Tables, &c.Tables)
 	catalog.Tables = c.Tables
+	c.checkListings(d)
 	switch f.Mappings.Kind() {
 	case diag.None, diag.List:
 	default:
@@ -512,4 +513,48 @@ func lacks(d *sinks.Description, m *mappers.MappingInfo, mode mappers.Mode) stri
 		return why
 	}
 	return d.Lacks(sinks.Create, row)
+}
+
+// checkListings holds tables that come from CRMs against the sinks that they come from.
+func (c *Config) checkListings(d *diag.Decoding) {
+	for _, name := range slices.Sorted(maps.Keys(c.Tables)) {
+		l := c.Tables[name].Listing
+		if l == nil {
+			continue
+		}
+		sink := c.Sinks[l.Sink]
+		if sink == nil {
+			if l.Sink != "" {
+				d.Errorf(l.At, diag.OneOf(l.Sink, slices.Sorted(maps.Keys(c.Sinks))), "unknown sink %q", l.Sink)
+			}
+			continue
+		}
+		if l.Object != "" {
+			canonical, known := sink.Object(l.Object)
+			if !known {
+				d.Errorf(l.At, diag.OneOf(l.Object, sink.Objects()), "table %q: sink %q has no object %q", name, l.Sink, l.Object)
+			}
+			l.Object = canonical
+		}
+		has := []string{"label", "value"}
+		switch {
+		case l.List == mappers.Options && !sink.Supports(sinks.Describe):
+			d.Errorf(l.At, "", "table %q: sink %q does not tell which values a field takes", name, l.Sink)
+			continue
+		case l.List == mappers.Options:
+		case !slices.Contains(sink.Lists(), l.List):
+			d.Errorf(l.At, diag.OneOf(l.List, append(sink.Lists(), mappers.Options)), "table %q: sink %q has no list %q", name, l.Sink, l.List)
+			continue
+		case sink.CannotList(l.List, l.Object) != "":
+			d.Errorf(l.At, "", "table %q: sink %q cannot list %s: %s", name, l.Sink, l.Called(), sink.CannotList(l.List, l.Object))
+			continue
+		default:
+			has = sink.ListFields(l.List)
+		}
+		for _, field := range append([]string{l.By, l.Value}, slices.Sorted(maps.Keys(l.Where))...) {
+			if !slices.Contains(has, field) {
+				d.Errorf(l.At, diag.OneOf(field, has), "table %q: an entry of %s has no %q", name, l.List, field)
+			}
+		}
+	}
 }

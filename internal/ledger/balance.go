@@ -16,6 +16,7 @@ type Balance struct {
 	Accepted    int64  `json:"accepted"` // routes that were opened
 	Delivered   int64  `json:"delivered"`
 	Unchanged   int64  `json:"unchanged"`
+	Observed    int64  `json:"observed"`
 	Stale       int64  `json:"stale"`
 	Skipped     int64  `json:"skipped"`
 	Dead        int64  `json:"dead"`
@@ -65,6 +66,7 @@ SELECT source, sink,
 	coalesce(sum(routes) FILTER (WHERE outcome = 'opened'), 0)::bigint,
 	coalesce(sum(routes) FILTER (WHERE outcome = 'delivered'), 0)::bigint,
 	coalesce(sum(routes) FILTER (WHERE outcome = 'unchanged'), 0)::bigint,
+	coalesce(sum(routes) FILTER (WHERE outcome = 'observed'), 0)::bigint,
 	coalesce(sum(routes) FILTER (WHERE outcome = 'stale'), 0)::bigint,
 	coalesce(sum(routes) FILTER (WHERE outcome = 'skipped'), 0)::bigint,
 	coalesce(sum(routes) FILTER (WHERE outcome = 'dead'), 0)::bigint,
@@ -81,8 +83,8 @@ func (l *Ledger) Balances(ctx context.Context, since time.Time) ([]Balance, erro
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Balance, error) {
 		var b Balance
-		err := row.Scan(&b.Source, &b.Sink, &b.Accepted, &b.Delivered, &b.Unchanged, &b.Stale, &b.Skipped, &b.Dead, &b.Open, &b.Replayed)
-		b.Unaccounted = b.Accepted - b.Delivered - b.Unchanged - b.Stale - b.Skipped - b.Dead - b.Open
+		err := row.Scan(&b.Source, &b.Sink, &b.Accepted, &b.Delivered, &b.Unchanged, &b.Observed, &b.Stale, &b.Skipped, &b.Dead, &b.Open, &b.Replayed)
+		b.Unaccounted = b.Accepted - b.Delivered - b.Unchanged - b.Observed - b.Stale - b.Skipped - b.Dead - b.Open
 		return b, err
 	})
 	if err != nil {

@@ -106,7 +106,7 @@ func (f *forgetting) work(ctx context.Context) error {
 		table string
 		step  func(context.Context, *place) (bool, error)
 	}{
-		{"events", f.stepEvents}, {"records", f.stepRecords}, {"river_job", f.stepJobs},
+		{"events", f.stepEvents}, {"records", f.stepRecords}, {"observations", f.stepObservations}, {"river_job", f.stepJobs},
 	} {
 		total, err := f.estimate(ctx, part.table)
 		if err != nil {
@@ -138,6 +138,8 @@ type place struct {
 	id   [16]byte
 	job  int64
 	done int64
+
+	observed uuid.UUID
 }
 
 func (f *forgetting) tell(table string, done, total int64) {
@@ -376,6 +378,38 @@ func (f *forgetting) routes(ctx context.Context, first, last [16]byte, erasures 
 		return nil
 	})
 	return list, err
+}
+
+// stepObservations removes what was only observed of the person.
+func (f *forgetting) stepObservations(ctx context.Context, at *place) (bool, error) {
+	rows, err := f.pool.Query(ctx, `
+		SELECT event_id, key || ' ' || reason || ' ' || coalesce(fields::text, '') FROM observations
+		WHERE event_id IN (SELECT DISTINCT event_id FROM observations WHERE event_id > $1 ORDER BY event_id LIMIT $2)
+		ORDER BY event_id`, at.observed, rowsPerStep)
+	if err != nil {
+		return false, err
+	}
+	var hers uuids
+	var text pgtype.DriverBytes
+	tag, err := pgx.ForEachRow(rows, []any{&at.observed, &text}, func() error {
+		if f.erased[at.observed] || f.Address.In(text) {
+			hers = append(hers, at.observed)
+		}
+		return nil
+	})
+	if err != nil {
+		return false, err
+	}
+	if len(hers) > 0 {
+		if err := f.change(ctx, func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, `DELETE FROM observations WHERE event_id = ANY($1)`, hers)
+			return err
+		}); err != nil {
+			return false, err
+		}
+	}
+	at.done += tag.RowsAffected()
+	return tag.RowsAffected() >= rowsPerStep, nil
 }
 
 // stepJobs takes the person out of what River keeps of failed attempts. How many

@@ -39,8 +39,17 @@ func refusal(err error) error {
 // Lease is the right to work a sink. The epoch is its fencing token: the lease has ended once the
 // sink has a greater one.
 type Lease struct {
-	Sink  string
-	Epoch int64
+	Sink   string
+	Epoch  int64
+	Shadow bool `db:"-"` // what is written of records is what they would be
+}
+
+// state is the name under which the records of the sink are kept.
+func (l Lease) state() string {
+	if l.Shadow {
+		return Shadow(l.Sink)
+	}
+	return l.Sink
 }
 
 // Silence is how long an owner may fail to renew its lease before another process evicts it.
@@ -275,7 +284,7 @@ const recordSeparator = "\x1f"
 func (l *Ledger) Announce(ctx context.Context, lease Lease, id uuid.UUID, keys []RecordKey, hold time.Duration, intended ...*Record) error {
 	batch := &pgx.Batch{}
 	batch.Queue(`SELECT partnersync_fence($1, $2)`, lease.Sink, lease.Epoch)
-	queueRecords(batch, lease.Sink, intended)
+	queueRecords(batch, lease.state(), intended)
 	batch.Queue(`INSERT INTO announcements (id, sink, epoch, records, until) VALUES ($1, $2, $3, $4, now() + $5::interval)
 		ON CONFLICT (id) DO UPDATE SET records = excluded.records, until = excluded.until`, id, lease.Sink, lease.Epoch, keyTexts(keys), hold)
 	if err := l.pool.SendBatch(ctx, batch).Close(); err != nil {

@@ -20,19 +20,26 @@ import (
 // It works in small steps. One that is cut short returns the number along with the
 // error: ContinueReplay does the rest, CancelReplay takes it back.
 func (l *Ledger) Replay(ctx context.Context, spec ReplaySpec) (id, routes int64, err error) {
-	selection, err := json.Marshal(spec.Filter)
-	if err != nil {
-		return 0, 0, fmt.Errorf("replay: %w", err)
-	}
-	err = l.pool.QueryRow(ctx, `
-		INSERT INTO replays (by, selection, rewrite, last)
-		VALUES ($1, $2, $3, coalesce((SELECT id FROM events ORDER BY id DESC LIMIT 1), '00000000-0000-0000-0000-000000000000')) RETURNING id`,
-		spec.By, selection, spec.Rewrite).Scan(&id)
-	if err != nil {
+	if id, err = insertReplay(ctx, l.pool, &spec); err != nil {
 		return 0, 0, fmt.Errorf("replay: %w", err)
 	}
 	routes, err = l.replay(ctx, id, &spec)
 	return id, routes, err
+}
+
+// insertReplay stores a replay that has selected nothing yet.
+func insertReplay(ctx context.Context, db interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}, spec *ReplaySpec) (id int64, err error) {
+	selection, err := json.Marshal(spec.Filter)
+	if err != nil {
+		return 0, err
+	}
+	err = db.QueryRow(ctx, `
+		INSERT INTO replays (by, selection, rewrite, last)
+		VALUES ($1, $2, $3, coalesce((SELECT id FROM events ORDER BY id DESC LIMIT 1), '00000000-0000-0000-0000-000000000000')) RETURNING id`,
+		spec.By, selection, spec.Rewrite).Scan(&id)
+	return id, err
 }
 
 // ContinueReplay does the rest of a replay that was cut short, by today's mappings: of

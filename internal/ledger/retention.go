@@ -55,6 +55,7 @@ func (l *Ledger) Expire(ctx context.Context, before time.Time, after uuid.UUID, 
 		removed = int64(len(ids))
 		batch := &pgx.Batch{}
 		batch.Queue(`DELETE FROM deliveries WHERE event_id = ANY($1)`, uuids(ids))
+		batch.Queue(`DELETE FROM observations WHERE event_id = ANY($1)`, uuids(ids))
 		batch.Queue(`DELETE FROM routes WHERE event_id = ANY($1)`, uuids(ids))
 		batch.Queue(`DELETE FROM events WHERE id = ANY($1)`, uuids(ids))
 		return tx.SendBatch(ctx, batch).Close()

@@ -23,10 +23,11 @@ const (
 	Stale     = records.Stale
 	Unchanged = records.Unchanged
 	Skipped   = records.Skipped
+	Observed  = Outcome("observed") // its sink writes nothing, see Observation
 )
 
 // Outcomes are those in which something ends, the first of several deciding a route's.
-var Outcomes = []Outcome{Dead, Delivered, Stale, Unchanged, Skipped}
+var Outcomes = []Outcome{Dead, Observed, Delivered, Stale, Unchanged, Skipped}
 
 // Route is an open route with its event and the deliveries that it has had.
 type Route struct {
@@ -155,6 +156,8 @@ type Report struct {
 	Erasures   []Erasure
 	Requeue    []Requeue
 
+	Observations []Observation // of a sink that observes
+
 	Announced uuid.UUID     // the announcement that ends with this; zero where there was none
 	InDoubt   []RecordKey   // announced records that stay shut
 	Settle    time.Duration // for so long
@@ -227,11 +230,12 @@ func (l *Ledger) Write(ctx context.Context, lease Lease, report *Report) error {
 	sink := lease.Sink
 	batch := &pgx.Batch{}
 	queueErasures(batch, report.Erasures)
-	queueRecords(batch, sink, report.Records)
+	queueRecords(batch, lease.state(), report.Records)
 	for _, m := range report.Merges {
-		batch.Queue(mergeRecords, m.From, m.Into, sink, m.Key.Object, m.Key.Property, m.Key.Key)
+		batch.Queue(mergeRecords, m.From, m.Into, lease.state(), m.Key.Object, m.Key.Property, m.Key.Key)
 	}
 	queueDeliveries(batch, sink, report.Deliveries)
+	queueObservations(batch, sink, report.Observations)
 	queueClosings(batch, sink, report.Closings)
 	for _, r := range report.Requeue {
 		batch.Queue(scheduleJobs, sink, asUUIDs(r.Events), r.After, livePriority)

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -19,8 +20,11 @@ import (
 // CRM is what a sink tells of what it has.
 type CRM interface {
 	Describe(ctx context.Context, object string) ([]sinks.Field, sinks.Result)
+	List(ctx context.Context, list, object string) ([]sinks.Entry, sinks.Result)
 	// UniqueKeys reports whether records are found by a key that no two of them can have.
 	UniqueKeys() bool
+	// Also are properties that hold further values of another, by the name of that: one stands for both.
+	Also() map[string][]string
 }
 
 // Findings are what came of looking.
@@ -38,12 +42,19 @@ type Unseen struct {
 // abreast is how many objects are asked for at a time.
 const abreast = 4
 
-// Check holds what mappings name of a sink against what its CRM has. Each object is asked for once.
-func Check(ctx context.Context, name string, crm CRM, uses []mappers.Use) Findings {
+// Check holds what mappings name of a sink, and the tables that come from it, against what its CRM has. Each object is asked
+// for once.
+func Check(ctx context.Context, name string, crm CRM, uses []mappers.Use, tables map[string]*mappers.Table) Findings {
 	var objects []string
 	for _, u := range uses {
 		if !slices.Contains(objects, u.Object) {
 			objects = append(objects, u.Object)
+		}
+	}
+	names := slices.Sorted(maps.Keys(tables))
+	for _, table := range names {
+		if l := tables[table].Listing; l.List == mappers.Options && !slices.Contains(objects, l.Object) {
+			objects = append(objects, l.Object)
 		}
 	}
 	seen := make([]seen, len(objects))
@@ -56,11 +67,35 @@ func Check(ctx context.Context, name string, crm CRM, uses []mappers.Use) Findin
 			seen[i].fields, seen[i].result = crm.Describe(ctx, object)
 		})
 	}
+	type list struct {
+		entries []map[string]string
+		result  sinks.Result
+	}
+	lists := make([]list, len(names))
+	for i, table := range names {
+		if tables[table].Listing.List == mappers.Options {
+			continue // the object tells
+		}
+		slots <- struct{}{}
+		wait.Go(func() {
+			defer func() { <-slots }()
+			lists[i].entries, lists[i].result = Read(ctx, crm, tables[table].Listing)
+		})
+	}
 	wait.Wait()
-	c := checking{name: name, unique: crm.UniqueKeys()}
+	c := checking{name: name, unique: crm.UniqueKeys(), also: crm.Also()}
 	for i, object := range objects {
 		of := slices.DeleteFunc(slices.Clone(uses), func(u mappers.Use) bool { return u.Object != object })
-		c.object(object, &seen[i], of)
+		if len(of) > 0 {
+			c.object(object, &seen[i], of)
+		}
+	}
+	for i, table := range names {
+		if l := tables[table].Listing; l.List == mappers.Options {
+			s := seen[slices.Index(objects, l.Object)]
+			lists[i].entries, lists[i].result = optionsOf(s.fields, s.result, l)
+		}
+		c.table(table, tables[table], lists[i].entries, lists[i].result)
 	}
 	c.d.Problems.Sort()
 	return Findings{c.d.Problems, c.unseen}
@@ -88,6 +123,7 @@ func (s *seen) field(name string) (f *sinks.Field, like bool) {
 type checking struct {
 	name   string
 	unique bool
+	also   map[string][]string
 	d      diag.Decoding
 	unseen []Unseen
 }
@@ -96,14 +132,19 @@ func (c *checking) object(object string, s *seen, uses []mappers.Use) {
 	switch r := s.result; {
 	case r.Class == sinks.OK:
 	case r.Class == sinks.Rejected && (r.Status == http.StatusNotFound || r.Status == http.StatusBadRequest):
-		c.d.Errorf(uses[0].At, "", "sink %q has no object %q: %s", c.name, object, told(r))
+		c.d.Errorf(uses[0].At, "", "sink %q has no object %q: %s", c.name, object, Told(r))
 		return
 	default:
-		c.unseen = append(c.unseen, Unseen{object, told(r)})
+		c.unseen = append(c.unseen, Unseen{object, Told(r)})
 		return
 	}
 	for _, u := range uses {
 		f, like := s.field(u.Property)
+		for _, name := range c.also[u.Property] {
+			if f == nil {
+				f, like = s.field(name)
+			}
+		}
 		switch {
 		case f == nil:
 			c.d.Errorf(u.At, c.meant(u, s), "%s of sink %q have no field %q", object, c.name, u.Property)
@@ -116,8 +157,8 @@ func (c *checking) object(object string, s *seen, uses []mappers.Use) {
 	c.required(object, s, uses)
 }
 
-// told is why there was no answer, in one line.
-func told(r sinks.Result) string {
+// Told is why there was no answer, in one line.
+func Told(r sinks.Result) string {
 	text := cmp.Or(r.Message, string(r.Class))
 	if r.Status != 0 {
 		text = fmt.Sprintf("HTTP %d: %s", r.Status, text)
@@ -151,7 +192,7 @@ func (c *checking) use(u mappers.Use, f *sinks.Field) {
 	case u.Purpose == mappers.ForKey && !u.Linked && c.unique && !f.Unique && u.Mode != mappers.Append:
 		c.d.Errorf(u.At, fmt.Sprintf("`partnersync setup %s --dry-run` tells how to come by one", c.name),
 			"the key %s of %s is not unique in the CRM, so no record can be found by it", f.Name, u.Object)
-	case writes:
+	case writes && !(u.Kind == mappers.List && c.several(f.Name)):
 		if words, hard := misfit(u.Kind, f.Kind); words != "" {
 			report := c.d.Warnf
 			if hard {
@@ -161,6 +202,16 @@ func (c *checking) use(u mappers.Use, f *sinks.Field) {
 		}
 	}
 	c.options(u, f)
+}
+
+// several reports whether a field holds several values of another.
+func (c *checking) several(name string) bool {
+	for _, list := range c.also {
+		if slices.Contains(list, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // mostOptions is how many of the values that a field takes are told.

@@ -3,6 +3,7 @@ package live
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ type crm struct {
 	fields map[string][]sinks.Field
 	fails  map[string]sinks.Result
 	loose  bool // keys are not unique
+	lists  map[string][]map[string]string
 
 	mu    sync.Mutex
 	asked []string
@@ -33,6 +35,19 @@ func (c *crm) Describe(_ context.Context, object string) ([]sinks.Field, sinks.R
 	}
 	return c.fields[object], sinks.Result{Class: sinks.OK}
 }
+
+func (c *crm) List(_ context.Context, list, object string) ([]sinks.Entry, sinks.Result) {
+	if r, ok := c.fails[list]; ok {
+		return nil, r
+	}
+	var out []sinks.Entry
+	for _, e := range c.lists[list] {
+		out = append(out, sinks.Entry{Fields: e})
+	}
+	return out, sinks.Result{Class: sinks.OK}
+}
+
+func (c *crm) Also() map[string][]string { return map[string][]string{"dealname": {"dealnames"}} }
 
 func (c *crm) UniqueKeys() bool { return !c.loose }
 
@@ -67,6 +82,8 @@ tables:
   stages:
     map: {Working: open, Won: "${WON}"}
     else: skip
+  owners: {from: crm, list: owners, by: email, else: skip}
+  kinds: {from: crm, list: options, object: deals, field: kind}
 mappings:
   - name: deals
     on: shop.deal.updated
@@ -122,45 +139,50 @@ func TestCheck(t *testing.T) {
 	}{
 		{name: "all is there", give: func(*crm) {}},
 		{name: "no field", give: func(c *crm) { without("done_at")(c); with(field("done_on", "date"))(c) },
-			want: []string{`25:7 error: deals of sink "crm" have no field "done_at" (did you mean done_on?)`}},
+			want: []string{`27:7 error: deals of sink "crm" have no field "done_at" (did you mean done_on?)`}},
 		{name: "no field of a name like it", give: without("amount"),
-			want: []string{`23:7 error: deals of sink "crm" have no field "amount" (` + "`partnersync setup crm` makes it, if the CRM lets it)"}},
+			want: []string{`25:7 error: deals of sink "crm" have no field "amount" (` + "`partnersync setup crm` makes it, if the CRM lets it)"}},
 		{name: "a label in place of a name", give: func(c *crm) {
 			without("dealname")(c)
 			with(field("name_7", "text", func(f *sinks.Field) { f.Label = "DealName" }))(c)
-		}, want: []string{`19:14 error: deals of sink "crm" have no field "dealname" ("DealName" is the label of name_7)`, `21:7 error: deals of sink "crm" have no field "dealname" ("DealName" is the label of name_7)`}},
+		}, want: []string{`21:14 error: deals of sink "crm" have no field "dealname" ("DealName" is the label of name_7)`, `23:7 error: deals of sink "crm" have no field "dealname" ("DealName" is the label of name_7)`}},
+		{name: "under the name of what holds several", give: func(c *crm) { without("dealname")(c); with(field("dealnames", "text"))(c) }},
 		{name: "another case", give: func(c *crm) { without("kind")(c); with(field("Kind", "option", options("partner")))(c) },
-			want: []string{`27:7 warning: the field is spelt "Kind" in the CRM (write Kind)`}},
+			want: []string{`14:17 error: table "kinds": deals have no field "kind"`, `29:7 warning: the field is spelt "Kind" in the CRM (write Kind)`}},
 		{name: "read-only", give: with(field("amount", "number", readOnly)),
-			want: []string{`23:7 error: the CRM lets nobody write amount of deals`}},
+			want: []string{`25:7 error: the CRM lets nobody write amount of deals`}},
 		{name: "an option that is not there", give: with(field("kind", "option", options("direct", "partners"))),
-			want: []string{`27:13 error: kind of deals does not take "partner" in the CRM (did you mean partners?)`}},
+			want: []string{`29:13 error: kind of deals does not take "partner" in the CRM (did you mean partners?)`}},
 		{name: "the label of an option", give: with(field("kind", "option", func(f *sinks.Field) { f.Options = []sinks.Option{{Value: "7", Label: "Partner"}} })),
-			want: []string{`27:13 error: kind of deals does not take "partner" in the CRM ("Partner" is the label of 7)`}},
+			want: []string{`29:13 error: kind of deals does not take "partner" in the CRM ("Partner" is the label of 7)`}},
 		{name: "an option of a table, and one of a variable", give: with(field("dealstage", "option", options("lost"))),
 			want: []string{`11:20 error: dealstage of deals does not take "open" in the CRM (it takes lost)`, `11:31 error: dealstage of deals does not take "${WON}" in the CRM (it takes lost)`}},
 		{name: "a key that is not unique", give: with(field("deal_key", "text")),
-			want: []string{`18:11 error: the key deal_key of deals is not unique in the CRM, so no record can be found by it (` + "`partnersync setup crm --dry-run` tells how to come by one)"}},
+			want: []string{`20:11 error: the key deal_key of deals is not unique in the CRM, so no record can be found by it (` + "`partnersync setup crm --dry-run` tells how to come by one)"}},
 		{name: "a key that need not be", give: func(c *crm) { with(field("deal_key", "text"))(c); c.loose = true }},
 		{name: "another type", give: func(c *crm) {
 			for _, f := range []sinks.Field{field("dealname", "number"), field("done", "number"), field("done_at", "option"), field("tags", "text"), field("amount", "date")} {
 				with(f)(c)
 			}
 		}, want: []string{
-			`21:7 warning: dealname of deals takes a number in the CRM, and this is a text`, `23:7 error: amount of deals takes a date in the CRM, and this is a number`,
-			`24:7 error: done of deals takes a number in the CRM, and this is true or false`, `25:7 error: done_at of deals takes one of its options in the CRM, and this is a time`,
-			`28:11 warning: tags of deals takes a text in the CRM, and this is a list`,
+			`23:7 warning: dealname of deals takes a number in the CRM, and this is a text`, `25:7 error: amount of deals takes a date in the CRM, and this is a number`,
+			`26:7 error: done of deals takes a number in the CRM, and this is true or false`, `27:7 error: done_at of deals takes one of its options in the CRM, and this is a time`,
+			`30:11 warning: tags of deals takes a text in the CRM, and this is a list`,
 		}},
 		{name: "a type that nobody knows", give: with(field("done", ""))},
 		{name: "required", give: func(c *crm) { with(field("pipeline", "text", required))(c); with(field("kind", "option", required))(c) },
-			want: []string{`18:11 warning: the CRM requires pipeline of deals, which mapping "deals" does not write (a record that is not there yet cannot be made without)`}},
+			want: []string{`20:11 warning: the CRM requires pipeline of deals, which mapping "deals" does not write (a record that is not there yet cannot be made without)`}},
 		{name: "required, but nobody can write it", give: with(field("id", "text", required, readOnly))},
 		{name: "no object", give: fails("companies", sinks.Result{Class: sinks.Rejected, Status: 404, Message: "no such object"}),
-			want: []string{`30:31 error: sink "crm" has no object "companies": HTTP 404: no such object`}},
+			want: []string{`32:31 error: sink "crm" has no object "companies": HTTP 404: no such object`}},
 		{name: "no right to look", give: fails("deals", sinks.Result{Class: sinks.Held, Status: 403, Message: "scope missing"}),
-			unseen: []Unseen{{"deals", "HTTP 403: scope missing"}}},
+			unseen: []Unseen{{"deals", "HTTP 403: scope missing"}, {`table "kinds", options of kind of deals`, "HTTP 403: scope missing"}}},
+		{name: "two owners of one address", give: func(c *crm) { c.lists["owners"][1]["email"] = "Jane@acme.test" },
+			want: []string{`13:18 error: table "owners": several owners are called the same: jane@acme.test (narrow it down by where, or look it up by another field than email)`}},
+		{name: "no right to list", give: fails("owners", sinks.Result{Class: sinks.Held, Status: 403, Message: "scope missing"}),
+			unseen: []Unseen{{`table "owners", owners`, "HTTP 403: scope missing"}}},
 		{name: "no answer", give: fails("deals", sinks.Result{Class: sinks.Timeout, Message: "no answer in 30s"}),
-			unseen: []Unseen{{"deals", "no answer in 30s"}}},
+			unseen: []Unseen{{"deals", "no answer in 30s"}, {`table "kinds", options of kind of deals`, "no answer in 30s"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -168,9 +190,11 @@ func TestCheck(t *testing.T) {
 			if cfg == nil {
 				t.Fatal(problems)
 			}
-			c := &crm{fields: all()}
+			c := &crm{fields: all(), lists: map[string][]map[string]string{"owners": {{"id": "7", "email": "jane@acme.test"}, {"id": "8", "email": "joe@acme.test"}}}}
 			tt.give(c)
-			found := Check(t.Context(), "crm", c, cfg.Mappings.Uses("crm"))
+			tables := maps.Clone(cfg.Tables)
+			delete(tables, "stages")
+			found := Check(t.Context(), "crm", c, cfg.Mappings.Uses("crm"), tables)
 			var got []string
 			for _, p := range found.Problems {
 				line := fmt.Sprintf("%d:%d %s: %s", p.Line, p.Col, p.Severity, p.Message)

@@ -131,7 +131,10 @@ func (h *hubspot) readBatch(c *call, t *table) reply {
 	for _, one := range in.Inputs {
 		var r *record
 		if byID {
-			r = t.live(one.ID.value)
+			if r = t.live(one.ID.value); r == nil && t.object == "contacts" {
+				// The id of a contact that was merged leads to the other: https://community.hubspot.com/t5/APIs-Integrations/Question-about-using-batch-read-API/m-p/1101616
+				r = t.survivor(one.ID.value)
+			}
 		} else {
 			r = t.find(key, one.ID.value)
 		}

@@ -287,7 +287,19 @@ func (p *pipedrive) fields(c *call, singular string, version int) reply {
 	most, after := atoi(c.query.Get("limit"), 100), atoi(c.query.Get("cursor"), 0)
 	data := []any{}
 	var next any
-	for i, name := range t.names {
+	names, of := slices.Clone(t.names), map[string]*table{}
+	if leads := p.store.table(pipedriveName, "leads"); t.object == "deals" && leads != nil { // a lead has the custom fields of deals
+		for _, name := range leads.names {
+			if t.properties[name] == nil && !pipedriveStandard(leads.object, name) {
+				names, of[name] = append(names, name), leads
+			}
+		}
+	}
+	for i, name := range names {
+		t := t
+		if of[name] != nil {
+			t = of[name]
+		}
 		if version == 2 && i < after {
 			continue
 		}

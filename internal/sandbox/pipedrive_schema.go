@@ -79,7 +79,11 @@ func pdShowOptions(property *Property) any {
 		return nil
 	}
 	var list []any
-	for j, id := range pdOptions(property) {
+	for j, number := range pdOptions(property) {
+		var id any = number
+		if property.Name == "status" { // its options are words
+			id = property.Options[j]
+		}
 		list = append(list, map[string]any{"id": id, "label": property.label(property.Options[j])})
 	}
 	return list

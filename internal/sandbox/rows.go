@@ -102,6 +102,7 @@ func (s *Server) Merge(dialect, object, from, into string) bool {
 		}
 	}
 	s.store.archive(t, loser, now)
+	loser.into = winner.id
 	s.store.update(t, winner, taken, now)
 	return true
 }

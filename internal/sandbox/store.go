@@ -131,6 +131,7 @@ type record struct {
 	updated    time.Time
 	writes     int
 	archived   bool
+	into       string     // the record that it was merged into
 	locked     int        // holders of a lock; writes are refused meanwhile
 	past       []snapshot // with a lag: states that a search may still see, oldest first
 }
@@ -357,6 +358,20 @@ func (t *table) live(id string) *record {
 	}
 	if r := t.byID[id]; r != nil && !r.archived {
 		return r
+	}
+	return nil
+}
+
+// survivor returns the live record that one was merged into, or nil.
+func (t *table) survivor(id string) *record {
+	for range len(t.byID) {
+		r := t.byID[id]
+		if r == nil || r.into == "" {
+			return nil
+		}
+		if id = r.into; t.live(id) != nil {
+			return t.live(id)
+		}
 	}
 	return nil
 }

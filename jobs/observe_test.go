@@ -1,0 +1,160 @@
+package jobs
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"partnersync/internal/ledger"
+	"partnersync/internal/sandbox"
+)
+
+// living is a CRM that sales fill, for deals of the shop that are looked for by their title.
+func living(write bool) setup {
+	return setup{
+		box: sandbox.Options{Custom: map[string][]sandbox.Property{"hubspot/orders": {
+			{Name: "order_key", Unique: true}, {Name: "title"}, {Name: "amount", Type: "number"}, {Name: "description"}, {Name: "first_partner"},
+		}}},
+		sinks: fmt.Sprintf("    write: %v\n    find_lag: 0s\n", write),
+		mappings: `
+mappings:
+  - name: deals
+    on: [shop.deal.created, shop.deal.updated]
+    to: crm
+    object: orders
+    key: {order_key: event.key}
+    match: [{title: event.name}]
+    set: {title: event.name, amount: event.amount}
+    set_if_empty: {description: event.description}
+    set_first: {first_partner: event.partner}
+    links:
+      - {to: firms, key: {firm_key: event.company}}
+  - name: firms
+    on: [shop.company.created, shop.company.updated]
+    to: crm
+    object: firms
+    key: {firm_key: event.key}
+    set: {name: event.name}
+  - name: ended
+    on: shop.company.deleted
+    to: crm
+    object: firms
+    mode: archive
+    key: {firm_key: event.key}
+`,
+	}
+}
+
+// foreseen are what the observations of a sink come to, one line for each record.
+func (r *rig) foreseen() map[string]string {
+	r.t.Helper()
+	out := map[string]string{}
+	does := map[string]string{}
+	if err := r.ledger.Observed(r.context(), "crm", func(o ledger.Observation) error {
+		at := o.Object + " " + o.Key
+		if o.Does != "" && (does[at] == "" || o.Does == "archive") {
+			does[at] = o.Does
+		}
+		if o.Outcome == ledger.Dead {
+			does[at] = "dead: " + o.Reason
+		}
+		line := does[at]
+		for _, f := range o.Fields {
+			if f.Old != nil {
+				line += fmt.Sprintf(" %s %v -> %v", f.Name, f.Old, f.New)
+			}
+		}
+		out[at] = strings.TrimSpace(line)
+		return nil
+	}); err != nil {
+		r.t.Fatal(err)
+	}
+	return out
+}
+
+// A sink that observes writes nothing, and tells what it would do; one that writes then does just that.
+func TestObserve(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, living(false))
+	fill := func(values map[string]any) string { return r.box.Put("hubspot", "orders", values) }
+	fill(map[string]any{"title": "Theirs", "amount": "5", "description": "ours is better"})
+	fill(map[string]any{"title": "Twice"})
+	fill(map[string]any{"title": "Twice"})
+	keyed := fill(map[string]any{"order_key": "d4", "title": "Old"})
+	before := r.box.Records("hubspot", "orders")
+
+	ids := r.accept(
+		firm("c1", 1),
+		deal("d1", 1, "name", "New", "amount", 10, "company", "c1"),
+		deal("d1", 2, "name", "New", "amount", 12), // an update of what would have been made
+		deal("d2", 1, "name", "Theirs", "amount", 7, "description", "x"),
+		deal("d3", 1, "name", "Twice"),
+		deal("d4", 1, "name", "Better"),
+		deal("d5", 1, "name", "New"), // the one that would have been made under d1
+		firm("c9", 1), shopEvent("company.deleted", "c9", 5),
+	)
+	fates := r.ended(ids...)
+	for i, id := range ids {
+		if f := fates[id]; f.Outcome != ledger.Observed || f.Deliveries[0].Outcome != ledger.Observed {
+			t.Errorf("%d: %+v", i, f)
+		}
+	}
+	for _, q := range r.box.Requests() {
+		if q.Method != "GET" && !strings.HasSuffix(q.Path, "/search") && !strings.HasSuffix(q.Path, "/batch/read") {
+			t.Errorf("%s %s", q.Method, q.Path)
+		}
+	}
+	if diff := cmp.Diff(before, r.box.Records("hubspot", "orders")); diff != "" || len(r.box.Records("hubspot", "firms")) > 0 {
+		t.Errorf("something was written: %s", diff)
+	}
+	told := r.foreseen()
+	for key, want := range map[string]string{
+		"firms c1": "create", "firms c9": "archive", "orders d2": "adopt amount 5 -> 7", "orders d4": "adopt title Old -> Better",
+	} {
+		if told[key] != want {
+			t.Errorf("%s: %q, want %q", key, told[key], want)
+		}
+	}
+	if !strings.HasPrefix(told["orders d3"], "dead: several orders fit by title: ") {
+		t.Errorf("d3: %q", told["orders d3"])
+	}
+	if (told["orders d1"] == "create") == (told["orders d5"] == "create") {
+		t.Errorf("d1: %q, d5: %q: one of them would have made the order of both", told["orders d1"], told["orders d5"])
+	}
+
+	// It goes live: what waits from before is done as was told.
+	r.reload(strings.Replace(r.text, "write: false", "write: true", 1))
+	_, n, err := r.ledger.Replay(r.context(), ledger.ReplaySpec{Filter: ledger.Filter{Sink: "crm", Outcome: "observed"}, By: "test", Generation: r.plan.Generation, Wants: func(source, typ string) []string { return r.config.Mappings.Sinks(source, typ) }})
+	if err != nil || n == 0 {
+		t.Fatal(n, err)
+	}
+	r.ended(ids...)
+	after := r.box.Records("hubspot", "orders")
+	if made := len(after) - len(before); made != 1 {
+		t.Errorf("%d orders were made", made)
+	}
+	byKey := map[string]map[string]any{}
+	for _, rec := range after {
+		if key, is := rec.Properties["order_key"].(string); is {
+			byKey[key] = rec.Properties
+		}
+		if rec.ID == keyed && rec.Properties["title"] != "Better" {
+			t.Errorf("d4: %v", rec.Properties)
+		}
+	}
+	if d2 := byKey["d2"]; d2["amount"] != "7" || d2["description"] != "ours is better" {
+		t.Errorf("d2: %v", d2)
+	}
+	if slices.ContainsFunc(after, func(rec sandbox.Record) bool {
+		return rec.Properties["title"] == "Twice" && rec.Properties["order_key"] != nil
+	}) {
+		t.Error("one of two was chosen")
+	}
+	var left int
+	if err := r.pool.QueryRow(r.context(), `SELECT count(*) FROM records WHERE sink = 'crm?'`).Scan(&left); err != nil || left > 0 {
+		t.Errorf("%d records of what would be are left: %v", left, err)
+	}
+}
