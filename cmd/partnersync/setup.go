@@ -72,6 +72,9 @@ func (c setupCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	}
 	sink := sinks.New(d, sinks.Options{})
 	defer sink.Close()
+	if err := allowed(ctx, sink); err != nil {
+		return err
+	}
 	cli.begun.Store(true) // what is being made has to be told
 	steps := c.setUp(ctx, sink, wants(cfg.Mappings.Uses(c.Sink)))
 	if cli.JSON {
@@ -80,6 +83,21 @@ func (c setupCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		printSetup(s.out, steps)
 	}
 	return cmp.Or(err, c.rest(steps))
+}
+
+// allowed tells why nothing may be made: the config pins the account, and it is another, or nobody can tell.
+func allowed(ctx context.Context, sink *sinks.Sink) error {
+	pinned := sink.Description().Account()
+	if pinned == "" {
+		return nil
+	}
+	switch r := sink.Account(ctx); {
+	case r.Class != sinks.OK:
+		return fmt.Errorf("whose account it is cannot be told, and the config allows account %s alone: %s", pinned, refusal(r))
+	case r.ID != pinned:
+		return fmt.Errorf("the credentials are of account %s, and the config allows account %s alone", cmp.Or(r.ID, "(unknown)"), pinned)
+	}
+	return nil
 }
 
 // wants are the fields that mappings name, each once, in the order of the file.

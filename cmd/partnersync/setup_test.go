@@ -63,6 +63,22 @@ func TestSetupThatSeesNothing(t *testing.T) {
 	if w.box.Defined("hubspot", "orders", "title") {
 		t.Error("it was made all the same")
 	}
+	w.write(strings.Replace(shopConfig, "    preset: hubspot\n", "    preset: hubspot\n    account: \"62515\"\n", 1))
+	if code, said := w.tried("setup", "crm"); code != 1 || !strings.Contains(said, "whose account it is cannot be told, and the config allows account 62515 alone") {
+		t.Errorf("exit code %d:\n%s", code, said)
+	}
+	w.box.Reset()
+	w.box.SetAccount(999)
+	if code, said := w.tried("setup", "crm"); code != 1 || !strings.Contains(said, "the credentials are of account 999, and the config allows account 62515 alone\n") {
+		t.Errorf("exit code %d:\n%s", code, said)
+	}
+	if w.box.Defined("hubspot", "orders", "title") {
+		t.Error("it was made in another account")
+	}
+	w.box.SetAccount(62515)
+	if code, said := w.tried("setup", "crm"); code != 0 || !strings.Contains(said, "made     orders.title (text)\n") {
+		t.Errorf("exit code %d:\n%s", code, said)
+	}
 	w.env = append(w.env, "CRM_TOKEN=")
 	if code, said := w.tried("setup", "crm"); code != 2 || !strings.Contains(said, "the credentials of crm are not set here\n") {
 		t.Errorf("exit code %d:\n%s", code, said)
