@@ -117,6 +117,9 @@ const (
 // asked, for the first fifty fields that have some. All of it together takes no longer than Timeout.
 func (s *Sink) Describe(ctx context.Context, object string) ([]Field, Result) {
 	u := &unit{row: &Row{Object: object}}
+	if why := s.desc.CannotDescribe(object); why != "" {
+		return nil, Result{Class: Rejected, Code: "unsupported", Message: s.clean(why)}
+	}
 	way, _ := s.desc.way(Describe, u)
 	if way == nil {
 		return nil, unsupportedResult(Describe)
