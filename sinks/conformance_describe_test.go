@@ -232,6 +232,13 @@ func TestConformDescribe(t *testing.T) {
 				t.Errorf("%+v", sent)
 			}
 		}
+		d := w.sink.Description()
+		if why := d.CannotDescribe(h.has); why != "" {
+			t.Error(why)
+		}
+		if why := d.CannotDescribe(c.note); (why == "") == (c.name == "attio" || c.name == "pipedrive") {
+			t.Errorf("%s: %s", c.note, why)
+		}
 		if _, r := w.sink.Describe(within(t), "planets"); r.Class != Rejected || r.Message == "" {
 			t.Errorf("an object that is not there: %+v", r)
 		}

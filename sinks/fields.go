@@ -117,6 +117,9 @@ const (
 // asked, for the first fifty fields that have some. All of it together takes no longer than Timeout.
 func (s *Sink) Describe(ctx context.Context, object string) ([]Field, Result) {
 	u := &unit{row: &Row{Object: object}}
+	if why := s.desc.CannotDescribe(object); why != "" {
+		return nil, Result{Class: Rejected, Code: "unsupported", Message: s.clean(why)}
+	}
 	way, _ := s.desc.way(Describe, u)
 	if way == nil {
 		return nil, unsupportedResult(Describe)
@@ -182,6 +185,14 @@ func (s *Sink) withOptions(ctx context.Context, u *unit, fields []Field) ([]Fiel
 		}
 	}
 	return fields, Result{Class: OK}
+}
+
+// CannotDescribe tells why the target does not tell the fields of an object, whoever asks; "" where it does.
+func (d *Description) CannotDescribe(object string) string {
+	if d.unsure {
+		return ""
+	}
+	return d.lacksFor(d.operations[Describe], Describe, &unit{row: &Row{Object: object}}, unsupported(Describe))
 }
 
 func unsupportedResult(op Operation) Result {

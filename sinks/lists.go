@@ -63,6 +63,9 @@ func (desc *Description) compileLists(n diag.Node, d *diag.Decoding) {
 	}
 	for _, e := range n.Entries() {
 		for _, o := range desc.lists[e.Key.Text()] {
+			if j := o.result.Join; j != nil && !o.result.Results.Entry.has(j.By) {
+				d.Errorf(e.Value, "", "an entry of %s has no %q by which to join another", e.Key.Text(), j.By)
+			}
 			desc.checkJoin(o.result.Join, e, d)
 		}
 	}

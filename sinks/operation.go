@@ -234,7 +234,11 @@ func (desc *Description) compileOperation(op Operation, index int, n, all diag.N
 		o.body = compileBody(doc.Body, scope, d)
 	}
 	desc.settleRows(o, &doc, n, d)
-	o.result.check(op, n.Get("result"), d)
+	at := n.Get("result")
+	if !at.Exists() {
+		at = n
+	}
+	o.result.check(op, at, d)
 	if p := doc.Result.Results.Property; p.Exists() {
 		o.result.property = compileLeaf(p, mappers.WantText, scope, d)
 	}

@@ -92,6 +92,9 @@ func (c checkCmd) live(ctx context.Context, cfg *config.Config) (problems diag.P
 			seen = append(seen, fmt.Sprintf("%s: not looked at: %s", l.sink, l.none))
 			continue
 		}
+		for _, u := range l.found.Untold {
+			seen = append(seen, fmt.Sprintf("%s: %s: not looked at: %s", l.sink, u.Object, u.Why))
+		}
 		for _, u := range l.found.Unseen {
 			unseen = append(unseen, fmt.Sprintf("%s: %s: %s", l.sink, u.Object, u.Why))
 		}

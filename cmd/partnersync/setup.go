@@ -42,6 +42,7 @@ const (
 	toMake  = "to make"
 	isLeft  = "left" // to a person
 	failed  = "failed"
+	unseen  = "unseen" // the CRM does not tell what the object has
 )
 
 // setupStep is what became of one field.
@@ -71,6 +72,9 @@ func (c setupCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	}
 	sink := sinks.New(d, sinks.Options{})
 	defer sink.Close()
+	if err := allowed(ctx, sink); err != nil {
+		return err
+	}
 	cli.begun.Store(true) // what is being made has to be told
 	steps := c.setUp(ctx, sink, wants(cfg.Mappings.Uses(c.Sink)))
 	if cli.JSON {
@@ -79,6 +83,21 @@ func (c setupCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		printSetup(s.out, steps)
 	}
 	return cmp.Or(err, c.rest(steps))
+}
+
+// allowed tells why nothing may be made: the config pins the account, and it is another, or nobody can tell.
+func allowed(ctx context.Context, sink *sinks.Sink) error {
+	pinned := sink.Description().Account()
+	if pinned == "" {
+		return nil
+	}
+	switch r := sink.Account(ctx); {
+	case r.Class != sinks.OK:
+		return fmt.Errorf("whose account it is cannot be told, and the config allows account %s alone: %s", pinned, refusal(r))
+	case r.ID != pinned:
+		return fmt.Errorf("the credentials are of account %s, and the config allows account %s alone", cmp.Or(r.ID, "(unknown)"), pinned)
+	}
+	return nil
 }
 
 // wants are the fields that mappings name, each once, in the order of the file.
@@ -129,6 +148,11 @@ func (c setupCmd) setUp(ctx context.Context, sink *sinks.Sink, list []*wanted) [
 	refused := map[string]sinks.Result{}
 	for _, w := range list {
 		if _, asked := described[w.object]; !asked {
+			if why := sink.Description().CannotDescribe(w.object); why != "" {
+				described[w.object], refused[w.object] = nil, sinks.Result{Class: sinks.Rejected}
+				steps = append(steps, setupStep{Object: w.object, State: unseen, Why: why})
+				continue
+			}
 			fields, r := sink.Describe(ctx, w.object)
 			described[w.object] = fields
 			if r.Class != sinks.OK {

@@ -31,6 +31,7 @@ type CRM interface {
 type Findings struct {
 	Problems diag.Problems
 	Unseen   []Unseen
+	Untold   []Unseen // of which the CRM tells nobody what it has
 }
 
 // Unseen is what could not be looked at, and why.
@@ -98,7 +99,7 @@ func Check(ctx context.Context, name string, crm CRM, uses []mappers.Use, tables
 		c.table(table, tables[table], lists[i].entries, lists[i].result)
 	}
 	c.d.Problems.Sort()
-	return Findings{c.d.Problems, c.unseen}
+	return Findings{c.d.Problems, c.unseen, c.untold}
 }
 
 // seen is what a CRM has told of an object.
@@ -126,11 +127,15 @@ type checking struct {
 	also   map[string][]string
 	d      diag.Decoding
 	unseen []Unseen
+	untold []Unseen
 }
 
 func (c *checking) object(object string, s *seen, uses []mappers.Use) {
 	switch r := s.result; {
 	case r.Class == sinks.OK:
+	case r.Class == sinks.Rejected && r.Code == "unsupported":
+		c.untold = append(c.untold, Unseen{object, Told(r)})
+		return
 	case r.Class == sinks.Rejected && (r.Status == http.StatusNotFound || r.Status == http.StatusBadRequest):
 		c.d.Errorf(uses[0].At, "", "sink %q has no object %q: %s", c.name, object, Told(r))
 		return

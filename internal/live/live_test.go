@@ -136,6 +136,7 @@ func TestCheck(t *testing.T) {
 		give   func(*crm)
 		want   []string // problems, then what could not be seen
 		unseen []Unseen
+		untold []Unseen
 	}{
 		{name: "all is there", give: func(*crm) {}},
 		{name: "no field", give: func(c *crm) { without("done_at")(c); with(field("done_on", "date"))(c) },
@@ -175,6 +176,8 @@ func TestCheck(t *testing.T) {
 		{name: "required, but nobody can write it", give: with(field("id", "text", required, readOnly))},
 		{name: "no object", give: fails("companies", sinks.Result{Class: sinks.Rejected, Status: 404, Message: "no such object"}),
 			want: []string{`32:31 error: sink "crm" has no object "companies": HTTP 404: no such object`}},
+		{name: "nothing to look at", give: fails("companies", sinks.Result{Class: sinks.Rejected, Code: "unsupported", Message: "companies are not described"}),
+			untold: []Unseen{{"companies", "companies are not described"}}},
 		{name: "no right to look", give: fails("deals", sinks.Result{Class: sinks.Held, Status: 403, Message: "scope missing"}),
 			unseen: []Unseen{{"deals", "HTTP 403: scope missing"}, {`table "kinds", options of kind of deals`, "HTTP 403: scope missing"}}},
 		{name: "two owners of one address", give: func(c *crm) { c.lists["owners"][1]["email"] = "Jane@acme.test" },
@@ -205,6 +208,9 @@ func TestCheck(t *testing.T) {
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(tt.untold, found.Untold); diff != "" {
+				t.Error(diff)
 			}
 			if diff := cmp.Diff(tt.unseen, found.Unseen); diff != "" {
 				t.Errorf("unseen (-want +got):\n%s", diff)
