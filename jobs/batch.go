@@ -37,8 +37,8 @@ type batch struct {
 	sought  []sought                        // ends of links that the plan wants looked up
 	env     records.Env
 
-	identities map[*records.Work][]records.Key // of records that we did not know: see match.go
-	would      map[*records.Delivery]*would    // of a sink that observes
+	identities map[*records.Work][]records.Key           // of records that we did not know: see match.go
+	would      map[*records.Delivery]*ledger.Observation // what it would have done, of a sink that observes
 
 	intent   uuid.UUID     // the write intent of what we send; zero while there is none
 	intended []records.Key // what it names
@@ -82,9 +82,12 @@ func newBatch(o *owner, plan *Plan, sink *sinks.Sink, jobs []*job) *batch {
 	b.lease, b.cache = o.lease, o.cache
 	if b.observes() {
 		b.lease.Shadow, b.cache = true, newCache() // another process may have them begin anew
-		b.would = map[*records.Delivery]*would{}
+		b.would = map[*records.Delivery]*ledger.Observation{}
 	}
 	b.env = records.Env{Can: target{sink}, GiveUp: o.giveUp, Neighbour: b.neighbour, Stub: b.stub, Seek: b.seek}
+	if b.observes() {
+		b.env.Can = observing{target{sink}}
+	}
 	return b
 }
 
@@ -95,7 +98,7 @@ func (b *batch) run(ctx context.Context) {
 		if r := recover(); r != nil {
 			// What a panic says may quote a payload.
 			b.owner.log.Error("a worker panicked", "sink", b.owner.name, "type", fmt.Sprintf("%T", r), "stack", string(debug.Stack()))
-			b.keepOff(b.sink.Settle() + b.sink.FindLag())
+			b.keepOff(b.sink.Settle() + b.findLag())
 			b.forget()
 			b.answer(fmt.Errorf("sink %q: internal error", b.owner.name))
 		}
@@ -130,7 +133,7 @@ func (b *batch) putBack(ctx context.Context, err error) {
 	if ctx.Err() == nil {
 		b.owner.log.Warn("a batch is put back", "sink", b.owner.name, "err", err)
 	}
-	b.keepOff(b.sink.FindLag())
+	b.keepOff(b.findLag())
 	b.forget()
 	b.answer(river.JobSnooze(2 * time.Second))
 }

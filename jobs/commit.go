@@ -34,6 +34,7 @@ func (b *batch) commit(ctx context.Context) error {
 	for _, w := range b.works {
 		report.Records = append(report.Records, w.Record)
 	}
+	report.Identities = b.imaginable()
 	// What the CRM has taken must be written down even while we are stopping.
 	ctx, cancel := outlive(ctx, 15*time.Second)
 	defer cancel()
@@ -58,6 +59,9 @@ func (b *batch) commit(ctx context.Context) error {
 		r.New = false
 	}
 	b.cache.put(keep)
+	if b.observes() {
+		b.owner.shadowed.Store(true) // a batch that writes may have begun meanwhile
+	}
 	b.tell()
 	return nil
 }
@@ -97,7 +101,7 @@ func (b *batch) inDoubt() (map[records.Key]time.Duration, time.Duration) {
 	for _, w := range b.works {
 		if w.Made() { // who looks for it otherwise than by its key cannot see it yet
 			for _, k := range b.identities[w] {
-				left[k] = max(left[k], b.sink.FindLag())
+				left[k] = max(left[k], b.findLag())
 				longest = max(longest, left[k])
 			}
 		}
@@ -177,13 +181,11 @@ func (b *batch) reportRoute(r *route, report *ledger.Report) {
 			report.Deliveries = append(report.Deliveries, ledger.Delivery{
 				Event: r.Event, Run: r.Run, Mapping: d.Change.Mapping, MappingHash: b.conf.hashes[d.Change.Mapping],
 				Object: d.Change.Object, Key: d.Change.Key.Value, Outcome: b.told(d.Outcome), Class: d.Class, Reason: d.Reason,
-				Attempts: d.Attempts, FirstFailedAt: d.FirstFailedAt, Status: d.Status, CRMID: d.CRMID,
+				Attempts: d.Attempts, FirstFailedAt: d.FirstFailedAt, Status: d.Status, CRMID: real(d.CRMID),
 			})
-			if b.told(d.Outcome) == ledger.Observed && d.Outcome != ledger.Observed {
-				report.Observations = append(report.Observations, b.observation(r, d))
-			}
 		}
 	}
+	report.Observations = append(report.Observations, b.observations(r)...)
 	if r.ended != ledger.Open {
 		report.Closings = append(report.Closings, ledger.Closing{Event: r.Event, Run: r.Run, Outcome: b.ended(r), Reason: r.reason})
 	}
@@ -224,7 +226,7 @@ func (b *batch) tell() {
 		log.LogAttrs(context.Background(), level, "delivery ended", slog.String("outcome", string(b.told(d.Outcome))),
 			slog.String("event", r.Event.String()), slog.String("trace", r.place.TraceID()), slog.String("type", r.Source+"."+r.Type), slog.String("sink", b.owner.name),
 			slog.String("mapping", d.Change.Mapping), slog.String("class", d.Class), slog.Int("attempt", int(d.Attempts)+1),
-			slog.String("crm_id", d.CRMID), slog.String("reason", loggable(d)), slog.Duration("dur", latency))
+			slog.String("crm_id", real(d.CRMID)), slog.String("reason", loggable(d)), slog.Duration("dur", latency))
 	})
 	for _, j := range b.jobs {
 		for _, r := range j.routes {

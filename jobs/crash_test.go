@@ -359,8 +359,12 @@ func (g gated) Account(ctx context.Context, sink, account string) (string, error
 	return g.world.ledger.Account(ctx, sink, account)
 }
 
-func (g gated) Imagined(ctx context.Context, sink, object string, values map[string]string) (string, error) {
-	return g.world.ledger.Imagined(ctx, sink, object, values)
+func (g gated) Imagined(ctx context.Context, sink string, identities []records.Key) (map[records.Key]*records.Record, error) {
+	return g.world.ledger.Imagined(ctx, sink, identities)
+}
+
+func (g gated) Guard(ctx context.Context, sink string, more ledger.Guarded) error {
+	return g.world.ledger.Guard(ctx, sink, more)
 }
 
 func (g gated) DropShadow(ctx context.Context, sink string) error {

@@ -1,10 +1,13 @@
 package jobs
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"partnersync/internal/ledger"
+	"partnersync/mappers"
+	"partnersync/records"
 	"partnersync/sinks"
 )
 
@@ -16,7 +19,7 @@ func TestGuard(t *testing.T) {
 	r.deliver(deal("d1", 1, "name", "One"), deal("d2", 1, "name", "Two"))
 	ids := r.accept(deal("d3", 1, "name", "Three"))
 	r.until("the sink stops", func() bool { return r.stored("crm").State == stopped })
-	if s := r.stored("crm"); !strings.Contains(s.Reason, "guard.creates_per_hour is 2, and the next rows would make it 3") || !strings.Contains(s.Reason, "partnersync sinks resume crm") {
+	if s := r.stored("crm"); !strings.Contains(s.Reason, "guard: 3 creates within an hour, guard.creates_per_hour is 2") || !strings.Contains(s.Reason, "partnersync sinks resume crm") {
 		t.Errorf("%+v", s)
 	}
 	if f := r.fates(ids...)[ids[0]]; f.Outcome != ledger.Open || orders() != 2 {
@@ -37,6 +40,88 @@ func TestGuard(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.ended(more...)
+}
+
+// A guard that trips in the middle of a batch sends what fits and no more; a new owner goes on with what was counted; nothing is lost
+// or made twice.
+func TestGuardInTheMiddleOfABatch(t *testing.T) {
+	t.Parallel()
+	const all, most = 20, 6
+	r := newRig(t, setup{sinks: fmt.Sprintf("    guard: {creates_per_hour: %d}\n", most), idle: true})
+	orders := func() int { return len(r.box.Records("hubspot", "orders")) }
+	stops := func() bool { return r.stored("crm").State == stopped }
+	var events []event
+	for i := range all {
+		events = append(events, deal(fmt.Sprintf("d%02d", i), 1, "name", "One"))
+	}
+	first := r.accept(events[:most-2]...)
+	r.start()
+	r.ended(first...)
+	r.stop()
+	ids := append(first, r.accept(events[most-2:]...)...)
+	r.start()
+	r.until("it goes on with the former count", stops)
+	if n := orders(); n != most {
+		t.Errorf("%d orders, want %d", n, most)
+	}
+	r.stop()
+	r.start()
+	for n := 2 * most; n < all+most; n += most {
+		if err := r.ledger.Ask(r.context(), "crm", "resume"); err != nil {
+			t.Fatal(err)
+		}
+		r.until("the next ones are made", func() bool { return orders() >= min(n, all) })
+		if n < all {
+			r.until("it stops again", stops)
+		}
+		if made := orders(); made != min(n, all) {
+			t.Errorf("%d orders, want %d", made, min(n, all))
+		}
+	}
+	for id, f := range r.ended(ids...) {
+		if f.Outcome != ledger.Delivered || len(f.Deliveries) != 1 {
+			t.Errorf("%s: %+v", id, f)
+		}
+	}
+}
+
+// What was surely not carried out, or has changed a record where it might have made one, is counted as what it was.
+func TestGuardCounts(t *testing.T) {
+	t.Parallel()
+	row := func(do records.Do, mode mappers.Mode, id string) *records.Step {
+		return &records.Step{Do: do, Mode: mode, Work: &records.Work{Record: &records.Record{CRMID: id}}}
+	}
+	made, changed, archived := row(records.Write, mappers.Upsert, ""), row(records.Write, mappers.Upsert, "7"), row(records.Archive, mappers.Archive, "8")
+	ok := sinks.Result{Class: sinks.OK}
+	for _, c := range []struct {
+		name string
+		step *records.Step
+		give sinks.Result
+		want counts
+	}{
+		{"made", made, sinks.Result{Class: sinks.OK, Created: true}, counts{creates: 1}},
+		{"it was there", made, ok, counts{overwrites: 1}},
+		{"only changed", row(records.Write, mappers.UpdateOnly, ""), ok, counts{overwrites: 1}},
+		{"changed", changed, ok, counts{overwrites: 1}},
+		{"archived", archived, ok, counts{archives: 1}},
+		{"throttled", made, sinks.Result{Class: sinks.Throttled}, counts{}},
+		{"refused", changed, sinks.Result{Class: sinks.Rejected}, counts{}},
+		{"archive refused", archived, sinks.Result{Class: sinks.Rejected}, counts{}},
+		{"perhaps made", made, sinks.Result{Class: sinks.Timeout, Sent: true}, counts{creates: 1}},
+		{"only looked", row(records.Find, mappers.Upsert, ""), ok, counts{}},
+		{"a link", row(records.Linking, mappers.Upsert, "7"), ok, counts{}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var g guard
+			steps := []*records.Step{c.step}
+			counted := countsOf(steps)
+			g.reserve(sinks.Guard{Creates: 9}, steps)
+			g.correct(counted, []sinks.Result{c.give})
+			if g.done != c.want {
+				t.Errorf("%+v, want %+v", g.done, c.want)
+			}
+		})
+	}
 }
 
 // A sink writes to the account that its config names, and to no other.

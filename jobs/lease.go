@@ -112,6 +112,11 @@ func (w *Workers) renew(stopping context.Context, leaser *ledger.Leaser) error {
 	for _, t := range tenures {
 		if command := beat.Commands[t.name]; command != "" {
 			t.breaker.command(command)
+			if command == "resume" {
+				if err := w.ledger.Unguard(ctx, t.name); err != nil {
+					return err
+				}
+			}
 			if err := leaser.Done(ctx, t.name, command); err != nil {
 				return err
 			}
@@ -215,9 +220,13 @@ func (w *Workers) begin(ctx context.Context, lease ledger.Lease, announced []led
 		return err
 	}
 	o := newOwner(lease, announced, w.ledger, &w.plan, b, w.metrics, w.options.Logger, w.options.GiveUp)
+	counted, err := w.ledger.Guarded(ctx, lease.Sink)
+	if err != nil {
+		return err
+	}
+	o.guard.restore(counted)
 	b.resumed = o.guard.resumed
 	o.tracer = w.options.Tracer
-	var err error
 	if o.tombstones, err = w.ledger.Tombstones(ctx); err != nil {
 		return err
 	}

@@ -54,10 +54,18 @@ func (b *batch) round(ctx context.Context) (more bool, _ error) {
 			return true, nil
 		}
 	}
-	if !b.guarded(steps) {
+	steps, err := b.guarded(ctx, steps)
+	if err != nil {
+		return false, b.give(err)
+	}
+	if len(steps) == 0 {
 		return true, nil
 	}
+	counted := countsOf(steps)
 	until, err := b.announce(ctx, steps)
+	if err != nil {
+		b.recount(ctx, counted, make([]sinks.Result, len(steps))) // none is sent
+	}
 	if ledger.Refused(err) && !b.sifted {
 		b.sifted = true
 		b.sift(ctx, steps)
@@ -69,9 +77,8 @@ func (b *batch) round(ctx context.Context) (more bool, _ error) {
 	b.sent = true
 	sending, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	unknown := unknownOf(steps)
 	results := b.carryOut(sending, steps)
-	b.owner.guard.correct(steps, results, unknown)
+	b.recount(ctx, counted, results)
 	if pause := b.apply(sending, steps, results); pause > 0 {
 		select {
 		case <-time.After(pause):
@@ -179,7 +186,7 @@ func (b *batch) announce(ctx context.Context, steps []*records.Step) (time.Time,
 	// A request that is refused as a whole is followed by others. The next owner may have to
 	// look for a record that was made, which the CRM may show late.
 	requests := 2 * b.sink.Timeout()
-	hold := requests + b.sink.Settle() + b.sink.FindLag()
+	hold := requests + b.sink.Settle() + b.findLag()
 	for {
 		until := time.Now().Add(requests)
 		if err := b.owner.ledger.Announce(ctx, b.lease, b.intent, b.intentKeys(), hold, intended...); err != nil {

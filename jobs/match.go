@@ -107,7 +107,7 @@ func (b *batch) follow(w, other *records.Work) (news bool) {
 	switch r := other.Record; {
 	case r.CRMID != "" && r.Presence != records.Gone && (!other.Made() || s.Last.Change.Taken == mappers.TakenDead):
 		// What it is found by is written by now, and a search will show it.
-		w.PutOff("match", "waiting: another key has a record that it may fit", max(b.sink.FindLag(), time.Second))
+		w.PutOff("match", "waiting: another key has a record that it may fit", max(b.findLag(), time.Second))
 	case r.CRMID != "" && r.Presence != records.Gone:
 		b.identities[other] = append(b.identities[other], b.identities[w]...)
 		b.become(s, records.Answer{}, r)
@@ -115,7 +115,7 @@ func (b *batch) follow(w, other *records.Work) (news bool) {
 		w.Behind(true)
 	case other.Hold > 0:
 		w.Hold = max(w.Hold, other.Hold)
-		w.PutOff("network", "waiting: an earlier request may have made the record that it fits", b.sink.Settle()+b.sink.FindLag())
+		w.PutOff("network", "waiting: an earlier request may have made the record that it fits", b.sink.Settle()+b.findLag())
 	default:
 		return w.Behind(false)
 	}

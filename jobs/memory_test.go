@@ -248,8 +248,11 @@ func (m *memory) String() string {
 }
 
 // Nobody observes in these tests.
-func (m *memory) Imagined(context.Context, string, string, map[string]string) (string, error) {
-	return "", nil
+func (m *memory) Imagined(context.Context, string, []records.Key) (map[records.Key]*records.Record, error) {
+	return nil, nil
 }
+
+// Nor is anybody guarded.
+func (m *memory) Guard(context.Context, string, ledger.Guarded) error { return nil }
 
 func (m *memory) DropShadow(context.Context, string) error { return nil }

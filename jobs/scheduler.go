@@ -27,8 +27,9 @@ type store interface {
 	Write(ctx context.Context, lease ledger.Lease, report *ledger.Report) error
 	Account(ctx context.Context, sink, account string) (string, error)
 	Renumbered(ctx context.Context, generation int64) (int64, error)
-	Imagined(ctx context.Context, sink, object string, values map[string]string) (string, error)
+	Imagined(ctx context.Context, sink string, identities []records.Key) (map[records.Key]*records.Record, error)
 	DropShadow(ctx context.Context, sink string) error
+	Guard(ctx context.Context, sink string, more ledger.Guarded) error
 }
 
 // owner is the one component that works a sink: whatever must happen once per sink happens

@@ -19,12 +19,14 @@ type Mapper struct {
 	fixed  []string
 	sinks  map[string]*SinkInfo
 	uses   map[string][]Use // by sink
+
+	records map[string][]*record // by sink
 }
 
 // CompileAll compiles the items of `mappings:`. What is wrong is in d; the Mapper
 // then lacks the mappings that have mistakes.
 func CompileAll(nodes []diag.Node, c *Catalog, d *diag.Decoding) *Mapper {
-	out := &Mapper{byType: map[string][]*mapping{}, wanted: map[string][]string{}, sinks: c.Sinks, uses: map[string][]Use{}}
+	out := &Mapper{byType: map[string][]*mapping{}, wanted: map[string][]string{}, sinks: c.Sinks, uses: map[string][]Use{}, records: map[string][]*record{}}
 	first := map[string]diag.Node{}
 	var all []*mapping
 	for _, n := range nodes {
@@ -53,6 +55,7 @@ func (m *Mapper) add(one *mapping, tables map[string]*Table) {
 	seen := map[diag.Pos]bool{}
 	for _, r := range one.records {
 		m.use(r, one.name, tables)
+		m.records[r.sink] = append(m.records[r.sink], r)
 		if seen[r.pos] {
 			continue // another variant of it
 		}

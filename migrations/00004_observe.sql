@@ -14,12 +14,30 @@ CREATE TABLE observations (
     mapping  text        NOT NULL,
     object   text        NOT NULL DEFAULT '',
     key      text        NOT NULL DEFAULT '',
-    outcome  text        NOT NULL,             -- that it would have had
+    outcome  text        NOT NULL,             -- that it would have had; '' while it is tried again
     reason   text        NOT NULL DEFAULT '',
-    does     text        NOT NULL DEFAULT '',  -- create, adopt, update, archive, link; '' where nothing would have been sent
-    crm_id   text        NOT NULL DEFAULT '',
+    does     text        NOT NULL DEFAULT '',  -- create, adopt, write, update, link, archive; '' where nothing would have been sent
+    crm_id   text        NOT NULL DEFAULT '',  -- new:... of one that would have been made
     fields   jsonb,                            -- that would have been written: [{"name", "old", "new"}]; old where the CRM has another value
     at       timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (event_id, sink, run, mapping, object, key)
 );
 CREATE INDEX observations_record ON observations (sink, object, key, at);
+
+-- By which values a record that would have been made may be looked for, once another event looks for it.
+CREATE TABLE imagined (
+    sink      text NOT NULL,
+    object    text NOT NULL,
+    identity  text NOT NULL, -- hash of the properties and their values
+    record_id uuid NOT NULL,
+    PRIMARY KEY (sink, object, identity)
+);
+
+-- How many rows a sink with a guard has sent since the hour began that it counts.
+CREATE TABLE guards (
+    sink       text PRIMARY KEY,
+    since      timestamptz NOT NULL,
+    creates    bigint      NOT NULL,
+    overwrites bigint      NOT NULL,
+    archives   bigint      NOT NULL
+);

@@ -106,9 +106,13 @@ func (l *Ledger) Drop(ctx context.Context, sink, by string) (d Dropped, err erro
 			return err
 		}
 		d.Records = tag.RowsAffected()
+		if err := dropShadow(ctx, tx, sink); err != nil {
+			return err
+		}
 		for _, statement := range []string{
 			`DELETE FROM record_keys WHERE sink = $1`,
 			`DELETE FROM announcements WHERE sink = $1`,
+			`DELETE FROM guards WHERE sink = $1`,
 		} {
 			if _, err := tx.Exec(ctx, statement, sink); err != nil {
 				return err

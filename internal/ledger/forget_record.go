@@ -31,7 +31,7 @@ func (f *forgetting) stepRecords(ctx context.Context, at *place) (bool, error) {
 	var fields, links pgtype.DriverBytes
 	var keys []string
 	tag, err := pgx.ForEachRow(rows, []any{&at.id, &sink, &object, &crmID, &fields, &links, &keys}, func() error {
-		h := held{record: at.id, sink: sink}
+		h := held{record: at.id, sink: unshadowed(sink)}
 		for _, k := range keys {
 			if f.Address.In([]byte(k)) {
 				h.keys = append(h.keys, k)
@@ -49,8 +49,8 @@ func (f *forgetting) stepRecords(ctx context.Context, at *place) (bool, error) {
 			return nil
 		}
 		found = append(found, h)
-		if holds && crmID != "" {
-			f.crm[CRMRecord{Sink: sink, Object: object, ID: crmID, Holds: true}] = true
+		if holds && crmID != "" && !IsImagined(crmID) {
+			f.crm[CRMRecord{Sink: h.sink, Object: object, ID: crmID, Holds: true}] = true
 		}
 		return nil
 	})
@@ -106,6 +106,7 @@ func (f *forgetting) eraseRecord(ctx context.Context, tx pgx.Tx, batch *pgx.Batc
 	}
 	batch.Queue(`UPDATE records SET fields = $2, links = $3, revision = revision + 1, updated_at = now() WHERE id = $1`, id, encodeFields(state.Fields), encodeLinks(state))
 	batch.Queue(`DELETE FROM record_keys WHERE record_id = $1 AND value = ANY($2)`, id, keys)
+	batch.Queue(`DELETE FROM imagined WHERE record_id = $1`, id) // it is hers no more
 	return true, nil
 }
 

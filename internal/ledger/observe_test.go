@@ -34,16 +34,19 @@ func TestObservations(t *testing.T) {
 		return list
 	}
 	want := []ledger.Observation{
-		{Event: one, Mapping: "deals", Object: "deals", Key: "d1", Outcome: ledger.Dead, Reason: "several contacts fit by jane@acme.test: 1, 2"},
-		{Event: two, Mapping: "deals", Object: "deals", Key: "d2", Outcome: ledger.Delivered, Does: "create", Fields: []ledger.Overwriting{{Name: "title", Old: "ab", New: "c"}}},
+		{Event: one, Mapping: "deals", Object: "deals", Key: "d1", Outcome: ledger.Dead, Reason: "several contacts fit by jane@acme.test: 1, 2", Record: "key d1"},
+		{Event: two, Mapping: "deals", Object: "deals", Key: "d2", Outcome: ledger.Delivered, Does: "create", Fields: []ledger.Overwriting{{Name: "title", Old: "ab", New: "c"}}, Record: "key d2"},
 	}
 	if diff := cmp.Diff(want, told()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	for email, id := range map[string]string{"jane@ACME.test": "new:1", "joe@acme.test": ""} {
-		if got, err := l.Imagined(t.Context(), "crm", "deals", map[string]string{"email": email}); got != id || err != nil {
-			t.Errorf("%s: %q, want %q (%v)", email, got, id, err)
-		}
+	hers := ledger.RecordKey{Object: "deals", Key: "hash of her"}
+	if err := l.Write(t.Context(), lease, &ledger.Report{Identities: []ledger.Identity{{Key: hers, Record: record.ID}}}); err != nil {
+		t.Fatal(err)
+	}
+	found, err := l.Imagined(t.Context(), "crm", []ledger.RecordKey{hers, {Object: "deals", Key: "hash of him"}})
+	if err != nil || len(found) != 1 || found[hers].CRMID != "new:1" || found[hers].Key != "d1" {
+		t.Errorf("%v %v", found, err)
 	}
 	if found, err := l.Records(t.Context(), "crm", []ledger.RecordKey{{Object: "deals", Property: "k", Key: "d1"}}); len(found) > 0 || err != nil {
 		t.Errorf("what a record would be passes for what it is: %v %v", found, err)
@@ -56,6 +59,9 @@ func TestObservations(t *testing.T) {
 	}
 	if _, err := l.Forget(t.Context(), ledger.Person{Address: "jane@acme.test", By: "tester"}); err != nil {
 		t.Fatal(err)
+	}
+	if n := query[int](t, pool, `SELECT count(*)::int FROM imagined`); n[0] != 0 {
+		t.Error("what she would be found by is left")
 	}
 	if n := query[int](t, pool, `SELECT count(*)::int FROM observations`); n[0] != 1 {
 		t.Errorf("%d observations are left, want the one that says nothing of her", n[0])

@@ -149,6 +149,8 @@ var renameRows = []string{
 	`UPDATE record_keys SET sink = $2 WHERE sink = $1`,
 	`UPDATE records SET sink = $2 || '?' WHERE sink = $1 || '?'`,
 	`UPDATE record_keys SET sink = $2 || '?' WHERE sink = $1 || '?'`,
+	`UPDATE imagined SET sink = $2 WHERE sink = $1`,
+	`UPDATE guards SET sink = $2 WHERE sink = $1`,
 	`UPDATE announcements SET sink = $2 WHERE sink = $1`,
 	`UPDATE replays SET selection = jsonb_set(selection, '{sink}', to_jsonb($2::text))
 		WHERE selection->>'sink' = $1 AND finished_at IS NULL AND cancelled_at IS NULL`,

@@ -157,6 +157,7 @@ type Report struct {
 	Requeue    []Requeue
 
 	Observations []Observation // of a sink that observes
+	Identities   []Identity    // of records that it would have made
 
 	Announced uuid.UUID     // the announcement that ends with this; zero where there was none
 	InDoubt   []RecordKey   // announced records that stay shut
@@ -236,6 +237,7 @@ func (l *Ledger) Write(ctx context.Context, lease Lease, report *Report) error {
 	}
 	queueDeliveries(batch, sink, report.Deliveries)
 	queueObservations(batch, sink, report.Observations)
+	queueIdentities(batch, sink, report.Identities)
 	queueClosings(batch, sink, report.Closings)
 	for _, r := range report.Requeue {
 		batch.Queue(scheduleJobs, sink, asUUIDs(r.Events), r.After, livePriority)
