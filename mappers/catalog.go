@@ -44,6 +44,10 @@ type SinkInfo struct {
 	// Link tells why it cannot send a link of records in a mode; "" where it can. later: not with the request that makes
 	// the record, but afterwards. nil: it can send each.
 	Link func(mode Mode, object string, l *Link) (why string, later bool)
+	// Aliases are the names that mappings have for fields, by object; OwnField is what the name of such a field looks like, where
+	// that matters.
+	Aliases  map[string]map[string]Alias
+	OwnField string
 	// LinkField is the property in which a record shows the other end of a link; "" where none does. nil: it can show each.
 	LinkField func(object string, l *Link) string
 }
@@ -64,6 +68,17 @@ func (s *SinkInfo) object(name string) (canonical string, known bool) {
 		return s.Object(name)
 	}
 	return name, s.Objects == nil || slices.Contains(s.Objects, name)
+}
+
+// standIns are the names of properties, or what they look like where they have a name of the config's own.
+func (s *SinkInfo) standIns(object string, properties []string) []string {
+	out := slices.Clone(properties)
+	for i, name := range out {
+		if _, alias := s.Aliases[object][name]; alias && s.OwnField != "" {
+			out[i] = s.OwnField
+		}
+	}
+	return out
 }
 
 func (s *SinkInfo) called(name string) string {

@@ -25,8 +25,31 @@ type Listing struct {
 	At      diag.Node
 }
 
-// Options is the list of the values that a field takes.
-const Options = "options"
+// Options is the list of the values that a field takes, Fields that of the fields of an object.
+const (
+	Options = "options"
+	Fields  = "fields"
+)
+
+// Alias is a name that mappings have for a field, by its label in the CRM. Its name there stands in the table.
+type Alias struct {
+	Label string
+	Table *Table
+	Named string // the table
+}
+
+// actual is the name of a field in the CRM.
+func (a Alias) actual() (string, error) {
+	name, ok, err := a.Table.listed(a.Named, a.Label)
+	if err != nil {
+		return "", err
+	}
+	text, _ := name.(string)
+	if !ok {
+		return "", plainf("the CRM has no field with the label %q", a.Label)
+	}
+	return text, nil
+}
 
 const (
 	defaultRefresh = time.Hour
@@ -77,6 +100,11 @@ func (t *Table) listing(n diag.Node, d *diag.Decoding) {
 		d.Errorf(n.Get("field"), "", "only options are those of a field")
 	}
 	t.Listing = l
+}
+
+// FieldTable is the table of the fields of an object, by their labels.
+func FieldTable(sink, object string, at diag.Node) *Table {
+	return &Table{miss: "dead", Listing: &Listing{Sink: sink, List: Fields, Object: object, By: "label", Value: "name", Refresh: defaultRefresh, At: at}}
 }
 
 // Fill takes over what the CRM has: the entries of the list, each by the names of its fields. It returns what several entries are called that differ in their value: it cannot be

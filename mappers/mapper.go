@@ -244,7 +244,7 @@ func (r *running) one() {
 	}
 	change := Change{Mapping: r.mapping.name, Object: rec.object, Mode: rec.mode, Rewrite: rec.rewrite, Recreate: rec.recreate, Absent: rec.absent, OnReject: rec.onReject}
 	var ok bool
-	if change.Key, ok = r.key(rec.key); !ok {
+	if change.Key, ok = r.key(rec.object, rec.key); !ok {
 		return
 	}
 	if change.Key.Value == "" {
@@ -253,7 +253,7 @@ func (r *running) one() {
 	}
 	if rec.match != nil {
 		change.Several, change.Taken = rec.several, rec.taken
-		if change.Match, ok = r.matches(rec.match); !ok {
+		if change.Match, ok = r.matches(rec.object, rec.match); !ok {
 			return
 		}
 	}
@@ -262,25 +262,32 @@ func (r *running) one() {
 		if !ok {
 			return
 		}
+		name, ok := r.actual(rec.object, f.name)
+		if !ok {
+			return
+		}
 		switch {
 		case v != nil && f.ladder != nil && !f.ladder.holds(v):
 			r.failure("forward", fmt.Sprintf("%s: the value stands neither in order nor in final of %s", f.value.Pos(), f.name))
 			return
 		case v != nil:
-			change.Fields = append(change.Fields, Field{Name: f.name, Rule: f.rule, Value: outgoing(v), Optional: f.optional, Ladder: f.ladder})
+			change.Fields = append(change.Fields, Field{Name: name, Rule: f.rule, Value: outgoing(v), Optional: f.optional, Ladder: f.ladder})
 		case f.clear && r.blank(f.value):
-			change.Fields = append(change.Fields, Field{Name: f.name, Rule: Clear, Optional: f.optional})
+			change.Fields = append(change.Fields, Field{Name: name, Rule: Clear, Optional: f.optional})
 		}
 	}
 	for _, l := range rec.links {
-		k, ok := r.key(l.key)
+		k, ok := r.key(l.To, l.key)
 		if !ok {
 			return
 		}
 		if k.Value != "" { // a null key means no link
 			link := l.Link
 			link.Key = k
-			if link.Match, ok = r.matches(l.match); !ok {
+			if link.As, ok = r.actual(rec.object, l.As); !ok {
+				return
+			}
+			if link.Match, ok = r.matches(l.To, l.match); !ok {
 				return
 			}
 			change.Links = append(change.Links, link)
@@ -289,9 +296,27 @@ func (r *running) one() {
 	r.outcome.Changes = append(r.outcome.Changes, change)
 }
 
+// actual is the name of a field in the CRM, where mappings have one of their own for it.
+func (r *running) actual(object, name string) (string, bool) {
+	a, is := r.record.aliases[object][name]
+	if !is {
+		return name, true
+	}
+	actual, err := a.actual()
+	if err != nil {
+		r.fail(err)
+		return "", false
+	}
+	return actual, true
+}
+
 // key gives a key without value when a part of it is null.
-func (r *running) key(k key) (Key, bool) {
-	out := Key{Property: k.property, Local: k.local}
+func (r *running) key(object string, k key) (Key, bool) {
+	out := Key{Local: k.local}
+	var ok bool
+	if out.Property, ok = r.actual(object, k.property); !ok {
+		return out, false
+	}
 	var parts []string
 	for _, p := range k.parts {
 		v, ok := r.eval(p)

@@ -88,7 +88,7 @@ func (c *compilation) searchable(ways []way, object, name string, sink *SinkInfo
 		if len(w) == 0 {
 			continue
 		}
-		if why := sink.Search(object, w.properties()); why != "" {
+		if why := sink.Search(object, sink.standIns(object, w.properties())); why != "" {
 			c.d.Errorf(w[0].at, "", "%s cannot look up %s by %s: %s", sink.called(name), object, w, why)
 		}
 	}
@@ -118,7 +118,7 @@ func sought(ways []way) []string {
 }
 
 // matches gives the ways that an event has values for.
-func (r *running) matches(ways []way) (out []Match, ok bool) {
+func (r *running) matches(object string, ways []way) (out []Match, ok bool) {
 	for _, w := range ways {
 		m := make(Match, 0, len(w))
 		for _, t := range w {
@@ -131,7 +131,11 @@ func (r *running) matches(ways []way) (out []Match, ok bool) {
 				m = nil
 				break
 			}
-			m = append(m, Term{t.property, text})
+			property, ok := r.actual(object, t.property)
+			if !ok {
+				return nil, false
+			}
+			m = append(m, Term{property, text})
 		}
 		if len(m) > 0 {
 			out = append(out, m)

@@ -32,6 +32,7 @@ type record struct {
 	absent   string
 	recreate bool
 	onReject map[string]string
+	aliases  map[string]map[string]Alias // of the sink, by object
 }
 
 type key struct {
@@ -77,6 +78,9 @@ func (c *compilation) record(e entry, each *Expression) *record {
 		r.when = append(r.when, c.compile(e.When, WantBool))
 	}
 	sink := c.target(e, r)
+	if sink != nil {
+		r.aliases = sink.Aliases
+	}
 	r.mode = c.mode(e, r.sink, sink)
 	r.absent = c.absent(e.Absent, r.mode)
 	r.recreate = c.choice(e.IfDeleted, "skip", "recreate") == "recreate"

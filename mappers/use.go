@@ -30,6 +30,7 @@ type Use struct {
 	Values   []Constant // what is written or compared, as far as it stands in the config
 	Optional bool       // the record is written without it where the CRM refuses it
 	Linked   bool       // of a record at the other end of a link
+	Label    string     // that the field has in the CRM, where the property is a name of the config's own
 }
 
 // Constant is a value that stands in the config.
@@ -47,7 +48,7 @@ func (m *Mapper) Uses(sink string) []Use { return m.uses[sink] }
 func (r *record) uses(mapping string, tables map[string]*Table) []Use {
 	var out []Use
 	add := func(u Use) {
-		u.Mapping = mapping
+		u.Mapping, u.Label = mapping, r.aliases[u.Object][u.Property].Label
 		if u.Property != "" && u.At.Exists() {
 			out = append(out, u)
 		}

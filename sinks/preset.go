@@ -73,6 +73,8 @@ type Description struct {
 	observes   bool
 	guard      Guard
 	account    string
+	labels     map[string]map[string]string
+	ownField   string
 	shown      map[string]bool // values that are no payload, see Show
 }
 
@@ -107,6 +109,8 @@ type document struct {
 	Write        *bool               `yaml:"write"` // false: it observes, and writes nothing
 	Guard        Guard               `yaml:"guard"`
 	Account      diag.Node           `yaml:"account"`         // the only one that it may write to
+	Fields       diag.Node           `yaml:"fields"`          // names that mappings have for fields, by object: the label of each in the CRM
+	OwnField     string              `yaml:"own_field"`       // what the name of a field of one's own looks like, where that matters
 	Lists        diag.Node           `yaml:"lists"`           // what it has besides records: owners, pipelines, stages
 	ByHand       diag.Node           `yaml:"by_hand"`         // what only a person can do there, and how
 	Formerly     []string            `yaml:"formerly,single"` // names that the sink had before
@@ -203,6 +207,7 @@ func Load(name string, user diag.Node, d *diag.Decoding) *Description {
 	}
 	desc.compileOperations(doc.Operations, user, d)
 	desc.compileLists(doc.Lists, d)
+	desc.compileLabels(&doc, d)
 	desc.compileByHand(doc.ByHand, d)
 	if doc.RecordURL.Exists() {
 		scope := operationScope(Read, desc.settingSchemas())

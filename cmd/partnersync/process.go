@@ -359,6 +359,7 @@ func (p *process) install(ctx context.Context, cfg *config.Config) error {
 	changed := cfg.Hash != p.config.Hash
 	p.config, p.lacks = cfg, nil
 	p.askForLook()
+	p.lists.expire()
 	select {
 	case p.tablesAsked <- struct{}{}:
 	default:

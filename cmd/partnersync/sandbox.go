@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/sha1" // of labels, as names of 40 digits
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -197,6 +198,11 @@ func (f *furniture) learn(cfg *config.Config) {
 		d := cfg.Sinks[m.Sink]
 		if d == nil || d.Preset == "" || d.Preset == "webhook" || p.Name == "" {
 			return
+		}
+		if label := d.FieldLabels()[object][p.Name]; label != "" { // the CRM has another name for it
+			if p.Label = label; d.OwnField() != "" {
+				p.Name = fmt.Sprintf("%x", sha1.Sum([]byte(object+label)))
+			}
 		}
 		at := place{d.Preset, object, p.Name}
 		before, known := want[at]

@@ -28,6 +28,7 @@ const setupGroup = "partnersync"
 // wanted is a field that mappings need.
 type wanted struct {
 	object, name string
+	label        string // where the name is the config's own
 	kind         sinks.FieldKind
 	mixed        bool // mappings write different kinds
 	key          bool // records are found by it
@@ -107,7 +108,7 @@ func wants(uses []mappers.Use) []*wanted {
 		i := slices.IndexFunc(list, func(w *wanted) bool { return w.object == u.Object && w.name == u.Property })
 		if i < 0 {
 			i = len(list)
-			list = append(list, &wanted{object: u.Object, name: u.Property, sought: true})
+			list = append(list, &wanted{object: u.Object, name: u.Property, label: u.Label, sought: true})
 		}
 		w := list[i]
 		w.values = append(w.values, u.Values...)
@@ -187,7 +188,7 @@ func helpWith(sink *sinks.Sink, r sinks.Result, w *wanted) string {
 
 // field is what would be made.
 func (w *wanted) field() sinks.NewField {
-	return sinks.NewField{Name: w.name, Label: labelOf(w.name), Kind: w.kind, Unique: w.key, Group: setupGroup}
+	return sinks.NewField{Name: w.name, Label: cmp.Or(w.label, labelOf(w.name)), Kind: w.kind, Unique: w.key, Group: setupGroup}
 }
 
 // labelOf is what people read for the name of a field.
@@ -202,7 +203,9 @@ func (c setupCmd) field(ctx context.Context, sink *sinks.Sink, w *wanted, fields
 	f.Unique = w.key && sink.UniqueKeys()
 	step := setupStep{Object: w.object, Field: w.name, Kind: string(w.kind), Key: w.key, State: isThere}
 	named := func(name string) func(sinks.Field) bool {
-		return func(have sinks.Field) bool { return strings.EqualFold(have.Name, name) }
+		return func(have sinks.Field) bool {
+			return w.label == "" && strings.EqualFold(have.Name, name) || w.label != "" && strings.EqualFold(have.Label, w.label)
+		}
 	}
 	if i := slices.IndexFunc(fields, named(w.name)); i >= 0 {
 		return c.there(d, w, f, step, fields[i])
@@ -281,7 +284,7 @@ func (c setupCmd) make(ctx context.Context, sink *sinks.Sink, w *wanted, f sinks
 	case r.Class == sinks.OK:
 		step.State = wasMade
 		steps := []setupStep{step}
-		if r.ID != w.name {
+		if r.ID != w.name && w.label == "" {
 			steps = append(steps, setupStep{Object: w.object, Field: w.name, State: isLeft, Why: fmt.Sprintf("the CRM calls it %s", r.ID), ByHand: "write " + r.ID + " in the mapping"})
 		}
 		if access != "" {

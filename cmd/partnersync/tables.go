@@ -46,6 +46,15 @@ func (l *lists) fill(cfg *config.Config) map[string]*mappers.Table {
 	return from
 }
 
+// expire has all lists read anew: a config is taken because something has changed, there or in the CRM.
+func (l *lists) expire() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, known := range l.read {
+		known.due = time.Time{}
+	}
+}
+
 // keepTables reads the tables that come from CRMs when the process begins, after a reload, and as often as each wants.
 func (p *process) keepTables(ctx context.Context) {
 	select {
@@ -108,7 +117,7 @@ func (p *process) readTable(ctx context.Context, name string, t *mappers.Table, 
 			p.log.Warn("a table is not read from the database", "table", name, "err", err)
 		}
 		if entries != nil {
-			known = &crmList{entries: entries, at: at, due: at.Add(t.Listing.Refresh)}
+			known = &crmList{entries: entries, at: at} // and read anew, if that can be
 			t.Fill(entries)
 		}
 	}

@@ -77,3 +77,42 @@ func TestCheckLiveTables(t *testing.T) {
 		t.Errorf("%d %s", code, said)
 	}
 }
+
+// A field goes by a name of the config's own, and is written by the one that the CRM has for its label.
+func TestFieldsByLabel(t *testing.T) {
+	t.Parallel()
+	labelled := strings.NewReplacer("    settle: 300ms\n", "    settle: 300ms\n    fields: {orders: {title: Deal title, order_key: Key of the deal}}\n").Replace(shopConfig)
+	w := newWorld(t, labelled, pgtest.URL(t))
+	for _, name := range []string{"title", "order_key"} {
+		w.box.Undefine("hubspot", "orders", name)
+	}
+	code, said := w.tried("check", "--live")
+	if code != 2 || !strings.Contains(said, `orders of sink "crm" have no field with the label "Deal title"`) {
+		t.Errorf("%d %s", code, said)
+	}
+	if code, said := w.tried("setup", "crm"); code != 0 {
+		t.Errorf("setup: %d %s", code, said)
+	}
+	s := w.start()
+	s.mustPost("d1", 1, "One")
+	there := func(n int) func() bool {
+		return func() bool { return len(w.box.Records("hubspot", "orders")) == n }
+	}
+	s.until("it is there", there(1))
+	w.box.Undefine("hubspot", "orders", "title") // somebody makes it anew by hand, under another name
+	w.box.Define("hubspot", "orders", sandbox.Property{Name: "p_77", Label: "deal title"})
+	if code, said := w.tried("check", "--live"); code != 0 {
+		t.Errorf("check --live: %d %s", code, said)
+	}
+	s.reload(t)
+	s.until("the field is known by its new name", func() bool {
+		s.mustPost("d2", 1+w.count("events"), "Two")
+		for _, r := range w.box.Records("hubspot", "orders") {
+			if r.Properties["order_key"] == "d2" && r.Properties["p_77"] == "Two" {
+				return true
+			}
+		}
+		return false
+	})
+	s.stop()
+}

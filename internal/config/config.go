@@ -223,6 +223,7 @@ func compile(root diag.Node, d *diag.Decoding, sparing func(section string, load
 	d.Decode(f.Tables, &c.Tables)
 	catalog.Tables = c.Tables
 	c.checkListings(d)
+	c.alias(catalog)
 	switch f.Mappings.Kind() {
 	case diag.None, diag.List:
 	default:
@@ -554,6 +555,27 @@ func (c *Config) checkListings(d *diag.Decoding) {
 		for _, field := range append([]string{l.By, l.Value}, slices.Sorted(maps.Keys(l.Where))...) {
 			if !slices.Contains(has, field) {
 				d.Errorf(l.At, diag.OneOf(field, has), "table %q: an entry of %s has no %q", name, l.List, field)
+			}
+		}
+	}
+}
+
+// alias gives mappings the names of fields that the config has by their labels. The table of an object's fields is one of the
+// config's, under a name that no mapping can look up.
+func (c *Config) alias(catalog *mappers.Catalog) {
+	for name, d := range c.Sinks {
+		info := catalog.Sinks[name]
+		info.OwnField, info.Aliases = d.OwnField(), map[string]map[string]mappers.Alias{}
+		for object, labels := range d.FieldLabels() {
+			table := mappers.FieldTable(name, object, d.FieldsAt())
+			called := "fields of " + object + " in " + name
+			if c.Tables == nil {
+				c.Tables = map[string]*mappers.Table{}
+			}
+			c.Tables[called] = table
+			info.Aliases[object] = map[string]mappers.Alias{}
+			for field, label := range labels {
+				info.Aliases[object][field] = mappers.Alias{Label: label, Table: table, Named: called}
 			}
 		}
 	}

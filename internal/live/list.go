@@ -12,7 +12,7 @@ import (
 
 // Read reads the list that a table has from a CRM.
 func Read(ctx context.Context, crm CRM, l *mappers.Listing) ([]map[string]string, sinks.Result) {
-	if l.List != mappers.Options {
+	if l.List != mappers.Options && l.List != mappers.Fields {
 		entries, res := crm.List(ctx, l.List, l.Object)
 		out := make([]map[string]string, len(entries))
 		for i, e := range entries {
@@ -28,6 +28,13 @@ func Read(ctx context.Context, crm CRM, l *mappers.Listing) ([]map[string]string
 func optionsOf(fields []sinks.Field, res sinks.Result, l *mappers.Listing) ([]map[string]string, sinks.Result) {
 	if res.Class != sinks.OK {
 		return nil, res
+	}
+	if l.List == mappers.Fields {
+		out := make([]map[string]string, len(fields))
+		for i, f := range fields {
+			out[i] = map[string]string{"name": f.Name, "label": f.Label}
+		}
+		return out, res
 	}
 	i := slices.IndexFunc(fields, func(f sinks.Field) bool { return f.Name == l.Field })
 	if i < 0 {
@@ -54,7 +61,7 @@ func (c *checking) table(name string, t *mappers.Table, entries []map[string]str
 		c.unseen = append(c.unseen, Unseen{fmt.Sprintf("table %q, %s", name, l.Called()), Told(r)})
 		return
 	}
-	if twice := t.Fill(entries); len(twice) > 0 {
+	if twice := t.Fill(entries); len(twice) > 0 && l.List != mappers.Fields { // of fields, those that mappings name are told where they do
 		hint := fmt.Sprintf("narrow it down by where, or look it up by another field than %s", l.By)
 		c.d.Errorf(l.At, hint, "table %q: several %s are called the same: %s", name, l.Called(), strings.Join(twice[:min(len(twice), mostNames)], ", "))
 	}

@@ -54,7 +54,7 @@ func Check(ctx context.Context, name string, crm CRM, uses []mappers.Use, tables
 	}
 	names := slices.Sorted(maps.Keys(tables))
 	for _, table := range names {
-		if l := tables[table].Listing; l.List == mappers.Options && !slices.Contains(objects, l.Object) {
+		if l := tables[table].Listing; ofObject(l) && !slices.Contains(objects, l.Object) {
 			objects = append(objects, l.Object)
 		}
 	}
@@ -74,7 +74,7 @@ func Check(ctx context.Context, name string, crm CRM, uses []mappers.Use, tables
 	}
 	lists := make([]list, len(names))
 	for i, table := range names {
-		if tables[table].Listing.List == mappers.Options {
+		if ofObject(tables[table].Listing) {
 			continue // the object tells
 		}
 		slots <- struct{}{}
@@ -92,7 +92,7 @@ func Check(ctx context.Context, name string, crm CRM, uses []mappers.Use, tables
 		}
 	}
 	for i, table := range names {
-		if l := tables[table].Listing; l.List == mappers.Options {
+		if l := tables[table].Listing; ofObject(l) {
 			s := seen[slices.Index(objects, l.Object)]
 			lists[i].entries, lists[i].result = optionsOf(s.fields, s.result, l)
 		}
@@ -101,6 +101,9 @@ func Check(ctx context.Context, name string, crm CRM, uses []mappers.Use, tables
 	c.d.Problems.Sort()
 	return Findings{c.d.Problems, c.unseen, c.untold}
 }
+
+// ofObject reports whether a list is what an object tells of its fields.
+func ofObject(l *mappers.Listing) bool { return l.List == mappers.Options || l.List == mappers.Fields }
 
 // seen is what a CRM has told of an object.
 type seen struct {
@@ -144,6 +147,10 @@ func (c *checking) object(object string, s *seen, uses []mappers.Use) {
 		return
 	}
 	for _, u := range uses {
+		if u.Label != "" {
+			c.labelled(object, s, u)
+			continue
+		}
 		f, like := s.field(u.Property)
 		for _, name := range c.also[u.Property] {
 			if f == nil {
@@ -160,6 +167,26 @@ func (c *checking) object(object string, s *seen, uses []mappers.Use) {
 		c.use(u, f)
 	}
 	c.required(object, s, uses)
+}
+
+// labelled holds a field that the config has by its label against those of the object.
+func (c *checking) labelled(object string, s *seen, u mappers.Use) {
+	var found []*sinks.Field
+	var labels []string
+	for i := range s.fields {
+		if labels = append(labels, s.fields[i].Label); strings.EqualFold(strings.TrimSpace(s.fields[i].Label), strings.TrimSpace(u.Label)) {
+			found = append(found, &s.fields[i])
+		}
+	}
+	switch len(found) {
+	case 0:
+		hint := diag.DidYouMean(u.Label, labels)
+		c.d.Errorf(u.At, cmp.Or(hint, fmt.Sprintf("`partnersync setup %s` makes it, if the CRM lets it", c.name)), "%s of sink %q have no field with the label %q", object, c.name, u.Label)
+	case 1:
+		c.use(u, found[0])
+	default:
+		c.d.Errorf(u.At, "give one of them another label, or name the field as the CRM does", "%d fields of %s have the label %q", len(found), object, u.Label)
+	}
 }
 
 // Told is why there was no answer, in one line.
