@@ -12,15 +12,48 @@ import (
 	"partnersync/internal/sandbox"
 )
 
-// eachSearching runs a test for every CRM: records can be looked for in each.
+// eachSearching runs a test for every CRM: records can be looked for in each. Zoho has two ways.
 func eachSearching(t *testing.T, test func(t *testing.T, c *crm)) {
 	t.Helper()
+	t.Run("zoho by COQL", func(t *testing.T) {
+		t.Parallel()
+		test(t, byCOQL())
+	})
 	eachCRM(t, func(t *testing.T, c *crm) {
 		if why := loadYAML(t, presetConfigs[c.name]).CannotSearch(c.object, []string{c.required}); why != "" {
 			t.Fatal(why)
 		}
 		test(t, c)
 	})
+}
+
+func byCOQL() *crm {
+	c := crmNamed("zoho")
+	c.config += "settings: {coql: true}\n"
+	return c
+}
+
+// A hundred records are one query.
+func TestZohoCOQL(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		c        *crm
+		requests int
+	}{{byCOQL(), 1}, {crmNamed("zoho"), 10}} {
+		w := test.c.open(t, sandbox.Options{}, "")
+		id := w.sales("O'Brien 7", "x")
+		var rows []Row
+		for i := range 100 {
+			rows = append(rows, test.c.seeking(fmt.Sprint(i), fmt.Sprintf("o'brien %d", i)))
+		}
+		got := w.sink.Write(within(t), Search, rows)
+		if diff := cmp.Diff([]string{id}, idsOf(got[7])); diff != "" || got[8].Class != OK || len(got[8].Hits) > 0 {
+			t.Errorf("%s\n%+v", diff, got[8])
+		}
+		if n := len(w.sent()); n != test.requests {
+			t.Errorf("%d requests, want %d", n, test.requests)
+		}
+	}
 }
 
 // seeking is a row that looks for a record by its required field, and where two values are given by the free one, too.

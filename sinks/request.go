@@ -255,6 +255,13 @@ func (r *rendering) appendBody(dst []byte, b *body, u *unit, item any) ([]byte, 
 	switch b.kind {
 	case bodyNull:
 		return append(dst, "null"...), true, nil
+	case bodyText:
+		text, err := b.text.text(r, u, item, nil, false)
+		if err != nil {
+			return dst, false, err
+		}
+		dst, err = r.d.values.appendJSON(dst, text)
+		return dst, true, err
 	case bodyLeaf:
 		v, err := b.leaf.value(r, u, item)
 		if err != nil || v == nil {

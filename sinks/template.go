@@ -158,6 +158,7 @@ type body struct {
 	leaf    *leaf
 	each    *leaf // the list that element is repeated for; nil: the rows
 	element *body
+	text    *template
 }
 
 type entry struct {
@@ -175,6 +176,7 @@ const (
 	bodyList
 	bodyEach
 	bodyNull
+	bodyText
 )
 
 // The keys of a body that are no names of members.
@@ -182,6 +184,7 @@ const (
 	keyEach   = "$each"   // repeats the map for records, links, or a list inside a record
 	keyItem   = "$item"   // what to repeat where it is no map
 	keySpread = "$spread" // puts the members of a map here, or of several
+	keyText   = "$text"   // a text with expressions in braces, as in an address
 )
 
 // compileBody compiles the body at n.
@@ -231,6 +234,12 @@ func compileMap(n diag.Node, scope *mappers.Scope, d *diag.Decoding) *body {
 			}
 			// Compiled for its problems only: there are no links in an upsert.
 			compileLeaf(e.Value, mappers.WantList, scope, d)
+		case keyText:
+			if t := compileTemplate(e.Value, scope, d); t != nil && len(all) == 1 {
+				return &body{kind: bodyText, text: t}
+			} else if t != nil {
+				d.Errorf(e.Key, "give it a map of its own", "%s stands beside others", keyText)
+			}
 		case keyItem:
 			each.element = compileBody(e.Value, scope, d)
 		case keySpread:
@@ -245,7 +254,7 @@ func compileMap(n diag.Node, scope *mappers.Scope, d *diag.Decoding) *body {
 			}
 		default:
 			if strings.HasPrefix(name, "$") {
-				d.Errorf(e.Key, diag.OneOf(name, []string{keyEach, keyItem, keySpread}), "unknown directive %s", strconv.Quote(name))
+				d.Errorf(e.Key, diag.OneOf(name, []string{keyEach, keyItem, keySpread, keyText}), "unknown directive %s", strconv.Quote(name))
 				continue
 			}
 			c := compileBody(e.Value, scope, d)
@@ -284,6 +293,7 @@ func (b *body) leaves(inside bool, out []*leaf) []*leaf {
 	if b.each != nil {
 		out = append(out, b.each)
 	}
+	out = append(out, b.text.leaves()...)
 	for _, e := range b.entries {
 		out = append(e.value.leaves(inside, out), e.label.leaves()...)
 	}

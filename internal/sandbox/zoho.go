@@ -83,7 +83,7 @@ func (z *zoho) charge(c *call) (cost int, writes bool) {
 	if c.segments[0] == "oauth" {
 		return 0, false
 	}
-	if c.method != http.MethodGet && z.server.varies(ZohoCreditPerTen) {
+	if c.method != http.MethodGet && c.segments[len(c.segments)-1] != "coql" && z.server.varies(ZohoCreditPerTen) {
 		return max(1, (countRows(c.body)+9)/10), true
 	}
 	return 1, c.method != http.MethodGet
@@ -122,6 +122,8 @@ func (z *zoho) serveModules(c *call, at []string) reply {
 		return z.users(c)
 	case len(at) == 2 && at[0] == "settings" && at[1] == "modules" && c.method == http.MethodGet:
 		return z.modules()
+	case len(at) == 1 && at[0] == "coql" && c.method == http.MethodPost:
+		return z.query(c)
 	}
 	t := z.store.named(zohoName, at[0])
 	if t == nil {

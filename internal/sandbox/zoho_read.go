@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -97,13 +98,61 @@ func (z *zoho) search(c *call, t *table) reply {
 	})
 }
 
+// coql is as much of COQL as there is here: one field, and the values that it may have.
+var coql = regexp.MustCompile(`^select (\w+(?:, ?\w+)*) from (\w+) where (\w+) in \(('(?:[^']|'')*'(?:, ?'(?:[^']|'')*')*)\) limit (\d+)$`)
+
+// query finds records by COQL. It knows what a search knows, and minds case as little: both are assumed.
+func (z *zoho) query(c *call) reply {
+	if z.server.lacks("ZohoCRM.coql.READ") {
+		return z.fail(http.StatusUnauthorized, zError{"OAUTH_SCOPE_MISMATCH", "Unauthorized", nil})
+	}
+	var in struct {
+		Query string `json:"select_query"`
+	}
+	parts := []string(nil)
+	if parse(c.body, &in) == nil {
+		parts = coql.FindStringSubmatch(in.Query)
+	}
+	if parts == nil {
+		return z.fail(http.StatusBadRequest, zError{"SYNTAX_ERROR", "unable to parse the query", nil}) // the words are assumed
+	}
+	t := z.store.named(zohoName, parts[2])
+	if t == nil {
+		return z.fail(http.StatusBadRequest, zError{"INVALID_QUERY", "the module is not supported", nil})
+	}
+	names := strings.Split(strings.ReplaceAll(parts[1], " ", ""), ",")
+	for _, name := range append(slices.Clone(names), parts[3]) {
+		if name != "id" && t.properties[name] == nil {
+			return z.fail(http.StatusBadRequest, zError{"INVALID_QUERY", "the field is not available", fieldMap{"column_name": name}})
+		}
+	}
+	var values []string
+	for _, quoted := range coqlValue.FindAllString(parts[4], -1) {
+		values = append(values, strings.ReplaceAll(quoted[1:len(quoted)-1], "''", "'"))
+	}
+	size := atoi(parts[5], 200)
+	if len(values) > zohoIDs || size > 2000 || len(names) > zohoFields {
+		return z.fail(http.StatusBadRequest, zError{"LIMIT_REACHED", "the query asks for too much", nil})
+	}
+	now := z.server.options.Now()
+	return z.rows(t, names, size, 1, func(r *record) bool {
+		seen := z.store.indexed(r, now)
+		return seen != nil && indexFold(values, text(seen[parts[3]])) >= 0
+	})
+}
+
+var coqlValue = regexp.MustCompile(`'(?:[^']|'')*'`)
+
 // page answers the records that pass; without one there is no content.
 func (z *zoho) page(c *call, t *table, pass func(*record) bool) reply {
-	size, number := min(atoi(c.query.Get("per_page"), 200), 200), atoi(c.query.Get("page"), 1)
 	var names []string
 	if list := c.query.Get("fields"); list != "" {
 		names = strings.Split(list, ",")
 	}
+	return z.rows(t, names, min(atoi(c.query.Get("per_page"), 200), 200), atoi(c.query.Get("page"), 1), pass)
+}
+
+func (z *zoho) rows(t *table, names []string, size, number int, pass func(*record) bool) reply {
 	if len(names) > zohoFields {
 		return z.fail(http.StatusBadRequest, zError{"INVALID_DATA", "the fields given are too many", fieldMap{"param_name": "fields", "maximum_length": zohoFields}}) // the words are assumed
 	}

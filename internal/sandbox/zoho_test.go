@@ -54,6 +54,26 @@ func TestZohoUpsert(t *testing.T) {
 	}
 }
 
+// A query is a search of its own, of many values.
+func TestZohoCOQL(t *testing.T) {
+	t.Parallel()
+	s := furnished(Options{Now: newClock().now})
+	query := func(name, q string, want int, says map[string]any) exchange {
+		return exchange{name: name, path: zoV8 + "coql", body: `{"select_query":"` + q + `"}`, want: want, says: says}
+	}
+	many := strings.TrimSuffix(strings.Repeat("'x', ", 101), ", ")
+	converse(t, s,
+		exchange{name: "made", path: zoV8 + "Contacts", body: `{"data":[{"Last_Name":"O'Neil"},{"Last_Name":"Roe"}]}`, want: 201, says: nil},
+		query("found", "select id, Last_Name from Contacts where Last_Name in ('o''neil', 'x') limit 200", 200, map[string]any{"data.0.Last_Name": "O'Neil", "info.count": 1, "info.more_records": false}),
+		query("more than asked for", "select id from Contacts where Last_Name in ('o''neil', 'roe') limit 1", 200, map[string]any{"info.count": 1, "info.more_records": true}),
+		query("none", "select id from Contacts where Last_Name in ('x') limit 200", 204, nil),
+		query("a quote", "select id from Contacts where Last_Name in ('o'neil') limit 200", 400, map[string]any{"code": "SYNTAX_ERROR"}),
+		query("too many", "select id from Contacts where Last_Name in ("+many+") limit 200", 400, map[string]any{"code": "LIMIT_REACHED"}),
+		query("field", "select id from Contacts where Nope in ('x') limit 200", 400, map[string]any{"details.column_name": "Nope"}),
+		query("module", "select id from Butterflies where Name in ('x') limit 200", 400, map[string]any{"code": "INVALID_QUERY"}),
+	)
+}
+
 // Without the list of fields Zoho checks its own field first, and two accounts of one name become one.
 func TestZohoDuplicateCheck(t *testing.T) {
 	t.Parallel()
