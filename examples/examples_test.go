@@ -152,6 +152,7 @@ type world struct {
 	events map[uuid.UUID]string
 	began  time.Time
 	before map[string][]sandbox.Record // what sales had entered, by object; nil where the CRM begins empty
+	names  map[[2]string]string        // of a field in the CRM, by its object and its name in the config, where that is another
 }
 
 // sent is an event to be sent.
@@ -168,7 +169,7 @@ func start(t *testing.T, path string) *world {
 	t.Cleanup(box.Reset)
 	cfg := load(t, path, crm.URL)
 	furnish(box, cfg)
-	w := &world{t: t, cfg: cfg, box: box, events: map[uuid.UUID]string{}, began: time.Now()}
+	w := &world{t: t, cfg: cfg, box: box, events: map[uuid.UUID]string{}, began: time.Now(), names: map[[2]string]string{}}
 	w.seed(filepath.Join(filepath.Dir(path), "before.yaml"))
 	w.learn(filepath.Join(filepath.Dir(path), "more.yaml"))
 
@@ -193,12 +194,20 @@ func start(t *testing.T, path string) *world {
 		w.plan.Sinks[name] = s
 	}
 	for name, table := range cfg.Tables {
-		if table.Listing == nil {
+		l := table.Listing
+		if l == nil {
 			continue
 		}
-		entries, res := live.Read(ctx, w.plan.Sinks[table.Listing.Sink], table.Listing)
-		if twice := table.Fill(entries); res.Class != sinks.OK || len(twice) > 0 {
+		entries, res := live.Read(ctx, w.plan.Sinks[l.Sink], l)
+		if twice := table.Fill(entries); res.Class != sinks.OK || len(twice) > 0 && l.List != mappers.Fields {
 			t.Fatalf("table %s: %+v %v", name, res, twice)
+		}
+		for field, label := range cfg.Sinks[l.Sink].FieldLabels()[l.Object] {
+			for _, e := range entries {
+				if l.List == mappers.Fields && e["label"] == label {
+					w.names[[2]string{l.Object, field}] = e["name"]
+				}
+			}
 		}
 	}
 	workers.Use(w.plan)
@@ -360,7 +369,7 @@ func (w *world) sendShuffled() {
 func (w *world) checkSales() {
 	w.t.Helper()
 	rules := map[[2]string]mappers.Rule{}
-	for _, m := range w.cfg.Mappings.Mappings() {
+	for _, m := range w.mappings() {
 		for i, name := range m.Fields {
 			rules[[2]string{m.Object, name}] = m.Rules[i]
 		}
@@ -383,6 +392,22 @@ func (w *world) checkSales() {
 	}
 }
 
+// mappings tell what is written by the names of the CRM.
+func (w *world) mappings() []mappers.MappingInfo {
+	list := w.cfg.Mappings.Mappings()
+	for i := range list {
+		m := &list[i]
+		named := func(name string) string { return cmp.Or(w.names[[2]string{m.Object, name}], name) }
+		m.Key, m.Fields, m.Match = named(m.Key), slices.Clone(m.Fields), slices.Clone(m.Match)
+		for _, names := range [][]string{m.Fields, m.Match} {
+			for j, name := range names {
+				names[j] = named(name)
+			}
+		}
+	}
+	return list
+}
+
 // kept reports whether the CRM writes a property itself.
 func (w *world) kept(name string) bool {
 	return slices.Contains([]string{"hs_lastmodifieddate", "lastmodifieddate", "LastModifiedDate", "SystemModstamp", "update_time"}, name)
@@ -398,7 +423,7 @@ var telling = map[string][]string{
 // checkDoubles fails where two records of an object have the same value of a property that tells them apart.
 func (w *world) checkDoubles() {
 	w.t.Helper()
-	for _, m := range w.cfg.Mappings.Mappings() {
+	for _, m := range w.mappings() {
 		for _, name := range slices.Concat([]string{m.Key}, m.Match, telling[m.Object]) {
 			holder := map[string]string{}
 			for _, r := range w.box.Records(w.cfg.Sinks[m.Sink].Preset, m.Object) {
@@ -473,7 +498,7 @@ func (w *world) checkAgain() {
 // everything is what the sandbox holds, down to how often each record was written.
 func (w *world) everything() map[string][]sandbox.Record {
 	out := map[string][]sandbox.Record{}
-	for _, m := range w.cfg.Mappings.Mappings() {
+	for _, m := range w.mappings() {
 		out[m.Object] = w.box.Records(w.cfg.Sinks[m.Sink].Preset, m.Object)
 	}
 	return out
@@ -505,18 +530,18 @@ func load(t *testing.T, path, url string) *config.Config {
 }
 
 // furnish defines in the sandbox what the README tells to set up in the CRM: keys
-// first, since a field of one mapping may be the key of another.
+// first, since a field of one mapping may be the key of another. Those that the config has by their labels stand in before.yaml.
 func furnish(box *sandbox.Server, cfg *config.Config) {
-	define := func(dialect, object string, p sandbox.Property) {
-		if p.Name != "" && !box.Defined(dialect, object, p.Name) {
-			box.Define(dialect, object, p)
+	define := func(sink, object string, p sandbox.Property) {
+		d := cfg.Sinks[sink]
+		if p.Name != "" && d.FieldLabels()[object][p.Name] == "" && !box.Defined(d.Preset, object, p.Name) {
+			box.Define(d.Preset, object, p)
 		}
 	}
 	for _, m := range cfg.Mappings.Mappings() {
-		dialect := cfg.Sinks[m.Sink].Preset
-		define(dialect, m.Object, sandbox.Property{Name: m.Key, Unique: true})
+		define(m.Sink, m.Object, sandbox.Property{Name: m.Key, Unique: true})
 		for _, l := range m.Links {
-			define(dialect, l.To, sandbox.Property{Name: l.Key, Unique: true})
+			define(m.Sink, l.To, sandbox.Property{Name: l.Key, Unique: true})
 		}
 	}
 	for _, m := range cfg.Mappings.Mappings() {
@@ -525,7 +550,7 @@ func furnish(box *sandbox.Server, cfg *config.Config) {
 			if m.Rules[i] == mappers.Add {
 				p.Multiple, p.Type, p.FieldType = true, "enumeration", "checkbox"
 			}
-			define(cfg.Sinks[m.Sink].Preset, m.Object, p)
+			define(m.Sink, m.Object, p)
 		}
 	}
 }
@@ -618,7 +643,7 @@ func (w *world) held() records {
 	t.Helper()
 	keys := map[string][]string{} // of an object, in the order of the file
 	dialects := map[string]string{}
-	for _, m := range cfg.Mappings.Mappings() {
+	for _, m := range w.mappings() {
 		keys[m.Object] = append(keys[m.Object], m.Key)
 		dialects[m.Object] = cfg.Sinks[m.Sink].Preset
 	}

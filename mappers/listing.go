@@ -148,7 +148,7 @@ func (l *Listing) Key() string { return strings.Join([]string{l.Sink, l.List, l.
 func (t *Table) listed(name, v string) (any, bool, error) {
 	r := t.filled.Load()
 	if r == nil {
-		return nil, false, &Unread{Table: name}
+		return nil, false, &Unread{Table: name, Listing: t.Listing}
 	}
 	if r.twice[fold(v)] {
 		return nil, false, plainf("finds several entries of table %q for the value: the CRM of %q has two of one name", name, t.Listing.Sink)
@@ -157,10 +157,16 @@ func (t *Table) listed(name, v string) (any, bool, error) {
 	return value, ok, nil
 }
 
-// Unread is the error of lookup() for a table that has not been read from its CRM yet.
-type Unread struct{ Table string }
+// Unread is the error where a table is needed that has not been read from its CRM yet.
+type Unread struct {
+	Table   string
+	Listing *Listing
+}
 
 func (u *Unread) Error() string {
+	if u.Listing.List == Fields {
+		return fmt.Sprintf("what the %s are called in %s is read from there, and it has not answered yet", u.Listing.Called(), u.Listing.Sink)
+	}
 	return fmt.Sprintf("lookup(): the table %q is read from a CRM, which has not answered yet", u.Table)
 }
 

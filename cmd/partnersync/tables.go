@@ -131,7 +131,7 @@ func (p *process) readTable(ctx context.Context, name string, t *mappers.Table, 
 		}
 		return p.lists.keep(key, &crmList{entries: known.entries, at: known.at, due: time.Now().Add(min(tryAgain, t.Listing.Refresh))})
 	}
-	if twice := t.Fill(entries); len(twice) > 0 {
+	if twice := t.Fill(entries); len(twice) > 0 && t.Listing.List != mappers.Fields { // of those that are needed, `check --live` tells
 		p.log.Warn("a table has two entries of one name, which it does not tell apart", "table", name, "names", strings.Join(twice[:min(len(twice), 5)], ", "))
 	}
 	if err := p.ledger.SetList(ctx, t.Listing.Sink, key, entries); err != nil {
@@ -157,18 +157,35 @@ func askTables(ctx context.Context, cfg *config.Config) (unread []string) {
 			continue
 		}
 		d := cfg.Sinks[t.Listing.Sink]
-		if slices.ContainsFunc(d.Secrets(), isUnset) {
-			unread = append(unread, fmt.Sprintf("table %q is not read from %s: its credentials are not set here", name, t.Listing.Sink))
-			continue
+		entries, why := askTable(ctx, d, t.Listing)
+		switch {
+		case why == "":
+			t.Fill(entries)
+		case t.Listing.List == mappers.Fields:
+			for field, label := range d.FieldLabels()[t.Listing.Object] {
+				entries = append(entries, map[string]string{"name": field, "label": label})
+			}
+			t.Fill(entries)
+			if why = fmt.Sprintf("fields of %s are shown by their names in the config: %s", t.Listing.Sink, why); !slices.Contains(unread, why) {
+				unread = append(unread, why)
+			}
+		default:
+			unread = append(unread, fmt.Sprintf("table %q is not read from %s: %s", name, t.Listing.Sink, why))
 		}
-		s := sinks.New(d, sinks.Options{})
-		entries, res := live.Read(ctx, s, t.Listing)
-		s.Close()
-		if res.Class != sinks.OK {
-			unread = append(unread, fmt.Sprintf("table %q is not read from %s: %s", name, t.Listing.Sink, live.Told(res)))
-			continue
-		}
-		t.Fill(entries)
 	}
 	return unread
+}
+
+// askTable reads what a CRM has for a table, or tells why it could not.
+func askTable(ctx context.Context, d *sinks.Description, l *mappers.Listing) (entries []map[string]string, why string) {
+	if slices.ContainsFunc(d.Secrets(), isUnset) {
+		return nil, "its credentials are not set here"
+	}
+	s := sinks.New(d, sinks.Options{})
+	defer s.Close()
+	entries, res := live.Read(ctx, s, l)
+	if res.Class != sinks.OK {
+		return nil, live.Told(res)
+	}
+	return entries, ""
 }
