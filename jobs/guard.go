@@ -37,10 +37,10 @@ func (c counts) exceeds(rules sinks.Guard) string {
 	for _, r := range []struct {
 		what string
 		n    int64
-		most int
+		most *int
 	}{{"creates", c.creates, rules.Creates}, {"overwrites", c.overwrites, rules.Overwrites}, {"archives", c.archives, rules.Archives}} {
-		if r.most > 0 && r.n > int64(r.most) {
-			return fmt.Sprintf("guard: %d %s within an hour, guard.%s_per_hour is %d", r.n, r.what, r.what, r.most)
+		if r.most != nil && r.n > int64(*r.most) {
+			return fmt.Sprintf("guard: %d %s within an hour, guard.%s_per_hour is %d", r.n, r.what, r.what, *r.most)
 		}
 	}
 	return ""

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"partnersync/internal/ledger"
+	"partnersync/internal/sandbox"
 	"partnersync/mappers"
 	"partnersync/records"
 	"partnersync/sinks"
@@ -113,9 +114,10 @@ func TestGuardCounts(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var g guard
+			most := 9
 			steps := []*records.Step{c.step}
 			counted := countsOf(steps)
-			g.reserve(sinks.Guard{Creates: 9}, steps)
+			g.reserve(sinks.Guard{Creates: &most}, steps)
 			g.correct(counted, []sinks.Result{c.give})
 			if g.done != c.want {
 				t.Errorf("%+v, want %+v", g.done, c.want)
@@ -138,8 +140,34 @@ func TestPinnedAccount(t *testing.T) {
 	}
 	whose := sinks.New(r.config.Sinks["crm"], sinks.Options{})
 	defer whose.Close()
-	r.reload(strings.Replace(r.text, `account: "99"`, `account: "`+whose.Account(r.context()).ID+`"`, 1))
+	right := strings.Replace(r.text, `account: "99"`, `account: "`+whose.Account(r.context()).ID+`"`, 1)
+	r.reload(right)
 	if f := r.ended(id)[id]; f.Outcome != ledger.Delivered {
 		t.Errorf("%+v", f)
+	}
+	// Nor does it write where the CRM does not tell of which account the credentials are.
+	for n, status := range []int{403, 404, 500} {
+		asked := func() (times int) {
+			for _, q := range r.box.Requests() {
+				if strings.Contains(q.Path, "/account-info/") && q.Status == status {
+					times++
+				}
+			}
+			return times
+		}
+		lift := r.box.Fault(sandbox.Fault{Path: "/account-info/", Effect: sandbox.EffectStatus, Status: status})
+		r.reload(right)
+		key := fmt.Sprintf("s%d", status)
+		id := r.accept(deal(key, 1, "name", "One"))[0]
+		r.until("it is asked", func() bool { return asked() > 0 && r.stored("crm").State != "" })
+		r.until("the event waits", func() bool { f := r.fates(id)[id]; return f != nil && len(f.Deliveries) > 0 })
+		if f := r.fates(id)[id]; f.Outcome != ledger.Open || len(r.records("orders", "order_key")) != 1+n {
+			t.Errorf("%d: %+v", status, f)
+		}
+		lift()
+		r.reload(right)
+		if f := r.ended(id)[id]; f.Outcome != ledger.Delivered {
+			t.Errorf("%d: %+v", status, f)
+		}
 	}
 }

@@ -361,10 +361,13 @@ func (w *Workers) ownerOf(sink string) *tenure {
 // is not true there.
 func accountOf(ctx context.Context, l store, s *sinks.Sink, ask func(context.Context) sinks.Result) sinks.Result {
 	res := ask(ctx)
-	if res.Class != sinks.OK || res.ID == "" {
+	pinned := s.Description().Account()
+	switch {
+	case res.Class != sinks.OK || res.ID == "" && pinned == "":
 		return res
-	}
-	if pinned := s.Description().Account(); pinned != "" && pinned != res.ID {
+	case res.ID == "":
+		return sinks.Result{Class: sinks.Held, Code: "account", Message: fmt.Sprintf("the config allows account %s alone, and the credentials may not ask which theirs is", pinned)}
+	case pinned != "" && pinned != res.ID:
 		return sinks.Result{Class: sinks.Held, Code: "account", Message: fmt.Sprintf("the credentials are of account %s, and the config allows account %s alone", res.ID, pinned)}
 	}
 	known, err := l.Account(ctx, s.Name(), res.ID)

@@ -34,7 +34,7 @@ func (b *batch) findLag() time.Duration { return b.env.Can.FindLag() }
 
 // foresight is what the ledger knows of the steps of a round.
 type foresight struct {
-	imagined map[records.Key]*records.Record // would have been made, by the identities that are looked for
+	imagined map[records.Key]*records.Record // as they would be, by the identities that are looked for
 	ours     map[records.Key]*records.Record // what the CRM has of us
 }
 
@@ -154,7 +154,7 @@ func (b *batch) pretend(s *records.Step, shown sinks.Result, asked bool, f fores
 	r := s.Work.Record
 	found := asked && shown.Class == sinks.OK && shown.ID != ""
 	switch {
-	case s.Do == records.Search && shown.Class == sinks.OK && len(shown.Hits) == 0 && !shown.More:
+	case s.Do == records.Search && shown.Class == sinks.OK:
 		return b.imagine(s, shown, f)
 	case s.Reads() && asked:
 		return shown
@@ -174,14 +174,13 @@ func (b *batch) pretend(s *records.Step, shown sinks.Result, asked bool, f fores
 		return sinks.Result{Class: sinks.OK, ID: r.CRMID}
 	}
 	does, id := ledger.Updates, r.CRMID
-	switch {
-	case found:
-		if id == "" || r.Presence == records.Unknown {
-			does = ledger.Adopts
-		}
+	if found {
 		id = shown.ID // somebody may have merged it into another
+	}
+	switch {
+	case ledger.IsImagined(id):
 	case id != "":
-		if r.Presence == records.Unknown && !ledger.IsImagined(id) {
+		if known := f.ours[keyOf(r)]; known == nil || known.CRMID == "" {
 			does = ledger.Adopts
 		}
 	default:
@@ -219,7 +218,7 @@ func holds(r *records.Record, names []string) map[string]any {
 	return values
 }
 
-// imagine finds what would have been made by now, where the CRM itself has nothing that fits.
+// imagine adds to what a search has shown what would fit by now, since we would have made it, or written these values.
 func (b *batch) imagine(s *records.Step, shown sinks.Result, f foresight) sinks.Result {
 	way := map[string]string{}
 	for _, t := range s.Way {
@@ -227,7 +226,7 @@ func (b *batch) imagine(s *records.Step, shown sinks.Result, f foresight) sinks.
 	}
 	names := slices.Collect(maps.Keys(way))
 	add := func(r *records.Record) {
-		if r == nil || r == s.Work.Record || !ledger.IsImagined(r.CRMID) || r.Object != s.Work.Record.Object || r.Presence == records.Gone ||
+		if r == s.Work.Record || r.Presence != records.Present || r.CRMID == "" || r.Object != s.Work.Record.Object ||
 			slices.ContainsFunc(shown.Hits, func(h sinks.Hit) bool { return h.ID == r.CRMID }) {
 			return
 		}
@@ -248,7 +247,7 @@ func (b *batch) imagine(s *records.Step, shown sinks.Result, f foresight) sinks.
 	return shown
 }
 
-// imaginable are the ways in which the records that would have been made may be found.
+// imaginable are the ways in which records may be found by what would have been written.
 func (b *batch) imaginable() []ledger.Identity {
 	if !b.observes() {
 		return nil
@@ -257,7 +256,7 @@ func (b *batch) imaginable() []ledger.Identity {
 	ways := map[string][][]string{}
 	for _, w := range b.works {
 		r := w.Record
-		if !ledger.IsImagined(r.CRMID) || r.Presence == records.Gone {
+		if r.CRMID == "" || r.Presence != records.Present {
 			continue
 		}
 		if _, known := ways[r.Object]; !known {
@@ -352,7 +351,9 @@ func (b *batch) note(s *records.Step, does, id string, values map[string]ledger.
 		if o.Does == "" {
 			o.Does, o.CRMID = does, id
 		}
-		o.Fields = append(o.Fields, values[name])
+		value := values[name]
+		value.At = b.env.Now.UnixMicro()
+		o.Fields = append(o.Fields, value)
 	}
 }
 

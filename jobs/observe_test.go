@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -156,5 +157,55 @@ func TestObserve(t *testing.T) {
 	var left int
 	if err := r.pool.QueryRow(r.context(), `SELECT count(*) FROM records WHERE sink = 'crm?'`).Scan(&left); err != nil || left > 0 {
 		t.Errorf("%d records of what would be are left: %v", left, err)
+	}
+}
+
+// What waits when a sink begins to write is worked for real; what is being observed just then ends so, and is replayed as
+// everything else.
+func TestGoesLive(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, living(false))
+	orders := func() int { return len(r.box.Records("hubspot", "orders")) }
+	live := strings.Replace(r.text, "write: false", "write: true", 1)
+	searches := func() int {
+		n := 0
+		for _, q := range r.box.Requests() {
+			if strings.HasSuffix(q.Path, "/search") {
+				n++
+			}
+		}
+		return n
+	}
+
+	r.box.Fault(sandbox.Fault{Path: "/orders/search", Latency: 2 * time.Second, Count: 1})
+	slow := r.accept(deal("d1", 1, "name", "One"))
+	r.until("it is being looked for", func() bool { return searches() > 0 || r.count("announcements") > 0 })
+	if err := r.ledger.Ask(r.context(), "crm", "stop"); err != nil {
+		t.Fatal(err)
+	}
+	r.until("the sink is stopped", func() bool { return r.stored("crm").State == stopped })
+	waits := r.accept(deal("d2", 1, "name", "Two"))
+	r.reload(live)
+	if f := r.ended(slow...)[slow[0]]; f.Outcome != ledger.Observed || orders() > 0 {
+		t.Errorf("the batch does not end under its own plan: %+v, %d orders", f, orders())
+	}
+	if err := r.ledger.Ask(r.context(), "crm", "resume"); err != nil {
+		t.Fatal(err)
+	}
+	if f := r.ended(waits...)[waits[0]]; f.Outcome != ledger.Delivered || orders() != 1 {
+		t.Errorf("what waited: %+v, %d orders", f, orders())
+	}
+	if told := r.foreseen(); len(told) != 1 || told["orders d1"] != "create" {
+		t.Errorf("%v", told)
+	}
+	_, n, err := r.ledger.Replay(r.context(), ledger.ReplaySpec{Filter: ledger.Filter{Sink: "crm", Outcome: "observed"}, By: "test", Generation: r.plan.Generation, Wants: r.config.Mappings.Sinks})
+	if err != nil || n != 1 {
+		t.Fatal(n, err)
+	}
+	if f := r.ended(slow...)[slow[0]]; f.Outcome != ledger.Delivered || orders() != 2 {
+		t.Errorf("after the replay: %+v, %d orders", f, orders())
+	}
+	if n := r.count("records WHERE sink = 'crm?'"); n > 0 {
+		t.Errorf("%d records of what would be are left", n)
 	}
 }

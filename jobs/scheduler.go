@@ -141,12 +141,15 @@ func (o *owner) account(ctx context.Context, s *sinks.Sink) *sinks.Result {
 		o.breaker.stop(res)
 		return &res
 	}
-	if pinned := s.Description().Account(); pinned != "" && (res.Class == sinks.Held || res.Class == sinks.Rejected) {
-		res = sinks.Result{Class: sinks.Held, Code: "account", Message: fmt.Sprintf("the config allows account %s alone, and the credentials may not ask which theirs is: %s", pinned, reasonOf(res))}
-		o.breaker.stop(res)
-		return &res
+	pinned := s.Description().Account()
+	if pinned == "" {
+		return nil // not every credential may ask; the writes will tell
 	}
-	return nil // not every credential may ask; the writes will tell
+	if res.Class == sinks.Held || res.Class == sinks.Rejected {
+		res = sinks.Result{Class: sinks.Held, Code: "account", Message: fmt.Sprintf("the config allows account %s alone, and the CRM does not tell which the credentials are of: %s", pinned, reasonOf(res))}
+		o.breaker.stop(res)
+	}
+	return &res // it is asked again before anything is sent
 }
 
 // drain lets batches under way finish and sends everything else back to the queue.

@@ -18,13 +18,13 @@ CREATE TABLE observations (
     reason   text        NOT NULL DEFAULT '',
     does     text        NOT NULL DEFAULT '',  -- create, adopt, write, update, link, archive; '' where nothing would have been sent
     crm_id   text        NOT NULL DEFAULT '',  -- new:... of one that would have been made
-    fields   jsonb,                            -- that would have been written: [{"name", "old", "new"}]; old where the CRM has another value
+    fields   jsonb,                            -- that would have been written: [{"name", "old", "new", "at"}]; old where the CRM has another value
     at       timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (event_id, sink, run, mapping, object, key)
 );
 CREATE INDEX observations_record ON observations (sink, object, key, at);
 
--- By which values a record that would have been made may be looked for, once another event looks for it.
+-- By which values, that would have been written, another event may look for a record.
 CREATE TABLE imagined (
     sink      text NOT NULL,
     object    text NOT NULL,

@@ -136,6 +136,16 @@ func (t told) print(w io.Writer) {
 			if detail := d.Detail(); detail != "" {
 				say(w, "%26s  %s\n", "", detail)
 			}
+			if d.Would != "" {
+				say(w, "%26s  would have come to: %s", "", d.Would)
+				if len(d.Fields) > 0 {
+					say(w, " of %s", strings.Join(d.Fields, ", "))
+				}
+				if len(d.Overwrites) > 0 {
+					say(w, "; the CRM has other values of %s", strings.Join(d.Overwrites, ", "))
+				}
+				fmt.Fprintln(w)
+			}
 			for _, what := range d.Awaits {
 				say(w, "%26s  it is %s\n", "", what)
 			}

@@ -159,7 +159,9 @@ func (f *foreseen) add(o ledger.Observation) {
 		f.id = o.CRMID
 	}
 	for _, w := range o.Fields {
-		f.fields[w.Name] = foreseenField{w, o.Mapping}
+		if w.At >= f.fields[w.Name].At {
+			f.fields[w.Name] = foreseenField{w, o.Mapping}
+		}
 	}
 }
 

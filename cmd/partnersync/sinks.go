@@ -42,6 +42,7 @@ const gone = "gone"
 type sinkStatus struct {
 	Sink   string         `json:"sink"`
 	State  string         `json:"state"`
+	Writes bool           `json:"writes"` // false: it observes
 	Reason string         `json:"reason,omitempty"`
 	Until  *time.Time     `json:"until,omitempty"`
 	Owner  string         `json:"owner,omitempty"` // "" while no process works it
@@ -74,6 +75,8 @@ func (sinksList) Run(ctx context.Context, cli *commands, s streams) error {
 			waiting := k.Jobs["available"] + k.Jobs["scheduled"] + k.Jobs["retryable"]
 			if k.State == gone {
 				state, waiting = "gone from the config", k.Open
+			} else if !k.Writes {
+				state += ", observes"
 			}
 			say(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%d\t%s\n", k.Sink, state, until, orNone(k.Owner), waiting, k.Jobs["running"], oldest, k.Dead, k.Reason)
 		}
@@ -117,7 +120,9 @@ func sinkStates(ctx context.Context, cfg *config.Config, l *ledger.Ledger) ([]si
 		if line.Owned {
 			list[i].Owner = line.Owner
 		}
-		if sink := cfg.Sinks[name]; sink == nil {
+		sink := cfg.Sinks[name]
+		list[i].Writes = sink != nil && sink.Writes()
+		if sink == nil {
 			o := orphans[i-len(cfg.Sinks)]
 			list[i].State, list[i].Until, list[i].Open, list[i].Reason = gone, nil, o.Open, orphanReason(o)
 		} else if !line.Owned && list[i].Reason == "" {

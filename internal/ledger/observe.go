@@ -46,6 +46,7 @@ type Overwriting struct {
 	Name string `json:"name"`
 	Old  any    `json:"old,omitempty"` // where the CRM has another value, which is not ours
 	New  any    `json:"new"`
+	At   int64  `json:"at"` // when, in microseconds since 1970: of two values the later stays
 }
 
 // imagined begins the id of a record that would have been made.
@@ -66,7 +67,7 @@ const shadowed = "?"
 // unshadowed is the name of the sink whose records, or would-be records, are kept under a name.
 func unshadowed(name string) string { return strings.TrimSuffix(name, shadowed) }
 
-// Identity is a way to find a record that would have been made.
+// Identity is a way to find a record by what would have been written.
 type Identity struct {
 	Key    RecordKey // whose Key is a hash of the properties and their values
 	Record uuid.UUID
@@ -88,7 +89,7 @@ func queueIdentities(batch *pgx.Batch, sink string, list []Identity) {
 		ON CONFLICT (sink, object, identity) DO UPDATE SET record_id = excluded.record_id`, sink, objects, values, ids)
 }
 
-// Imagined returns the records that a sink which observes would have made, by their identities, with a key of
+// Imagined returns records as a sink that observes would have made or changed them, by their identities, with a key of
 // ours that each carries. Whether one still has the values of the identity is for the caller to see.
 func (l *Ledger) Imagined(ctx context.Context, sink string, identities []RecordKey) (map[RecordKey]*Record, error) {
 	objects, _, values := keyColumns(identities)
@@ -96,7 +97,7 @@ func (l *Ledger) Imagined(ctx context.Context, sink string, identities []RecordK
 		SELECT i.object, i.identity, i.record_id FROM unnest($2::text[], $3::text[]) AS q(object, identity)
 		JOIN imagined i ON i.sink = $1 AND i.object = q.object AND i.identity = q.identity`, sink, objects, values)
 	if err != nil {
-		return nil, fmt.Errorf("look for records that sink %q would have made: %w", sink, err)
+		return nil, fmt.Errorf("look for records as sink %q would have written them: %w", sink, err)
 	}
 	ids := map[RecordKey]uuid.UUID{}
 	var object, identity string
@@ -109,7 +110,7 @@ func (l *Ledger) Imagined(ctx context.Context, sink string, identities []RecordK
 		}
 		return nil
 	}); err != nil {
-		return nil, fmt.Errorf("look for records that sink %q would have made: %w", sink, err)
+		return nil, fmt.Errorf("look for records as sink %q would have written them: %w", sink, err)
 	}
 	found := map[RecordKey]*Record{}
 	for k, id := range ids {

@@ -167,7 +167,10 @@ type StoryDelivery struct {
 	Status        int        `json:"status,omitempty"`
 	CRMID         string     `json:"crm_id,omitempty"`
 	At            time.Time  `json:"at"`
-	Awaits        []string   `json:"awaits,omitempty"` // "object property=key" of those that it wants to link to and that are not known
+	Would         string     `json:"would,omitempty"`      // what was only observed: one of Doings, "none", or the outcome
+	Fields        []string   `json:"fields,omitempty"`     // that would have been written; `report` shows the values
+	Overwrites    []string   `json:"overwrites,omitempty"` // of these, those of which the CRM has another value
+	Awaits        []string   `json:"awaits,omitempty"`     // "object property=key" of those that it wants to link to and that are not known
 }
 
 // StoryJob is a River job that still knows of the event.
@@ -223,6 +226,32 @@ func (l *Ledger) Story(ctx context.Context, id uuid.UUID) (*Story, error) {
 			}
 			if i, ok := index[k]; ok {
 				s.Routes[i].Deliveries = append(s.Routes[i].Deliveries, d)
+			}
+		}
+		return rows.Err()
+	})
+	batch.Queue(`
+		SELECT sink, run, mapping, object, key, coalesce(nullif(does, ''), CASE WHEN outcome IN ('dead', 'skipped', 'stale') THEN outcome ELSE 'none' END), coalesce(nullif(fields, 'null'), '[]')
+		FROM observations WHERE event_id = $1`, id).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			var d StoryDelivery
+			var k at
+			var fields []Overwriting
+			if err := rows.Scan(&k.sink, &k.run, &d.Mapping, &d.Object, &d.Key, &d.Would, &fields); err != nil {
+				return err
+			}
+			for _, f := range fields {
+				if d.Fields = append(d.Fields, f.Name); f.Old != nil {
+					d.Overwrites = append(d.Overwrites, f.Name)
+				}
+			}
+			i, ok := index[k]
+			if !ok {
+				continue
+			}
+			list := s.Routes[i].Deliveries
+			if at := slices.IndexFunc(list, func(o StoryDelivery) bool { return o.Mapping == d.Mapping && o.Object == d.Object && o.Key == d.Key }); at >= 0 {
+				list[at].Would, list[at].Fields, list[at].Overwrites = d.Would, d.Fields, d.Overwrites
 			}
 		}
 		return rows.Err()

@@ -157,7 +157,7 @@ type Report struct {
 	Requeue    []Requeue
 
 	Observations []Observation // of a sink that observes
-	Identities   []Identity    // of records that it would have made
+	Identities   []Identity    // of records that it would have written
 
 	Announced uuid.UUID     // the announcement that ends with this; zero where there was none
 	InDoubt   []RecordKey   // announced records that stay shut
