@@ -256,3 +256,41 @@ mappings:
 		}
 	}
 }
+
+// What would be written is found out in requests that are shared as those of a real run.
+func TestObserveShares(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{sinks: "    write: false\n    find_lag: 0s\n"})
+	r.stop()
+	const many = 100
+	var events []event
+	for i := range many {
+		key := fmt.Sprintf("d%d", i)
+		if i%2 == 0 {
+			r.box.Put("hubspot", "orders", map[string]any{"order_key": key, "title": "Theirs"})
+		}
+		events = append(events, deal(key, 1, "name", "Ours"))
+	}
+	before := len(r.box.Requests())
+	ids := r.acceptPerJob(many, events...)
+	r.start()
+	r.ended(ids...)
+	var asked []string
+	for _, q := range r.box.Requests()[before:] {
+		if !strings.Contains(q.Path, "/account-info/") {
+			asked = append(asked, q.Method+" "+q.Path)
+		}
+	}
+	if len(asked) != 1 {
+		t.Errorf("%d requests for %d orders: %v", len(asked), many, asked)
+	}
+	adopted := 0
+	for _, what := range r.foreseen() {
+		if what == "adopt title Theirs -> Ours" {
+			adopted++
+		}
+	}
+	if adopted != many/2 {
+		t.Errorf("%d are adopted", adopted)
+	}
+}
