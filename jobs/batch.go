@@ -229,7 +229,7 @@ func (b *batch) open(stored *ledger.Route) *route {
 // now are open as far as this batch is concerned.
 func (b *batch) endSpans() {
 	for _, r := range b.spans {
-		r.span.End(string(r.ended))
+		r.span.End(string(b.ended(r)))
 	}
 }
 

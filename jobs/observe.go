@@ -26,6 +26,13 @@ type observing struct{ target }
 
 func (observing) FindLag() time.Duration { return 0 }
 
+// Carries leaves it to a search to find the other end of a link by our key, where the CRM would do that by itself: else
+// nobody could tell whether it is there.
+func (o observing) Carries(mode mappers.Mode, id string) (byID, byKey bool) {
+	byID, byKey = o.target.Carries(mode, id)
+	return byID, byKey && !o.sink.Supports(sinks.Find)
+}
+
 // observes reports whether the batch writes nothing.
 func (b *batch) observes() bool { return !b.sink.Description().Writes() }
 

@@ -50,11 +50,15 @@ mappings:
 }
 
 // foreseen are what the observations of a sink come to, one line for each record.
-func (r *rig) foreseen() map[string]string {
+func (r *rig) foreseen(sinks ...string) map[string]string {
 	r.t.Helper()
+	sink := "crm"
+	if len(sinks) > 0 {
+		sink = sinks[0]
+	}
 	out := map[string]string{}
 	does := map[string]string{}
-	if err := r.ledger.Observed(r.context(), "crm", func(o ledger.Observation) error {
+	if err := r.ledger.Observed(r.context(), sink, func(o ledger.Observation) error {
 		at := o.Object + " " + o.Key
 		if o.Does != "" && (does[at] == "" || o.Does == "archive") {
 			does[at] = o.Does
@@ -207,5 +211,86 @@ func TestGoesLive(t *testing.T) {
 	}
 	if n := r.count("records WHERE sink = 'crm?'"); n > 0 {
 		t.Errorf("%d records of what would be are left", n)
+	}
+}
+
+// Each mode is told as what it would do; a sink that can neither find nor read says that it cannot tell.
+func TestObserveModes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{
+		sinks: "    write: false\n    find_lag: 0s\n  hook: {preset: webhook, url: URL/webhook, write: false}\n",
+		mappings: `
+mappings:
+  - {name: notes, on: shop.deal.updated, to: crm, object: notes, mode: append, key: {local: event.key}, set: {hs_note_body: event.note, hs_timestamp: hook.occurred_at}}
+  - {name: only, on: shop.deal.updated, to: crm, object: orders, mode: update_only, key: {order_key: event.key}, set: {title: event.name}}
+  - {name: firms, on: shop.company.updated, to: crm, object: firms, mode: create_only, key: {firm_key: event.key}, set: {name: event.name}}
+  - {name: hooks, on: shop.deal.updated, to: hook, object: deals, key: {id: event.key}, set: {title: event.name}}
+  - {name: ended, on: shop.company.deleted, to: crm, object: firms, mode: archive, key: {firm_key: event.key}}
+`,
+	})
+	r.box.Put("hubspot", "orders", map[string]any{"order_key": "d1", "title": "Theirs"})
+	r.box.Put("hubspot", "firms", map[string]any{"firm_key": "f1", "name": "Theirs"})
+	r.box.Put("hubspot", "firms", map[string]any{"firm_key": "f3"})
+	for i, f := range r.deliver(
+		deal("d1", 1, "name", "One", "note", "x"), deal("d2", 1, "name", "Two", "note", "y"),
+		shopEvent("company.updated", "f1", 1, "name", "Ours"), shopEvent("company.updated", "f2", 1, "name", "New"), shopEvent("company.deleted", "f3", 1), shopEvent("company.deleted", "f4", 1),
+	) {
+		if f.Outcome != ledger.Observed {
+			t.Errorf("%d: %+v", i, f)
+		}
+	}
+	want := map[string]string{
+		"notes d1": "create", "notes d2": "create", "orders d1": "adopt title Theirs -> One", "orders d2": "",
+		"firms f1": "", "firms f2": "create", "firms f3": "archive", "firms f4": "",
+	}
+	if diff := cmp.Diff(want, r.foreseen()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	r.until("the hook has observed too", func() bool { return len(r.foreseen("hook")) == 2 })
+	if diff := cmp.Diff(map[string]string{"deals d1": "write", "deals d2": "write"}, r.foreseen("hook")); diff != "" {
+		t.Errorf("of the hook (-want +got):\n%s", diff)
+	}
+	for _, q := range r.box.Requests() {
+		if strings.Contains(q.Path, "webhook") || q.Method != "GET" && !strings.HasSuffix(q.Path, "/search") && !strings.HasSuffix(q.Path, "/batch/read") {
+			t.Errorf("%s %s", q.Method, q.Path)
+		}
+	}
+}
+
+// What would be written is found out in requests that are shared as those of a real run.
+func TestObserveShares(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{sinks: "    write: false\n    find_lag: 0s\n"})
+	r.stop()
+	const many = 100
+	var events []event
+	for i := range many {
+		key := fmt.Sprintf("d%d", i)
+		if i%2 == 0 {
+			r.box.Put("hubspot", "orders", map[string]any{"order_key": key, "title": "Theirs"})
+		}
+		events = append(events, deal(key, 1, "name", "Ours"))
+	}
+	before := len(r.box.Requests())
+	ids := r.acceptPerJob(many, events...)
+	r.start()
+	r.ended(ids...)
+	var asked []string
+	for _, q := range r.box.Requests()[before:] {
+		if !strings.Contains(q.Path, "/account-info/") {
+			asked = append(asked, q.Method+" "+q.Path)
+		}
+	}
+	if len(asked) != 1 {
+		t.Errorf("%d requests for %d orders: %v", len(asked), many, asked)
+	}
+	adopted := 0
+	for _, what := range r.foreseen() {
+		if what == "adopt title Theirs -> Ours" {
+			adopted++
+		}
+	}
+	if adopted != many/2 {
+		t.Errorf("%d are adopted", adopted)
 	}
 }

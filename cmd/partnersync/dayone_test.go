@@ -64,11 +64,16 @@ func TestDayOne(t *testing.T) {
 	// Observe.
 	s := w.start()
 	at := 0
+	first := ""
 	post := func(key, name string, stage string) {
 		t.Helper()
 		at++
-		if _, err := s.postBody(fmt.Sprintf(`{"key": %q, "name": %q, "stage": %q, "amount": %d, "at": %d}`, key, name, stage, at, 1_700_000_000+at)); err != nil {
+		id, err := s.postBody(fmt.Sprintf(`{"key": %q, "name": %q, "stage": %q, "amount": %d, "at": %d}`, key, name, stage, at, 1_700_000_000+at))
+		if err != nil {
 			t.Fatal(err)
+		}
+		if first == "" {
+			first = id
 		}
 	}
 	for i := range 12 { // those that sales know, and two that they do not
@@ -90,6 +95,12 @@ func TestDayOne(t *testing.T) {
 	}
 	if m := w.report().Mappings[0]; m.Overwritten != 12 || m.Overwrites[0].Old != "open" || m.Overwrites[0].New != "won" {
 		t.Errorf("overwritten: %+v", m)
+	}
+	if said := w.run("explain", first); !strings.Contains(said, "would have come to: adopt of order_key, shop_amount, stage, title; the CRM has other values of stage\n") || strings.Contains(said, "Deal 00") {
+		t.Errorf("explain:\n%s", said)
+	}
+	if said := w.run("sinks"); !strings.Contains(said, "ready, observes") {
+		t.Errorf("sinks:\n%s", said)
 	}
 	if diff := cmp.Diff(sales, w.box.Records("hubspot", "orders")); diff != "" {
 		t.Errorf("something was written:\n%s", diff)

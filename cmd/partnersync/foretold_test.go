@@ -44,7 +44,7 @@ sinks:
   crm:
     preset: PRESET
     base_url: "${CRM}"
-    auth: {token: "${CRM_TOKEN}"}
+    auth: AUTH
     limits: []
     timeout: 2s
     settle: 300ms
@@ -82,11 +82,14 @@ mappings:
 `
 
 func (p portal) config() string {
-	objects := ""
+	objects, auth := "", `{token: "${CRM_TOKEN}"}`
+	if p.preset == "salesforce" {
+		auth = `{client_id: id, client_secret: "${CRM_TOKEN}"}`
+	}
 	if p.preset == "hubspot" {
 		objects = "objects: {orders: [], firms: []}"
 	}
-	return strings.NewReplacer("PRESET", p.preset, "OBJECTS", objects, "DEALS", p.deals, "FIRMS", p.firms, "DKEY", p.key, "FKEY", p.firmKey,
+	return strings.NewReplacer("PRESET", p.preset, "OBJECTS", objects, "AUTH", auth, "DEALS", p.deals, "FIRMS", p.firms, "DKEY", p.key, "FKEY", p.firmKey,
 		"TITLE", p.title, "NAME", p.name, "AMOUNT", p.amount, "NOTE", p.note, "MISSING", p.missing, "ORIGIN", p.origin).Replace(observing)
 }
 
@@ -97,6 +100,7 @@ func TestForetold(t *testing.T) {
 	for _, p := range []portal{
 		{preset: "hubspot", deals: "orders", firms: "firms", key: "order_key", firmKey: "firm_key", title: "title", name: "name", amount: "amount", note: "note", origin: "origin", missing: "create"},
 		{preset: "pipedrive", deals: "deals", firms: "organizations", key: hex("a"), firmKey: hex("b"), title: "title", name: "name", amount: "value", note: hex("c"), origin: hex("d"), link: "org_id", missing: "retry"}, // it makes no organization without a name
+		{preset: "salesforce", deals: "Contact", firms: "Account", key: "Deal_key__c", firmKey: "Firm_key__c", title: "LastName", name: "Name", amount: "Amount__c", note: "Description", origin: "Origin__c", link: "AccountId", missing: "retry"},
 	} {
 		t.Run(p.preset, func(t *testing.T) {
 			t.Parallel()
@@ -112,12 +116,17 @@ func (p portal) foretold(t *testing.T, seed uint64) {
 			w.env = append(w.env, "CRM="+strings.TrimSuffix(url, "hubspot")+p.preset)
 		}
 	}
-	unique := p.preset == "hubspot"
+	unique := p.preset != "pipedrive"
 	for object, list := range map[string][]sandbox.Property{
-		p.deals: {{Name: p.key, Unique: unique}, {Name: p.note}, {Name: p.origin}},
+		p.deals: {{Name: p.key, Unique: unique}, {Name: p.origin}},
 		p.firms: {{Name: p.firmKey, Unique: unique}},
 	} {
-		if unique {
+		if p.preset != "salesforce" {
+			list = append(list, sandbox.Property{Name: p.note})
+		} else {
+			list = append(list, sandbox.Property{Name: p.amount, Type: "number"})
+		}
+		if p.preset == "hubspot" {
 			list = append(list, sandbox.Property{Name: p.title}, sandbox.Property{Name: p.name}, sandbox.Property{Name: p.amount, Type: "number"})
 		}
 		for _, one := range list {
@@ -142,7 +151,7 @@ func (p portal) foretold(t *testing.T, seed uint64) {
 		values := map[string]any{p.title: fmt.Sprintf("Deal %d", i)}
 		if r.IntN(2) == 0 {
 			values[p.amount] = "77"
-			if !unique {
+			if p.preset != "hubspot" {
 				values[p.amount] = 77
 			}
 		}
@@ -155,8 +164,10 @@ func (p portal) foretold(t *testing.T, seed uint64) {
 			keyed[i] = true
 		}
 		if p.link != "" && r.IntN(2) == 0 && len(firms) > 0 {
-			id, _ := strconv.Atoi(firms[r.IntN(len(firms))])
-			values[p.link] = id
+			values[p.link] = firms[r.IntN(len(firms))]
+			if id, err := strconv.Atoi(values[p.link].(string)); err == nil {
+				values[p.link] = id
+			}
 		}
 		for n := r.IntN(6); n > 1; n -= 4 { // none, one, and a few times two
 			w.box.Put(p.preset, p.deals, values)
@@ -365,7 +376,7 @@ func (w *world) sheet() sheet {
 		switch does[at] {
 		case "create":
 			named := key
-			for _, name := range []string{"title", "name"} {
+			for _, name := range []string{"title", "name", "LastName", "Name"} {
 				if fields[name] != "" {
 					named = fields[name]
 				}

@@ -97,7 +97,7 @@ func (c reportCmd) Run(ctx context.Context, cli *commands, s streams) error {
 		}
 		var sheet *csv.Writer
 		if c.CSV != "" {
-			f, err := os.Create(c.CSV)
+			f, err := os.OpenFile(c.CSV, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) // it holds values of people
 			if err != nil {
 				return usageError{err}
 			}

@@ -211,16 +211,22 @@ func (l *Ledger) DropShadow(ctx context.Context, sink string) error {
 	return nil
 }
 
-// A statement that came late has left a record to which no key leads.
+// Each step looks its rows up by index, however few of all records they are: an owner begins with it.
+const dropShadowed = `
+WITH step AS (SELECT object, property, value, record_id FROM record_keys WHERE sink = $1 LIMIT $2),
+	keys AS (DELETE FROM record_keys k USING step s WHERE k.sink = $1 AND k.object = s.object AND k.property = s.property AND k.value = s.value),
+	gone AS (DELETE FROM records WHERE id = ANY(ARRAY(SELECT record_id FROM step)))
+SELECT count(*) FROM step`
+
 func dropShadow(ctx context.Context, tx pgx.Tx, sink string) error {
-	for _, statement := range []string{
-		`DELETE FROM records r WHERE EXISTS (SELECT FROM record_keys k WHERE k.sink = $1 AND k.record_id = r.id)`,
-		`DELETE FROM records WHERE sink = $1 AND crm_id <> ''`,
-		`DELETE FROM record_keys WHERE sink = $1`,
-	} {
-		if _, err := tx.Exec(ctx, statement, Shadow(sink)); err != nil {
+	for n := 1; n > 0; {
+		if err := tx.QueryRow(ctx, dropShadowed, Shadow(sink), rowsPerStep).Scan(&n); err != nil {
 			return err
 		}
+	}
+	// A statement that came late may have left a record to which no key leads.
+	if _, err := tx.Exec(ctx, `DELETE FROM records WHERE sink = $1 AND crm_id <> ''`, Shadow(sink)); err != nil {
+		return err
 	}
 	_, err := tx.Exec(ctx, `DELETE FROM imagined WHERE sink = $1`, sink)
 	return err

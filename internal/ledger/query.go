@@ -245,6 +245,9 @@ func (l *Ledger) Story(ctx context.Context, id uuid.UUID) (*Story, error) {
 					d.Overwrites = append(d.Overwrites, f.Name)
 				}
 			}
+			slices.Sort(d.Fields)
+			slices.Sort(d.Overwrites)
+			d.Fields, d.Overwrites = slices.Compact(d.Fields), slices.Compact(d.Overwrites)
 			i, ok := index[k]
 			if !ok {
 				continue
