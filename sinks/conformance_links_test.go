@@ -29,9 +29,22 @@ func (c *crm) link(from, to string) LinkRow {
 	}
 }
 
+// eachLinking runs a test for every CRM, and once more with a link that is a field of one's own where those stand elsewhere.
+func eachLinking(t *testing.T, test func(t *testing.T, c *crm)) {
+	t.Helper()
+	eachCRM(t, test)
+	t.Run("pipedrive, a custom field", func(t *testing.T) {
+		t.Parallel()
+		c := crmNamed("pipedrive")
+		c.as, c.linkedBy = hexLink, hexLink
+		c.custom["pipedrive/deals"] = append(c.custom["pipedrive/deals"], sandbox.Property{Name: hexLink, Type: "lookup", Target: c.parent})
+		test(t, c)
+	})
+}
+
 func TestConformLinks(t *testing.T) {
 	t.Parallel()
-	eachCRM(t, func(t *testing.T, c *crm) {
+	eachLinking(t, func(t *testing.T, c *crm) {
 		w := c.open(t, sandbox.Options{}, "")
 		made := w.sink.Write(within(t), Upsert, c.rows(3))
 		one, two := w.company("ACC-1"), w.company("ACC-2")
@@ -62,7 +75,7 @@ func TestConformLinks(t *testing.T) {
 					t.Errorf("%s shows %q, want %q", field, got, want)
 				}
 			}
-		} else if c.linkedBy != "" && c.name != "dataverse" {
+		} else if c.linkedBy != "" {
 			t.Error("it does not show its links")
 		}
 		if got := w.sink.Replaces(c.link("1", "2")); got != (c.linkedBy != "") {
@@ -96,7 +109,7 @@ func TestConformLinks(t *testing.T) {
 // gone is not the fault of its link.
 func TestConformLinksToWhatIsGone(t *testing.T) {
 	t.Parallel()
-	eachCRM(t, func(t *testing.T, c *crm) {
+	eachLinking(t, func(t *testing.T, c *crm) {
 		w := c.open(t, sandbox.Options{}, "")
 		made := w.sink.Write(within(t), Upsert, c.rows(2))
 		company, gone := w.company("ACC-1"), w.company("ACC-2")
@@ -152,7 +165,7 @@ func TestConformLacking(t *testing.T) {
 // Links that go along with the row, by known ids.
 func TestConformLinksOfARow(t *testing.T) {
 	t.Parallel()
-	eachCRM(t, func(t *testing.T, c *crm) {
+	eachLinking(t, func(t *testing.T, c *crm) {
 		w := c.open(t, sandbox.Options{}, "")
 		company := w.company("ACC-1")
 		for _, op := range []Operation{Create, Upsert, Update} {

@@ -52,6 +52,7 @@ type crm struct {
 const (
 	hexKey    = "0123456789abcdef0123456789abcdef01234567"
 	hexParent = "76543210fedcba9876543210fedcba9876543210"
+	hexLink   = "00112233445566778899aabbccddeeff00112233"
 	clientID  = "client-id-0123"
 	clientKey = "client-secret-0123456789"
 	renewal   = "refresh-token-0123456789"

@@ -217,6 +217,19 @@ func (u *unit) unlinked() *unit {
 	return &v
 }
 
+// object is that of the record which the request is about.
+func (u *unit) object() string {
+	switch {
+	case u == nil:
+		return ""
+	case u.link != nil:
+		return u.link.From.Object
+	case u.row != nil:
+		return u.row.Object
+	}
+	return ""
+}
+
 // linked reports whether the row carries links.
 func (u *unit) linked() bool { return u.row != nil && len(u.row.Links) > 0 }
 

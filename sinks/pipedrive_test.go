@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-json-experiment/json"
 	"github.com/google/go-cmp/cmp"
 
 	"partnersync/internal/sandbox"
@@ -66,6 +67,69 @@ func TestPipedrivePersonsByEmail(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A link by a field of one's own stands where such fields do: below custom_fields, but for leads and notes.
+func TestPipedriveLinksByCustomFields(t *testing.T) {
+	t.Parallel()
+	const own = "custom_fields"
+	mine, nested := `"`+hexLink+`":7`, func(members string) string { return `"` + own + `":{` + members + `}` }
+	tie := RowLink{Object: "organizations", ID: "7", As: hexLink}
+	usual := RowLink{Object: "organizations", ID: "8"}
+	row := func(object string, values map[string]any, links ...RowLink) Row {
+		return Row{Trace: "t", Object: object, Property: hexKey, Key: "K", Values: values, Links: links}
+	}
+	byMail := row("persons", map[string]any{"name": "J", hexParent: "x", "emails": []any{map[string]any{"value": "j@b.co"}}}, tie)
+	byMail.Property, byMail.Key = "email", "j@b.co"
+	c := crmNamed("pipedrive")
+	w := c.open(t, sandbox.Options{}, "")
+	for _, tt := range []struct {
+		name string
+		op   Operation
+		row  Row
+		want string
+	}{
+		{"alone", Create, row("deals", map[string]any{"title": "D"}, tie), `{"title":"D",` + nested(mine+`,"`+hexKey+`":"K"`) + `}`},
+		{"beside a field", Create, row("deals", map[string]any{"title": "D", hexParent: "x"}, usual, tie),
+			`{"title":"D","org_id":8,` + nested(mine+`,"`+hexKey+`":"K","`+hexParent+`":"x"`) + `}`},
+		{"changed", Update, row("deals", nil, tie), `{` + nested(mine) + `}`},
+		{"changed beside a field", Update, row("deals", map[string]any{hexParent: "x"}, tie, usual), `{"org_id":8,` + nested(mine+`,"`+hexParent+`":"x"`) + `}`},
+		{"a person by e-mail", Create, byMail, `{"emails":[{"value":"j@b.co"}],"name":"J",` + nested(mine+`,"`+hexParent+`":"x"`) + `}`},
+		{"a person by e-mail, changed", Update, byMail, `{"emails":[{"value":"j@b.co"}],"name":"J",` + nested(mine+`,"`+hexParent+`":"x"`) + `}`},
+		{"a lead", Create, row("leads", map[string]any{"title": "L"}, usual, tie), `{"title":"L","organization_id":8,` + mine + `,"` + hexKey + `":"K"}`},
+		{"a note", Update, row("notes", map[string]any{"content": "n"}, tie), `{"content":"n",` + mine + `}`},
+	} {
+		if tt.op == Update {
+			tt.row.ID = "5"
+		}
+		p, err := w.sink.Preview(tt.op, []Row{tt.row})
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		if diff := cmp.Diff(decoded(t, tt.want), decoded(t, string(p[0].Body))); diff != "" {
+			t.Errorf("%s: %s\n%s", tt.name, p[0].Body, diff)
+		}
+	}
+	for object, want := range map[string]string{"deals": `{` + nested(mine) + `}`, "leads": `{` + mine + `}`, "notes": `{` + mine + `}`} {
+		link := LinkRow{From: Ref{Object: object, ID: "5"}, To: Ref{Object: "organizations", ID: "7"}, As: hexLink}
+		for _, link.Remove = range []bool{false, true} {
+			if link.Remove {
+				want = strings.ReplaceAll(want, ":7", ":null")
+			}
+			if p, err := w.sink.PreviewLinks([]LinkRow{link}); err != nil || string(p[0].Body) != want {
+				t.Errorf("%s: %v %v, want %s", object, p, err, want)
+			}
+		}
+	}
+}
+
+func decoded(t *testing.T, text string) (v any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), &v); err != nil { // a name that stands there twice is an error
+		t.Fatal(text, err)
+	}
+	return v
 }
 
 // What a search by field finds is read, since its answer may not show the field, and counts where it has the key.

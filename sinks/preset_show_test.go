@@ -60,7 +60,7 @@ operations: {archive: null}
 	if err != nil || len(p) != 2 {
 		t.Fatal(p, err)
 	}
-	if got := string(p[0].Body) + string(p[1].Body); got != `{"0123456789012345678901234567890123456789":7}{"person_id":8}` {
+	if got := string(p[0].Body) + string(p[1].Body); got != `{"custom_fields":{"0123456789012345678901234567890123456789":7}}{"person_id":8}` {
 		t.Error(got)
 	}
 	s = newSink(t, presetConfigs["zoho"]+"settings: {dc: eu, trigger: []}\n", Options{})

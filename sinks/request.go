@@ -44,7 +44,8 @@ type rendering struct {
 	id     string
 	page   page // of a list: which one is asked for
 	failed map[*unit]error
-	read   []any // request.read, once somebody reads it
+	read   []any  // request.read, once somebody reads it
+	inner  []byte // the members of the map that is open which go into an object of their own
 }
 
 // render makes the request for rows that agree on all that they share. The
@@ -348,7 +349,11 @@ func (r *rendering) appendElement(dst []byte, b *body, u *unit, item any, first 
 }
 
 func (r *rendering) appendMap(dst []byte, b *body, u *unit, item any) ([]byte, bool, error) {
-	dst, _, err := r.appendEntries(append(dst, '{'), b, u, item, true)
+	outer := r.inner
+	r.inner = nil
+	dst, first, err := r.appendEntries(append(dst, '{'), b, u, item, true)
+	dst = r.d.values.closeNested(dst, r.inner, first)
+	r.inner = outer
 	return append(dst, '}'), true, err
 }
 
@@ -371,6 +376,12 @@ func (r *rendering) appendEntries(dst []byte, b *body, u *unit, item any, first 
 			if err != nil {
 				return dst, first, err
 			}
+			if r.d.values.nests(u.object(), name) { // a link that is such a field
+				if r.inner, err = r.appendNested(r.inner, name, e.value, u, item); err != nil {
+					return dst, first, err
+				}
+				continue
+			}
 		}
 		dst = appendName(dst, name, &first)
 		there := false
@@ -382,6 +393,16 @@ func (r *rendering) appendEntries(dst []byte, b *body, u *unit, item any, first 
 		}
 	}
 	return dst, first, nil
+}
+
+// appendNested writes a member of the object that some fields have for themselves.
+func (r *rendering) appendNested(dst []byte, name string, value *body, u *unit, item any) ([]byte, error) {
+	before, first := len(dst), len(dst) == 0
+	dst, there, err := r.appendBody(appendName(dst, name, &first), value, u, item)
+	if !there {
+		dst = dst[:before]
+	}
+	return dst, err
 }
 
 // appendSpread writes the members of a map into the one that is open; names
@@ -419,7 +440,7 @@ func (r *rendering) appendSpread(dst []byte, b *body, taken []entry, u *unit, it
 	case nil:
 		return dst, first, nil
 	case written:
-		return r.d.values.appendMembers(dst, v, taken, first)
+		return r.d.values.appendMembers(dst, v, taken, first, &r.inner)
 	case map[string]any:
 		for _, name := range slices.Sorted(maps.Keys(v)) {
 			if slices.ContainsFunc(taken, func(e entry) bool { return !e.spread && e.name == name }) {

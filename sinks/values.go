@@ -109,8 +109,9 @@ const (
 var errValue = errors.New("a value cannot be written as JSON")
 
 // appendMembers writes the row's values as members of the object that is open,
-// in the order of their names. taken are names that stand there already.
-func (v *valueRules) appendMembers(dst []byte, w written, taken []entry, first bool) ([]byte, bool, error) {
+// in the order of their names, and into inner those that go into an object of their own.
+// taken are names that stand there already.
+func (v *valueRules) appendMembers(dst []byte, w written, taken []entry, first bool, inner *[]byte) ([]byte, bool, error) {
 	names := make([]string, 0, len(w.u.row.Values)+1)
 	for name := range w.u.row.Values {
 		if !w.leavesOut(name) && !slices.ContainsFunc(taken, func(e entry) bool { return !e.spread && e.name == name }) {
@@ -123,29 +124,28 @@ func (v *valueRules) appendMembers(dst []byte, w written, taken []entry, first b
 		names = append(names, key)
 	}
 	slices.Sort(names)
-	var inner []string
-	var err error
 	for _, name := range names {
+		var err error
 		if v.nests(w.u.row.Object, name) {
-			inner = append(inner, name)
-			continue
+			firstInner := len(*inner) == 0
+			*inner, err = v.appendMember(*inner, w.u, name, key, &firstInner)
+		} else {
+			dst, err = v.appendMember(dst, w.u, name, key, &first)
 		}
-		if dst, err = v.appendMember(dst, w.u, name, key, &first); err != nil {
+		if err != nil {
 			return dst, first, err
 		}
 	}
+	return dst, first, nil
+}
+
+// closeNested writes the object of those members that go into one of their own, where there are any.
+func (v *valueRules) closeNested(dst, inner []byte, first bool) []byte {
 	if len(inner) == 0 {
-		return dst, first, nil
+		return dst
 	}
-	dst = appendName(dst, v.Nest.Into, &first)
-	dst = append(dst, '{')
-	firstInner := true
-	for _, name := range inner {
-		if dst, err = v.appendMember(dst, w.u, name, key, &firstInner); err != nil {
-			return dst, first, err
-		}
-	}
-	return append(dst, '}'), first, nil
+	dst = append(appendName(dst, v.Nest.Into, &first), '{')
+	return append(append(dst, inner...), '}')
 }
 
 // leavesOut reports whether the field is not among those meant.
@@ -298,9 +298,9 @@ func (v *valueRules) appendJSON(dst []byte, value any) ([]byte, error) {
 		}
 		return append(dst, '}'), nil
 	case written:
-		dst = append(dst, '{')
-		dst, _, err := v.appendMembers(dst, value, nil, true)
-		return append(dst, '}'), err
+		var inner []byte
+		dst, first, err := v.appendMembers(append(dst, '{'), value, nil, true, &inner)
+		return append(v.closeNested(dst, inner, first), '}'), err
 	}
 	return dst, errValue
 }
