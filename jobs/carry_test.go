@@ -17,6 +17,7 @@ type carrier struct {
 	parent, parents string // the object that is linked to, and its key
 	field, title    string // what both need, and a field of text
 	link            string // the field that holds the link
+	as              string // it, where the config has to name it
 	byKey           bool   // it finds the other record by our key itself
 	updates         string // path of an update
 }
@@ -37,12 +38,29 @@ func carriers() []carrier {
 	}
 }
 
+// showing are CRMs in which a record shows what it is linked to.
+func showing() []carrier {
+	own := carriers()[1]
+	own.link, own.as = strings.Repeat("ab", 20), strings.Repeat("ab", 20)
+	return append(carriers(), own, carrier{
+		name: "zoho", object: "Contacts", key: "Key", parent: "Accounts", parents: "Key", field: "Last_Name", title: "Title", link: "Account_Name",
+		sink: "auth: {client_id: id, client_secret: \"${TOKEN}\", refresh_token: \"${TOKEN}\", token_url: URL/zoho/oauth/v2/token}",
+	}, carrier{
+		name: "dataverse", object: "contacts", key: "new_key", parent: "accounts", parents: "new_key", field: "lastname", title: "jobtitle", link: "parentcustomerid_account",
+		sink: "auth: {tenant: acme, client_id: id, client_secret: \"${TOKEN}\", token_url: \"URL/dataverse/{auth.tenant}/oauth2/v2.0/token\"}",
+	})
+}
+
 func (c carrier) setup(link string) setup {
-	name := map[string]string{"salesforce": "Name", "pipedrive": "name"}[c.name]
+	name := map[string]string{"salesforce": "Name", "pipedrive": "name", "zoho": "Account_Name", "dataverse": "name"}[c.name]
+	fields := []sandbox.Property{{Name: c.key, Unique: c.name != "pipedrive"}}
+	if c.as != "" {
+		link, fields = ", as: "+c.as+link, append(fields, sandbox.Property{Name: c.as, Type: "lookup", Target: c.parent})
+	}
 	return setup{
 		box: sandbox.Options{Custom: map[string][]sandbox.Property{
-			c.name + "/" + c.object: {{Name: c.key, Unique: c.byKey}},
-			c.name + "/" + c.parent: {{Name: c.parents, Unique: c.byKey}},
+			c.name + "/" + c.object: fields,
+			c.name + "/" + c.parent: {{Name: c.parents, Unique: c.name != "pipedrive"}},
 		}},
 		sinks: fmt.Sprintf("  far: {preset: %s, base_url: URL/%s, %s, limits: [], settle: 300ms, find_lag: 0s, timeout: 5s}\n", c.name, c.name, c.sink),
 		mappings: fmt.Sprintf(`
@@ -98,8 +116,14 @@ func (c carrier) want(r *rig, key, to string) {
 }
 
 func eachCarrier(t *testing.T, f func(t *testing.T, c carrier)) {
-	for _, c := range carriers() {
-		t.Run(c.name, func(t *testing.T) { t.Parallel(); f(t, c) })
+	t.Helper()
+	each(t, carriers(), f)
+}
+
+func each(t *testing.T, list []carrier, f func(t *testing.T, c carrier)) {
+	t.Helper()
+	for _, c := range list {
+		t.Run(c.name+" "+c.link, func(t *testing.T) { t.Parallel(); f(t, c) })
 	}
 }
 
@@ -255,13 +279,13 @@ func TestCarryReplaces(t *testing.T) {
 // A link that is made only where the CRM has none leaves alone what sales put there.
 func TestCarryOnlyIfEmpty(t *testing.T) {
 	t.Parallel()
-	eachCarrier(t, func(t *testing.T, c carrier) {
+	each(t, showing(), func(t *testing.T, c carrier) {
 		r := newRig(t, c.setup(", only: if_empty"))
 		r.deliver(firm("c1", 1), firm("c2", 1), firm("theirs", 1))
 		firms := map[string]any{}
 		for _, rec := range r.box.Records(c.name, c.parent) {
 			firms[fmt.Sprint(rec.Properties[c.parents])] = rec.ID
-			if n, err := strconv.ParseFloat(rec.ID, 64); err == nil {
+			if n, err := strconv.ParseFloat(rec.ID, 64); err == nil && c.name == "pipedrive" {
 				firms[fmt.Sprint(rec.Properties[c.parents])] = n
 			}
 		}
