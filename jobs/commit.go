@@ -181,7 +181,7 @@ func (b *batch) reportRoute(r *route, report *ledger.Report) {
 			report.Deliveries = append(report.Deliveries, ledger.Delivery{
 				Event: r.Event, Run: r.Run, Mapping: d.Change.Mapping, MappingHash: b.conf.hashes[d.Change.Mapping],
 				Object: d.Change.Object, Key: d.Change.Key.Value, Outcome: b.told(d.Outcome), Class: d.Class, Reason: d.Reason,
-				Attempts: d.Attempts, FirstFailedAt: d.FirstFailedAt, Status: d.Status, CRMID: real(d.CRMID),
+				Attempts: d.Attempts, FirstFailedAt: d.FirstFailedAt, Status: d.Status, CRMID: realID(d.CRMID),
 			})
 		}
 	}
@@ -226,7 +226,7 @@ func (b *batch) tell() {
 		log.LogAttrs(context.Background(), level, "delivery ended", slog.String("outcome", string(b.told(d.Outcome))),
 			slog.String("event", r.Event.String()), slog.String("trace", r.place.TraceID()), slog.String("type", r.Source+"."+r.Type), slog.String("sink", b.owner.name),
 			slog.String("mapping", d.Change.Mapping), slog.String("class", d.Class), slog.Int("attempt", int(d.Attempts)+1),
-			slog.String("crm_id", real(d.CRMID)), slog.String("reason", loggable(d)), slog.Duration("dur", latency))
+			slog.String("crm_id", realID(d.CRMID)), slog.String("reason", loggable(d)), slog.Duration("dur", latency))
 	})
 	for _, j := range b.jobs {
 		for _, r := range j.routes {

@@ -294,7 +294,7 @@ func (b *batch) overwritten(s *records.Step, shown sinks.Result, f foresight) ma
 	list := map[string]ledger.Overwriting{}
 	for name, v := range s.Values {
 		o := ledger.Overwriting{Name: name, New: v}
-		if old := has[name]; !blank(old) && !b.sink.Alike(name, v, old) && !b.ours(f, s.Work.Record, name, old) {
+		if old := has[name]; !blank(old) && !b.sink.Alike(name, v, old) && !b.keeps(s, name, old) && !b.ours(f, s, name, old) {
 			o.Old = old
 		}
 		list[name] = o
@@ -312,11 +312,21 @@ func (b *batch) overwritten(s *records.Step, shown sinks.Result, f foresight) ma
 	return list
 }
 
-// ours reports whether the CRM shows what it has taken of us.
-func (b *batch) ours(f foresight, r *records.Record, name string, shown any) bool {
-	known := f.ours[keyOf(r)]
-	if known == nil || known.Fields[name] == nil {
+// keeps reports whether a row adds to the values that the CRM shows of a field, and takes none away.
+func (b *batch) keeps(s *records.Step, name string, shown any) bool {
+	if s.Adds[name] == nil {
 		return false
+	}
+	sent, _ := s.Values[name].([]any)
+	return !slices.ContainsFunc(b.sink.Several(shown), func(text string) bool { return !slices.Contains(sent, any(text)) })
+}
+
+// ours reports whether the CRM shows what it has taken of us: of a value that goes along with every row, whether we have
+// written the record at all.
+func (b *batch) ours(f foresight, s *records.Step, name string, shown any) bool {
+	known := f.ours[keyOf(s.Work.Record)]
+	if known == nil || known.Fields[name] == nil {
+		return known != nil && known.CRMID != "" && s.Work.Record.Fields[name] == nil
 	}
 	have := known.Fields[name]
 	return (!have.AckedAt.IsZero() || !have.HadAt.IsZero()) && b.sink.Alike(name, have.Acked.Go, shown)
@@ -402,8 +412,8 @@ func (b *batch) observations(r *route) []ledger.Observation {
 	return out
 }
 
-// real is the id of a record that the CRM has; "" of one that would have been made.
-func real(id string) string {
+// realID is the id of a record that the CRM has; "" of one that would have been made.
+func realID(id string) string {
 	if ledger.IsImagined(id) {
 		return ""
 	}

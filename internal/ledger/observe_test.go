@@ -21,7 +21,9 @@ func TestObservations(t *testing.T) {
 	one, two := stored(t, l, "crm"), stored(t, l, "crm")
 	record := &ledger.Record{ID: newID(t), Object: "deals", Property: "k", Key: "d1", CRMID: "new:1", Presence: records.Present, New: true,
 		Fields: map[string]*ledger.Field{"email": {Wanted: records.NewValue("Jane@acme.test"), Version: ledger.Version{At: 1, Event: one}, AckedAt: ledger.Version{At: 1, Event: one}, Acked: records.NewValue("Jane@acme.test")}}}
-	if err := l.Write(t.Context(), lease, &ledger.Report{Records: []*ledger.Record{record}, Observations: []ledger.Observation{
+	adopted := record.Clone()
+	adopted.ID, adopted.Key, adopted.CRMID = newID(t), "d3", "77"
+	if err := l.Write(t.Context(), lease, &ledger.Report{Records: []*ledger.Record{record, adopted}, Observations: []ledger.Observation{
 		{Event: two, Mapping: "deals", Object: "deals", Key: "d2", Outcome: ledger.Delivered, Does: "create", Fields: []ledger.Overwriting{{Name: "title", Old: "a\x00b", New: "c"}}},
 		{Event: one, Mapping: "deals", Object: "deals", Key: "d1", Outcome: ledger.Dead, Reason: "several contacts fit by jane@acme.test: 1, 2"},
 	}}); err != nil {
@@ -58,8 +60,15 @@ func TestObservations(t *testing.T) {
 	if diff := cmp.Diff(want[1:], told()); diff != "" {
 		t.Errorf("of the last run (-want +got):\n%s", diff)
 	}
-	if _, err := l.Forget(t.Context(), ledger.Person{Address: "jane@acme.test", By: "tester"}); err != nil {
+	forgotten, err := l.Forget(t.Context(), ledger.Person{Address: "jane@acme.test", By: "tester"})
+	if err != nil {
 		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]ledger.CRMRecord{{Sink: "crm", Object: "deals", ID: "77", Holds: true}}, forgotten.CRM); diff != "" {
+		t.Errorf("what the CRM has of her (-want +got):\n%s", diff)
+	}
+	if n := count(t, pool, `records WHERE fields::text ILIKE '%jane%'`); n > 0 {
+		t.Errorf("%d records would hold her", n)
 	}
 	if n := query[int](t, pool, `SELECT count(*)::int FROM imagined`); n[0] != 0 {
 		t.Error("what she would be found by is left")
