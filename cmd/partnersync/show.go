@@ -24,16 +24,16 @@ type showCmd struct {
 
 type (
 	showSource struct {
-		Name string `arg:"" help:"Name of a preset or of a source of the config."`
+		Name string `arg:"" help:"Name of a preset or of a source of the config." predictor:"source or preset"`
 	}
 	showSink struct {
-		Name string `arg:"" help:"Name of a preset or of a sink of the config."`
+		Name string `arg:"" help:"Name of a preset or of a sink of the config." predictor:"sink or preset"`
 	}
 	showEvent struct {
-		Name string `arg:"" help:"source.event, such as partnerstack.deal.updated."`
+		Name string `arg:"" help:"source.event, such as partnerstack.deal.updated." predictor:"event"`
 	}
 	showFunctions struct {
-		Name string `arg:"" optional:"" help:"One function only."`
+		Name string `arg:"" optional:"" help:"One function only." predictor:"function"`
 	}
 )
 
@@ -73,7 +73,7 @@ func (c showSink) Run(cli *commands, s streams) error {
 	if cfg, _ := config.Load(cli.Config, config.Options{Lenient: true}); cfg != nil && cfg.Sinks[c.Name] != nil {
 		needs := needsOf(cfg, c.Name)
 		if cli.JSON {
-			return printJSON(s.out, map[string]any{"sink": c.Name, "description": string(cfg.Sinks[c.Name].YAML()), "mappings_use": needs})
+			return printJSON(s.out, shownSink{c.Name, plainYAML(cfg.Sinks[c.Name].YAML()), needs})
 		}
 		if _, err := s.out.Write(cfg.Sinks[c.Name].YAML()); err != nil {
 			return err
@@ -81,10 +81,26 @@ func (c showSink) Run(cli *commands, s streams) error {
 		return printNeeds(s.out, c.Name, needs)
 	}
 	if text, ok := sinks.Preset(c.Name); ok {
+		if cli.JSON {
+			return printJSON(s.out, shownSink{c.Name, plainYAML(text), []need{}})
+		}
 		_, err := s.out.Write(text)
 		return err
 	}
 	return usageError{fmt.Errorf("there is no sink %q: the presets are %s%s", c.Name, strings.Join(sinks.Presets(), ", "), cli.unread())}
+}
+
+// shownSink is a sink as JSON.
+type shownSink struct {
+	Sink        string `json:"sink"`
+	Description any    `json:"description"` // what stands in the preset and the config
+	Uses        []need `json:"mappings_use"`
+}
+
+// plainYAML is what a description of ours says.
+func plainYAML(text []byte) any {
+	n, _ := diag.Parse("", text)
+	return n.Plain()
 }
 
 // need is a property that mappings use in a CRM.
