@@ -222,6 +222,17 @@ func findSource(cli *commands, name string) *sources.Source {
 }
 
 func printFields(w io.Writer, path string, s mappers.Schema) {
+	for _, f := range fieldsOf(path, s) {
+		say(w, "  %s\t%s\t%s\t%s\n", f.path, f.kind, f.notes, f.description)
+	}
+}
+
+// shownField is a field of an event, as people are shown it.
+type shownField struct{ path, kind, notes, description string }
+
+// fieldsOf lists the fields of a schema, and what is inside them.
+func fieldsOf(path string, s mappers.Schema) []shownField {
+	var out []shownField
 	for _, name := range sortedKeys(s.Fields) {
 		f := s.Fields[name]
 		var notes []string
@@ -233,12 +244,13 @@ func printFields(w io.Writer, path string, s mappers.Schema) {
 				notes = append(notes, note.text)
 			}
 		}
-		say(w, "  %s.%s\t%s\t%s\t%s\n", path, name, f.Kind, strings.Join(notes, ", "), f.Description)
-		printFields(w, path+"."+name, f)
+		out = append(out, shownField{path + "." + name, string(f.Kind), strings.Join(notes, ", "), f.Description})
+		out = append(out, fieldsOf(path+"."+name, f)...)
 		if f.Elem != nil {
-			printFields(w, path+"."+name+"[]", *f.Elem)
+			out = append(out, fieldsOf(path+"."+name+"[]", *f.Elem)...)
 		}
 	}
+	return out
 }
 
 func (c showFunctions) Run(cli *commands, s streams) error {
