@@ -409,6 +409,10 @@ func (c *compilation) expressions(n diag.Node) []diag.Entry {
 			}
 			continue
 		}
+		if strings.TrimSpace(e.Key.Text()) == "" {
+			c.d.Errorf(e.Key, "write name: expression", "this has no name")
+			continue
+		}
 		if !seen[e.Key.Text()] {
 			seen[e.Key.Text()] = true
 			out = append(out, e)

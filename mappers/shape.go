@@ -181,13 +181,15 @@ func (s *shaper) object(schema *Schema) (any, error) {
 	}
 	body := make(map[string]any, min(len(schema.Fields), 32))
 	var respelled []string // fields that have come under another spelling only
+	var field Schema       // here, since it escapes: one for all fields
+	var known bool
 	for s.dec.PeekKind() != jsontext.KindEndObject {
 		raw, err := s.dec.ReadValue()
 		if err != nil {
 			return nil, err
 		}
 		name := s.name(raw)
-		field, known := schema.Fields[name]
+		field, known = schema.Fields[name]
 		keep := true
 		switch {
 		case known:

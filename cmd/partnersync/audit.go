@@ -25,7 +25,7 @@ import (
 )
 
 type auditCmd struct {
-	Sink   string   `arg:"" help:"Name of the sink."`
+	Sink   string   `arg:"" help:"Name of the sink." predictor:"sink"`
 	Object string   `help:"Only records of this object, such as deals." placeholder:"OBJECT"`
 	CSV    string   `help:"Also write each difference to a file, a line each; with --after it is added to." name:"csv" placeholder:"FILE"`
 	After  string   `help:"Go on behind this record, as an audit that was stopped says." placeholder:"OBJECT/ID"`

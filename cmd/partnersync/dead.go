@@ -15,9 +15,9 @@ import (
 const deadGroups = 50
 
 type deadCmd struct {
-	Source  string `help:"Events of this source only."`
-	Sink    string `help:"This sink only."`
-	Mapping string `help:"This mapping only."`
+	Source  string `help:"Events of this source only." predictor:"source"`
+	Sink    string `help:"This sink only." predictor:"sink"`
+	Mapping string `help:"This mapping only." predictor:"mapping"`
 	Reason  string `help:"Reasons that hold this text only."`
 	Skipped bool   `help:"Those that were skipped: of a record that is gone or archived, there already or not there, of values that the CRM has refused before or keeps otherwise, of refusals that are expected."`
 	Since   string `help:"Since a time, or an age such as 7d." placeholder:"TIME"`
@@ -59,8 +59,14 @@ func (c deadCmd) Run(ctx context.Context, cli *commands, s streams) error {
 				break
 			}
 			say(s.out, "%d to %s", g.Count, g.Sink)
+			if g.Records > 0 && g.Records < g.Count {
+				say(s.out, ", of %s", plural(int(g.Records), "record"))
+			}
 			if g.Mapping != "" {
 				say(s.out, " by %q", g.Mapping)
+			}
+			if g.First.Before(g.Latest) {
+				say(s.out, ", since %s", clock(g.First))
 			}
 			say(s.out, ", latest %s\n    %s: %s\n", clock(g.Latest), orNone(g.Class), g.Reason)
 			if g.Without > 0 {

@@ -6,13 +6,16 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/google/uuid"
+
 	"partnersync/internal/config"
 	"partnersync/internal/ledger"
 )
 
 type eventsCmd struct {
 	filterFlags
-	Limit int `help:"How many, newest first." default:"50"`
+	Limit int    `help:"How many, newest first." default:"50"`
+	After string `help:"Go on after the event with this id, the last of a list before." placeholder:"ID"`
 }
 
 func (c eventsCmd) Run(ctx context.Context, cli *commands, s streams) error {
@@ -22,6 +25,11 @@ func (c eventsCmd) Run(ctx context.Context, cli *commands, s streams) error {
 	}
 	if c.Limit < 1 {
 		return usageError{fmt.Errorf("--limit %d: ask for one event at least", c.Limit)}
+	}
+	if c.After != "" {
+		if filter.After, err = uuid.Parse(c.After); err != nil {
+			return usageError{fmt.Errorf("--after: %q is not the id of an event", c.After)}
+		}
 	}
 	return cli.withLedger(ctx, s, func(cfg *config.Config, l *ledger.Ledger) error {
 		if err := resolve(ctx, cfg, l, &filter); err != nil {
@@ -51,6 +59,10 @@ func (c eventsCmd) Run(ctx context.Context, cli *commands, s streams) error {
 			}
 			say(w, "%s\t%s\t%s.%s\t%s\t%s\t%s\n", e.ReceivedAt.UTC().Format("2006-01-02 15:04:05Z"), e.ID, e.Source, e.Type, e.Entity, e.Status, outcome)
 		}
-		return w.Flush()
+		if err := w.Flush(); err != nil || len(list) < c.Limit {
+			return err
+		}
+		fmt.Fprintf(s.err, "there may be more: --after %s\n", list[len(list)-1].ID)
+		return nil
 	})
 }

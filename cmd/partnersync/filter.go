@@ -17,18 +17,23 @@ import (
 
 // filterFlags select events, the same for every command that does.
 type filterFlags struct {
-	Source  string `help:"Events of this source."`
-	Type    string `help:"Events of this type, such as deal.updated."`
+	Source  string `help:"Events of this source." predictor:"source"`
+	Type    string `help:"Events of this type, such as deal.updated." predictor:"type"`
 	Entity  string `help:"Events about this thing, such as deal:deal_123."`
-	Status  string `help:"Events of this status: stored, unmapped, ignored, malformed or erased."`
-	Outcome string `help:"Events with this outcome: open, dead, delivered, stale, unchanged or skipped."`
-	Sink    string `help:"Events to this sink."`
-	Mapping string `help:"Events that this mapping delivers."`
+	Status  string `help:"Events of this status: stored, unmapped, ignored, malformed or erased." predictor:"status"`
+	Outcome string `help:"Events with this outcome: open, dead, delivered, stale, unchanged, skipped or observed." predictor:"outcome"`
+	Sink    string `help:"Events to this sink." predictor:"sink"`
+	Mapping string `help:"Events that this mapping delivers." predictor:"mapping"`
 	Reason  string `help:"Events whose delivery gives this reason, or a part of it."`
 	Text    string `help:"Events whose body holds this text."`
 	Since   string `help:"Received since: a time such as 2026-11-21T08:00:00Z or a date, or an age such as 2h or 7d." placeholder:"TIME"`
 	Until   string `help:"Received before." placeholder:"TIME"`
 }
+
+var (
+	statuses = []string{"stored", "unmapped", "ignored", "malformed", "erased"}
+	outcomes = []string{"open", "dead", "delivered", "stale", "unchanged", "skipped", "observed"}
+)
 
 func (f filterFlags) filter(ids []string) (ledger.Filter, error) {
 	out := ledger.Filter{
@@ -53,8 +58,8 @@ func (f filterFlags) filter(ids []string) (ledger.Filter, error) {
 		flag, text string
 		of         []string
 	}{
-		{"status", f.Status, []string{"stored", "unmapped", "ignored", "malformed", "erased"}},
-		{"outcome", f.Outcome, []string{"open", "dead", "delivered", "stale", "unchanged", "skipped", "observed"}},
+		{"status", f.Status, statuses},
+		{"outcome", f.Outcome, outcomes},
 	} {
 		if choice.text != "" && !slices.Contains(choice.of, choice.text) {
 			return out, usageError{fmt.Errorf("--%s: there is no %s %q: %s", choice.flag, choice.flag, choice.text, diag.OneOf(choice.text, choice.of))}

@@ -12,6 +12,7 @@ import (
 	_ "time/tzdata" // zones of mappings, also where the system has none
 
 	"github.com/alecthomas/kong"
+	"github.com/willabides/kongplete"
 
 	"partnersync/internal/config"
 	"partnersync/internal/diag"
@@ -26,32 +27,34 @@ const (
 )
 
 type commands struct {
-	Config string `help:"Config file." default:"config.yaml" placeholder:"FILE"`
-	JSON   bool   `help:"Print JSON instead of text." name:"json"`
+	Config string      `help:"Config file." default:"config.yaml" placeholder:"FILE" predictor:"file"`
+	JSON   bool        `help:"Print JSON instead of text." name:"json"`
+	Print  versionFlag `help:"Print the version." name:"version"`
 
 	begun atomic.Bool // there is something that has to end in order, by the context
 
-	Run     runCmd     `cmd:"" help:"Receive webhooks and deliver them to the CRMs."`
-	Demo    demoCmd    `cmd:"" help:"Everything at once on an empty machine: Postgres, a sandbox CRM, every sample event."`
-	Check   checkCmd   `cmd:"" help:"Find the mistakes in config files."`
-	Setup   setupCmd   `cmd:"" help:"Make the fields that mappings need in a CRM, and say what only a person can do."`
-	Reload  reloadCmd  `cmd:"" help:"Have the process that runs take the config as it is now."`
-	Try     tryCmd     `cmd:"" help:"Show what an event would send; sends nothing."`
-	Events  eventsCmd  `cmd:"" help:"List events."`
-	Explain explainCmd `cmd:"" help:"Show everything that happened to one event."`
-	Why     whyCmd     `cmd:"" help:"Show where each field of a CRM record has its value from."`
-	Dead    deadCmd    `cmd:"" help:"Group the deliveries that are dead by their cause."`
-	Replay  replayCmd  `cmd:"" help:"Deliver stored events again, with the mappings of today."`
-	Report  reportCmd  `cmd:"" help:"Show what a sink that observes would have done."`
-	Forget  forgetCmd  `cmd:"" help:"Erase the data of a person, by the e-mail address."`
-	Ledger  ledgerCmd  `cmd:"" help:"Show that every accepted route is accounted for, by outcome."`
-	Audit   auditCmd   `cmd:"" help:"List where a CRM has other values than ours; --repair sends ours again."`
-	Sinks   sinksCmd   `cmd:"" help:"Show, stop and resume sinks."`
-	Send    sendCmd    `cmd:"" help:"Post sample events, or a file, at a receiver."`
-	Sandbox sandboxCmd `cmd:"" help:"Run the fake CRM."`
-	Migrate migrateCmd `cmd:"" help:"Bring the database schema up to date, or show its state."`
-	Show    showCmd    `cmd:"" help:"Print a source, a sink, an event or the functions."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Run        runCmd        `cmd:"" help:"Receive webhooks and deliver them to the CRMs."`
+	Demo       demoCmd       `cmd:"" help:"Everything at once on an empty machine: Postgres, a sandbox CRM, every sample event."`
+	Check      checkCmd      `cmd:"" help:"Find the mistakes in config files."`
+	Setup      setupCmd      `cmd:"" help:"Make the fields that mappings need in a CRM, and say what only a person can do."`
+	Reload     reloadCmd     `cmd:"" help:"Have the process that runs take the config as it is now."`
+	Try        tryCmd        `cmd:"" help:"Show what an event would send; sends nothing."`
+	Events     eventsCmd     `cmd:"" help:"List events."`
+	Explain    explainCmd    `cmd:"" help:"Show everything that happened to one event."`
+	Why        whyCmd        `cmd:"" help:"Show where each field of a CRM record has its value from."`
+	Dead       deadCmd       `cmd:"" help:"Group the deliveries that are dead by their cause."`
+	Replay     replayCmd     `cmd:"" help:"Deliver stored events again, with the mappings of today."`
+	Report     reportCmd     `cmd:"" help:"Show what a sink that observes would have done."`
+	Forget     forgetCmd     `cmd:"" help:"Erase the data of a person, by the e-mail address."`
+	Ledger     ledgerCmd     `cmd:"" help:"Show that every accepted route is accounted for, by outcome."`
+	Audit      auditCmd      `cmd:"" help:"List where a CRM has other values than ours; --repair sends ours again."`
+	Sinks      sinksCmd      `cmd:"" help:"Show, stop and resume sinks."`
+	Send       sendCmd       `cmd:"" help:"Post sample events, or a file, at a receiver."`
+	Sandbox    sandboxCmd    `cmd:"" help:"Run the fake CRM."`
+	Migrate    migrateCmd    `cmd:"" help:"Bring the database schema up to date, or show its state."`
+	Show       showCmd       `cmd:"" help:"Print a source, a sink, an event or the functions."`
+	Version    versionCmd    `cmd:"" help:"Print the version."`
+	Completion completionCmd `cmd:"" help:"Print what has a shell complete commands, flags and the names of the config."`
 }
 
 // streams are what a command talks to. What comes from senders and CRMs goes to them by say, or as JSON.
@@ -76,6 +79,10 @@ func run(args []string, out, errOut io.Writer) int {
 	}
 	if len(args) == 0 {
 		args = []string{"--help"}
+	}
+	kongplete.Complete(parser, kongplete.WithPredictors(predictors()))
+	if exit >= 0 {
+		return exit
 	}
 	command, err := parser.Parse(args)
 	if exit >= 0 {

@@ -162,7 +162,7 @@ func TestSecondSignal(t *testing.T) {
 	w.box.Fault(sandbox.Fault{Path: "/orders/", Effect: sandbox.EffectNone, Latency: time.Hour})
 	s := w.start()
 	s.mustPost("d1", 1, "n")
-	s.until("a request hangs", func() bool { return w.count(`river_job WHERE state = 'running'`) == 1 })
+	s.until("a request hangs", func() bool { return w.writes.Load() == 1 })
 	s.signal(syscall.SIGTERM)
 	s.until("it drains", func() bool { return strings.Contains(s.said(), "draining") })
 	s.until("it is not ready any more", func() bool {

@@ -94,7 +94,7 @@ func TestSinkTakenOut(t *testing.T) {
 	if got := s.metric("orphaned_routes"); got != 0 {
 		t.Errorf("%v orphaned routes", got)
 	}
-	if out := w.run("ledger"); !regexp.MustCompile(`(?m)^ *shop +crm +4 += +1 +0 +0 +3 +0 +0 +\(0\) +0 +\+ +0$`).MatchString(out) {
+	if out := w.run("ledger"); !regexp.MustCompile(`(?m)^ *shop +crm +4 += +1 +0 +0 +3 +0 +0 +\(0 +0\) +0 +\+ +0$`).MatchString(out) {
 		t.Errorf("the ledger says\n%s", out)
 	}
 	s.stop()

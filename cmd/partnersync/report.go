@@ -18,7 +18,7 @@ import (
 )
 
 type reportCmd struct {
-	Sink string `arg:"" help:"Name of a sink with write: false."`
+	Sink string `arg:"" help:"Name of a sink with write: false." predictor:"sink"`
 	CSV  string `help:"Also write a line for each record and field to a file." name:"csv" placeholder:"FILE"`
 }
 

@@ -25,8 +25,8 @@ import (
 type sendCmd struct {
 	File   string `arg:"" optional:"" help:"A body to send instead of the samples." type:"existingfile"`
 	To     string `help:"Base URL of the receiver; without it, this machine at receiver.listen." name:"to" placeholder:"URL"`
-	Source string `help:"Send the events of this source only."`
-	Event  string `help:"Send this event only."`
+	Source string `help:"Send the events of this source only." predictor:"source"`
+	Event  string `help:"Send this event only." predictor:"event"`
 }
 
 // sending is one request to the receiver.

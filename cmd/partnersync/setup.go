@@ -18,7 +18,7 @@ import (
 )
 
 type setupCmd struct {
-	Sink   string `arg:"" help:"The sink whose CRM gets what the mappings need."`
+	Sink   string `arg:"" help:"The sink whose CRM gets what the mappings need." predictor:"sink"`
 	DryRun bool   `help:"Say what would be made; make nothing." name:"dry-run"`
 }
 

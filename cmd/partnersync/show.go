@@ -24,16 +24,16 @@ type showCmd struct {
 
 type (
 	showSource struct {
-		Name string `arg:"" help:"Name of a preset or of a source of the config."`
+		Name string `arg:"" help:"Name of a preset or of a source of the config." predictor:"source or preset"`
 	}
 	showSink struct {
-		Name string `arg:"" help:"Name of a preset or of a sink of the config."`
+		Name string `arg:"" help:"Name of a preset or of a sink of the config." predictor:"sink or preset"`
 	}
 	showEvent struct {
-		Name string `arg:"" help:"source.event, such as partnerstack.deal.updated."`
+		Name string `arg:"" help:"source.event, such as partnerstack.deal.updated." predictor:"event"`
 	}
 	showFunctions struct {
-		Name string `arg:"" optional:"" help:"One function only."`
+		Name string `arg:"" optional:"" help:"One function only." predictor:"function"`
 	}
 )
 
@@ -73,7 +73,7 @@ func (c showSink) Run(cli *commands, s streams) error {
 	if cfg, _ := config.Load(cli.Config, config.Options{Lenient: true}); cfg != nil && cfg.Sinks[c.Name] != nil {
 		needs := needsOf(cfg, c.Name)
 		if cli.JSON {
-			return printJSON(s.out, map[string]any{"sink": c.Name, "description": string(cfg.Sinks[c.Name].YAML()), "mappings_use": needs})
+			return printJSON(s.out, shownSink{c.Name, plainYAML(cfg.Sinks[c.Name].YAML()), needs})
 		}
 		if _, err := s.out.Write(cfg.Sinks[c.Name].YAML()); err != nil {
 			return err
@@ -81,10 +81,26 @@ func (c showSink) Run(cli *commands, s streams) error {
 		return printNeeds(s.out, c.Name, needs)
 	}
 	if text, ok := sinks.Preset(c.Name); ok {
+		if cli.JSON {
+			return printJSON(s.out, shownSink{c.Name, plainYAML(text), []need{}})
+		}
 		_, err := s.out.Write(text)
 		return err
 	}
 	return usageError{fmt.Errorf("there is no sink %q: the presets are %s%s", c.Name, strings.Join(sinks.Presets(), ", "), cli.unread())}
+}
+
+// shownSink is a sink as JSON.
+type shownSink struct {
+	Sink        string `json:"sink"`
+	Description any    `json:"description"` // what stands in the preset and the config
+	Uses        []need `json:"mappings_use"`
+}
+
+// plainYAML is what a description of ours says.
+func plainYAML(text []byte) any {
+	n, _ := diag.Parse("", text)
+	return n.Plain()
 }
 
 // need is a property that mappings use in a CRM.
@@ -206,6 +222,17 @@ func findSource(cli *commands, name string) *sources.Source {
 }
 
 func printFields(w io.Writer, path string, s mappers.Schema) {
+	for _, f := range fieldsOf(path, s) {
+		say(w, "  %s\t%s\t%s\t%s\n", f.path, f.kind, f.notes, f.description)
+	}
+}
+
+// shownField is a field of an event, as people are shown it.
+type shownField struct{ path, kind, notes, description string }
+
+// fieldsOf lists the fields of a schema, and what is inside them.
+func fieldsOf(path string, s mappers.Schema) []shownField {
+	var out []shownField
 	for _, name := range sortedKeys(s.Fields) {
 		f := s.Fields[name]
 		var notes []string
@@ -217,12 +244,13 @@ func printFields(w io.Writer, path string, s mappers.Schema) {
 				notes = append(notes, note.text)
 			}
 		}
-		say(w, "  %s.%s\t%s\t%s\t%s\n", path, name, f.Kind, strings.Join(notes, ", "), f.Description)
-		printFields(w, path+"."+name, f)
+		out = append(out, shownField{path + "." + name, string(f.Kind), strings.Join(notes, ", "), f.Description})
+		out = append(out, fieldsOf(path+"."+name, f)...)
 		if f.Elem != nil {
-			printFields(w, path+"."+name+"[]", *f.Elem)
+			out = append(out, fieldsOf(path+"."+name+"[]", *f.Elem)...)
 		}
 	}
+	return out
 }
 
 func (c showFunctions) Run(cli *commands, s streams) error {

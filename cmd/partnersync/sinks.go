@@ -23,13 +23,13 @@ type sinksCmd struct {
 type (
 	sinksList struct{}
 	sinksStop struct {
-		Name string `arg:"" help:"Name of the sink."`
+		Name string `arg:"" help:"Name of the sink." predictor:"sink"`
 	}
 	sinksResume struct {
-		Name string `arg:"" help:"Name of the sink."`
+		Name string `arg:"" help:"Name of the sink." predictor:"sink"`
 	}
 	sinksDrop struct {
-		Name   string `arg:"" help:"Name of the sink."`
+		Name   string `arg:"" help:"Name of the sink." predictor:"sink"`
 		DryRun bool   `help:"Show what would end; change nothing."`
 		Yes    bool   `help:"Do not ask."`
 	}

@@ -116,7 +116,7 @@ func TestWhatIsToldOfWhatWasThere(t *testing.T) {
 	twice := send(`{"key": "d2", "name": "twice", "stage": "new", "at": 1700000001}`)
 	send(`{"key": "d3", "name": "thrice", "stage": "new", "at": 1700000001}`)
 	for _, tt := range []struct{ args, want string }{
-		{"dead", `2 to crm by "deals", latest [^\n]*\n    match: several orders fit by title\n    for example: `},
+		{"dead", `2 to crm by "deals", since [^,]*, latest [^\n]*\n    match: several orders fit by title\n    for example: `},
 		{"explain " + twice, `deals: dead orders d2\n +match: several orders fit by title: \d+[^,\n]*, \d+[^,\n]*\n`},
 		{"events --outcome dead", twice + `.* crm: dead\n`},
 		{"why crm orders d1", `(?m)^colour +red +kept \(the CRM has another value, which stays: blue\) .* set_if_empty$`},

@@ -22,9 +22,9 @@ import (
 
 type tryCmd struct {
 	File   string `arg:"" optional:"" help:"The body of an event; - is standard input. Without it, the sample of --event."`
-	Source string `help:"The source that the event comes from."`
-	Event  string `help:"The type of the event; without it, the body tells."`
-	Sink   string `help:"Show this sink only."`
+	Source string `help:"The source that the event comes from." predictor:"source"`
+	Event  string `help:"The type of the event; without it, the body tells." predictor:"event"`
+	Sink   string `help:"Show this sink only." predictor:"sink"`
 }
 
 // trial is what an event would do.

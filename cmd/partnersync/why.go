@@ -21,7 +21,7 @@ import (
 )
 
 type whyCmd struct {
-	Sink   string `arg:"" help:"Name of the sink."`
+	Sink   string `arg:"" help:"Name of the sink." predictor:"sink"`
 	Object string `arg:"" help:"Object in the CRM, such as deals."`
 	Key    string `arg:"" help:"Our key, the CRM's id, or the value of a field such as an e-mail address."`
 }

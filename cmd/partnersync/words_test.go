@@ -43,7 +43,7 @@ func TestWhatIsSaidOfEvents(t *testing.T) {
 
 	dead := s.mustPost("d1", 1, "x")
 	s.until("it is dead", outcome(dead, "dead"))
-	if got := w.run("ledger"); !regexp.MustCompile(`(?m)DEAD  \(REPLAYED SINCE\)  OPEN.*\n.* 1 +\(0\) +0 `).MatchString(got) {
+	if got := w.run("ledger"); !regexp.MustCompile(`(?m)DEAD  \(REPLAYED SINCE  HEALED\)  OPEN.*\n.* 1 +\(0 +0\) +0 `).MatchString(got) {
 		t.Errorf("ledger:\n%s", got)
 	}
 	w.write(deals + waits)
@@ -55,7 +55,8 @@ func TestWhatIsSaidOfEvents(t *testing.T) {
 	if got := w.run("dead"); got != "nothing is dead\n" {
 		t.Errorf("dead: %s", got)
 	}
-	s.until("the ledger tells of the replay", func() bool { return regexp.MustCompile(` 1 +\(1\) +0 `).MatchString(w.run("ledger")) })
+	s.until("the ledger tells of the replay", func() bool { return regexp.MustCompile(` 1 +\(1 +[01]\) +0 `).MatchString(w.run("ledger")) })
+	s.until("and of what it has healed", func() bool { return regexp.MustCompile(` 1 +\(1 +1\) +0 `).MatchString(w.run("ledger")) })
 
 	held := s.mustPost("h1", 1, "held")
 	s.until("it is skipped", outcome(held, "skipped"))

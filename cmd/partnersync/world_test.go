@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -69,6 +70,8 @@ type world struct {
 	box *sandbox.Server
 	env []string
 	url string // of the database; "" for a private one
+
+	writes atomic.Int64 // requests about orders that the CRM has got, answered or not
 }
 
 func newWorld(t *testing.T, config, databaseURL string) *world {
@@ -84,10 +87,15 @@ func newWorld(t *testing.T, config, databaseURL string) *world {
 	box := sandbox.New(sandbox.Options{Token: crmToken, Custom: map[string][]sandbox.Property{
 		"hubspot/orders": {{Name: "order_key", Unique: true}, {Name: "title"}},
 	}})
-	crm := httptest.NewServer(box)
+	w := &world{t: t, dir: dir, box: box, url: databaseURL}
+	crm := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/orders/") {
+			w.writes.Add(1)
+		}
+		box.ServeHTTP(rw, r)
+	}))
 	t.Cleanup(crm.Close)
 	t.Cleanup(box.Reset)
-	w := &world{t: t, dir: dir, box: box, url: databaseURL}
 	w.write(config)
 	for _, kv := range os.Environ() {
 		if !strings.HasPrefix(kv, "DATABASE_URL=") {

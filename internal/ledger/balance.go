@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -21,6 +22,7 @@ type Balance struct {
 	Skipped     int64  `json:"skipped"`
 	Dead        int64  `json:"dead"`
 	Replayed    int64  `json:"dead_replayed"` // those of the dead, as far as they are kept, that have been replayed since
+	Healed      int64  `json:"dead_healed"`   // those of the replayed that are dead no more, nor open
 	Open        int64  `json:"open"`
 	Unaccounted int64  `json:"unaccounted"` // 0 unless something is lost
 }
@@ -56,8 +58,10 @@ WITH stored AS (
 	UNION ALL
 	SELECT source, sink, 'open', count(*) FROM routes WHERE outcome IS NULL AND opened_at >= $1 GROUP BY source, sink
 	UNION ALL
-	SELECT source, sink, 'replayed', count(*) FROM routes r WHERE outcome = 'dead' AND opened_at >= $1
-	AND EXISTS (SELECT FROM routes n WHERE n.event_id = r.event_id AND n.sink = r.sink AND n.run > r.run) GROUP BY source, sink
+	SELECT source, sink, CASE WHEN last.outcome <> 'dead' THEN 'healed' ELSE 'replayed' END, count(*)
+	FROM routes r CROSS JOIN LATERAL (
+		SELECT outcome FROM routes n WHERE n.event_id = r.event_id AND n.sink = r.sink AND n.run > r.run ORDER BY n.run DESC LIMIT 1) last
+	WHERE r.outcome = 'dead' AND opened_at >= $1 GROUP BY 1, 2, 3
 ), counted AS (
 	SELECT c.source, coalesce(nullif(s.renamed_to, ''), c.sink) AS sink, c.outcome, c.routes
 	FROM stored c LEFT JOIN sinks s ON s.name = c.sink
@@ -71,7 +75,8 @@ SELECT source, sink,
 	coalesce(sum(routes) FILTER (WHERE outcome = 'skipped'), 0)::bigint,
 	coalesce(sum(routes) FILTER (WHERE outcome = 'dead'), 0)::bigint,
 	coalesce(sum(routes) FILTER (WHERE outcome = 'open'), 0)::bigint,
-	coalesce(sum(routes) FILTER (WHERE outcome = 'replayed'), 0)::bigint
+	coalesce(sum(routes) FILTER (WHERE outcome IN ('replayed', 'healed')), 0)::bigint,
+	coalesce(sum(routes) FILTER (WHERE outcome = 'healed'), 0)::bigint
 FROM counted GROUP BY source, sink ORDER BY source, sink`
 
 // Balances returns the account per source and sink of the routes opened since
@@ -83,12 +88,48 @@ func (l *Ledger) Balances(ctx context.Context, since time.Time) ([]Balance, erro
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Balance, error) {
 		var b Balance
-		err := row.Scan(&b.Source, &b.Sink, &b.Accepted, &b.Delivered, &b.Unchanged, &b.Observed, &b.Stale, &b.Skipped, &b.Dead, &b.Open, &b.Replayed)
+		err := row.Scan(&b.Source, &b.Sink, &b.Accepted, &b.Delivered, &b.Unchanged, &b.Observed, &b.Stale, &b.Skipped, &b.Dead, &b.Open, &b.Replayed, &b.Healed)
 		b.Unaccounted = b.Accepted - b.Delivered - b.Unchanged - b.Observed - b.Stale - b.Skipped - b.Dead - b.Open
 		return b, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the balances: %w", err)
+	}
+	return list, nil
+}
+
+// Idle counts the events of a source that no worker looks at.
+type Idle struct {
+	Source    string `json:"source"`
+	Unmapped  int64  `json:"unmapped"`
+	Ignored   int64  `json:"ignored"`
+	Malformed int64  `json:"malformed"`
+}
+
+// IdleLimit is how many of the newest idle events Idle looks at.
+const IdleLimit = 200_000
+
+const idle = `
+SELECT source, count(*) FILTER (WHERE status = 'unmapped'), count(*) FILTER (WHERE status = 'ignored'), count(*) FILTER (WHERE status = 'malformed')
+FROM (SELECT source, status FROM events WHERE status IN ('unmapped', 'ignored', 'malformed') AND id >= $1 AND received_at >= $2 ORDER BY id DESC LIMIT $3) e
+GROUP BY source ORDER BY source`
+
+// Idle counts the events received since the beginning of an hour that no worker looks at, by source.
+func (l *Ledger) Idle(ctx context.Context, since time.Time) ([]Idle, error) {
+	since = since.UTC().Truncate(time.Hour)
+	first := uuid.Nil
+	if since.After(time.UnixMilli(0).Add(slack)) {
+		first = firstID(since.Add(-slack))
+	}
+	rows, err := l.pool.Query(ctx, idle, first, since, IdleLimit)
+	if err != nil {
+		return nil, fmt.Errorf("count the events without a sink: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (i Idle, err error) {
+		return i, row.Scan(&i.Source, &i.Unmapped, &i.Ignored, &i.Malformed)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("count the events without a sink: %w", err)
 	}
 	return list, nil
 }

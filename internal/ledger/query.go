@@ -2,6 +2,8 @@ package ledger
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,6 +34,7 @@ type Filter struct {
 	Text    string      `json:"text,omitempty"`   // a part of the body
 	Since   time.Time   `json:"since,omitzero"`
 	Until   time.Time   `json:"until,omitzero"`
+	After   uuid.UUID   `json:"-"` // of a list: those behind this one
 }
 
 // where selects rows of events e. What refers to routes and deliveries looks at
@@ -68,6 +71,9 @@ func (f Filter) narrow() string {
 	}
 	if !f.Until.IsZero() {
 		text += ` AND e.id < '` + firstID(f.Until.Add(slack)).String() + `'`
+	}
+	if f.After != uuid.Nil {
+		text += ` AND e.id < '` + f.After.String() + `'`
 	}
 	if f.Entity != "" && f.Source == "" {
 		text += ` AND e.entity <> '' AND e.source = ANY(ARRAY(SELECT source FROM sources))`
@@ -317,9 +323,21 @@ type DeadGroup struct {
 	Class   string    `json:"class"`
 	Reason  string    `json:"reason"`
 	Count   int64     `json:"count"`
+	Records int64     `json:"records"` // that these are about, each once
+	First   time.Time `json:"first"`
 	Latest  time.Time `json:"latest"`
 	Example uuid.UUID `json:"example"`
 	Without int64     `json:"later_without,omitempty"` // later events that went out, or were skipped, without what was refused
+	ID      string    `json:"id"`                      // the same for the same cause, whenever it is asked for
+}
+
+// identify gives groups their ids.
+func identify(list []DeadGroup) {
+	for i := range list {
+		g := &list[i]
+		sum := sha256.Sum256([]byte(strings.Join([]string{g.Sink, g.Mapping, g.Class, g.Reason}, "\x00")))
+		g.ID = hex.EncodeToString(sum[:6])
+	}
 }
 
 // withoutLimit is how many of the newest deliveries without a refused value Dead looks at.
@@ -339,15 +357,16 @@ const deadDeliveries = `
 		GROUP BY 1, 2, 3
 	)
 	SELECT r.sink, coalesce(d.mapping, ''), coalesce(d.class, ''),
-		CASE d.class WHEN 'match' THEN split_part(d.reason, ': ', 1) ELSE coalesce(d.reason, r.reason) END, count(*), max(r.closed_at),
-		(array_agg(r.event_id ORDER BY r.closed_at DESC))[1], coalesce(sum(w.events), 0)::bigint
+		CASE d.class WHEN 'match' THEN split_part(d.reason, ': ', 1) ELSE coalesce(d.reason, r.reason) END, count(*),
+		count(DISTINCT (d.object, d.key)) FILTER (WHERE d.key <> ''), min(r.closed_at), max(r.closed_at),
+		(array_agg(r.event_id ORDER BY r.closed_at DESC))[1], coalesce(sum(w.events), 0)::bigint, ''
 	FROM routes r LEFT JOIN deliveries d ON d.event_id = r.event_id AND d.sink = r.sink AND d.run = r.run AND d.outcome = 'dead'
 	LEFT JOIN without w ON w.event_id = d.event_id AND w.sink = d.sink AND w.object = d.object
 	WHERE r.outcome = 'dead' AND ($1 = '' OR r.sink = $1) AND ($2 = '' OR r.source = $2) AND ($3 = '' OR d.mapping = $3)
 	AND ($4 = '' OR position($4 IN coalesce(d.reason, r.reason)) > 0)
 	AND ($5::timestamptz IS NULL OR r.closed_at >= $5)
 	AND NOT EXISTS (SELECT FROM routes n WHERE n.event_id = r.event_id AND n.sink = r.sink AND n.run > r.run)
-	GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC, 6 DESC`
+	GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC, 8 DESC`
 
 // Dead groups the dead deliveries whose route has not been replayed since.
 func (l *Ledger) Dead(ctx context.Context, f Filter) ([]DeadGroup, error) {
@@ -359,6 +378,7 @@ func (l *Ledger) Dead(ctx context.Context, f Filter) ([]DeadGroup, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list dead deliveries: %w", err)
 	}
+	identify(list)
 	return list, nil
 }
 
@@ -367,16 +387,16 @@ const SkippedLimit = 50000
 
 // skippedDeliveries are grouped without the ids of the events that their reasons name.
 const skippedDeliveries = `
-	SELECT d.sink, d.mapping, d.class, regexp_replace(d.reason, ' of event [0-9a-f-]{36}', ' of an earlier event', 'g'), count(*), max(d.at),
-		(array_agg(d.event_id ORDER BY d.at DESC))[1], 0::bigint
+	SELECT d.sink, d.mapping, d.class, regexp_replace(d.reason, ' of event [0-9a-f-]{36}', ' of an earlier event', 'g'), count(*),
+		count(DISTINCT (d.object, d.key)) FILTER (WHERE d.key <> ''), min(d.at), max(d.at), (array_agg(d.event_id ORDER BY d.at DESC))[1], 0::bigint, ''
 	FROM (
-		SELECT event_id, sink, run, mapping, class, reason, at FROM deliveries
+		SELECT event_id, sink, run, mapping, object, key, class, reason, at FROM deliveries
 		WHERE outcome = 'skipped' AND ($1 = '' OR sink = $1) AND ($5::timestamptz IS NULL OR at >= $5)
 		ORDER BY at DESC LIMIT $6) d
 	JOIN routes r ON r.event_id = d.event_id AND r.sink = d.sink AND r.run = d.run
 	WHERE ($2 = '' OR r.source = $2) AND ($3 = '' OR d.mapping = $3) AND ($4 = '' OR position($4 IN d.reason) > 0 OR d.class = $4)
 	AND NOT EXISTS (SELECT FROM routes n WHERE n.event_id = r.event_id AND n.sink = r.sink AND n.run > r.run)
-	GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC, 6 DESC`
+	GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC, 8 DESC`
 
 // Skipped groups the newest skipped deliveries whose route has not been replayed since. The class
 // of a group is one of records.Skips.
@@ -389,6 +409,7 @@ func (l *Ledger) Skipped(ctx context.Context, f Filter) ([]DeadGroup, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list skipped deliveries: %w", err)
 	}
+	identify(list)
 	return list, nil
 }
 

@@ -2,6 +2,7 @@ package ledger_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -67,6 +68,56 @@ func TestEveryRouteIsAccountedFor(t *testing.T) {
 	}
 	if got := balanceOf(t, l).Unaccounted; got != 1 {
 		t.Errorf("a route that vanished: %d unaccounted for", got)
+	}
+}
+
+// What goes to no sink is counted by why, since an hour if need be; a list goes on behind an event of it.
+func TestIdleAndAfter(t *testing.T) {
+	t.Parallel()
+	l := ledger.New(pgtest.Pool(t))
+	now := time.Now().UTC()
+	var ids []uuid.UUID
+	for i, status := range []ledger.Status{ledger.Unmapped, ledger.Ignored, ledger.Malformed, ledger.Unmapped, ledger.Stored} {
+		at := now
+		if i == 0 {
+			at = now.Add(-3 * time.Hour)
+		}
+		id := newID(t)
+		ids = append(ids, id)
+		e := ledger.Incoming{ID: id, Source: "ps", Type: "x", ReceivedAt: at, Status: status, Body: []byte(id.String())}
+		if status == ledger.Stored {
+			e.Sinks = []string{"crm"}
+		}
+		if _, err := l.Accept(t.Context(), []ledger.Incoming{e}, 1, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for since, want := range map[time.Time]ledger.Idle{
+		{}:                      {Source: "ps", Unmapped: 2, Ignored: 1, Malformed: 1},
+		now.Add(-1 * time.Hour): {Source: "ps", Unmapped: 1, Ignored: 1, Malformed: 1},
+	} {
+		if got, err := l.Idle(t.Context(), since); err != nil || len(got) != 1 || got[0] != want {
+			t.Errorf("since %v: %+v, %v", since, got, err)
+		}
+	}
+	var seen []uuid.UUID
+	f := ledger.Filter{}
+	for {
+		page, err := l.Events(t.Context(), f, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range page {
+			seen = append(seen, e.ID)
+		}
+		if len(page) < 2 {
+			break
+		}
+		f.After = page[1].ID
+	}
+	slices.Reverse(ids)
+	if !slices.Equal(seen, ids) {
+		t.Errorf("page by page: %v, want %v", seen, ids)
 	}
 }
 

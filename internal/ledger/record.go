@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -149,34 +150,94 @@ func scanRecords(rows pgx.Rows) (map[RecordKey]*Record, error) {
 }
 
 // The stored form is compact, since it is rewritten with every delivery: a field is
-// {"v":wanted,"t":[µs,rank,event],"m":mapping,"r":rule} with "k":true where the CRM
-// has acknowledged just that, or else "a":acknowledged,"b":[version], with "h" for "b" where
+// {"v":wanted,"t":version,"m":mapping,"r":rule} with "k":true where the CRM
+// has acknowledged just that, or else "a":acknowledged,"b":version, with "h" for "b" where
 // that has come into doubt since. "x" is the event whose value the CRM refused, "kv" what it keeps
 // in place of it. Under forward "o" and "f" are the order and the final values, under add "d" is
-// what we have added.
+// what we have added. Versions and mappings stand once, under the name "", which no field has:
+// {"t":[[µs,rank,event],...],"m":[mapping,...]}. A field names them by their place; it leaves out
+// 0 and the rule set. Builds before this one had them in each field.
+
+// shared is the name under which a stored record has what its fields share.
+const shared = ""
+
+// sharing is what the fields of a record share, in the order in which it is stored.
+type sharing struct {
+	versions []Version
+	mappings []string
+}
+
+func (s *sharing) version(v Version) int {
+	i := slices.Index(s.versions, v)
+	if i < 0 {
+		i = len(s.versions)
+		s.versions = append(s.versions, v)
+	}
+	return i
+}
+
+func (s *sharing) mapping(name string) int {
+	i := slices.Index(s.mappings, name)
+	if i < 0 {
+		i = len(s.mappings)
+		s.mappings = append(s.mappings, name)
+	}
+	return i
+}
+
+// appendPlace appends which of what is shared a field has.
+func appendPlace(b []byte, part string, place int) []byte {
+	b = append(append(append(b, `,"`...), part...), `":`...)
+	return strconv.AppendInt(b, int64(place), 10)
+}
 
 func encodeFields(fields map[string]*Field) []byte {
-	b := []byte{'{'}
-	for i, name := range slices.Sorted(maps.Keys(fields)) {
+	if len(fields) == 0 {
+		return []byte("{}")
+	}
+	var s sharing
+	names := slices.Sorted(maps.Keys(fields))
+	for _, name := range names { // what is shared stands before what shares it
 		f := fields[name]
+		s.version(f.Version)
+		s.mapping(f.Mapping)
+		for _, v := range []Version{f.HadAt, f.AckedAt} {
+			if !v.IsZero() {
+				s.version(v)
+			}
+		}
+	}
+	b := append(make([]byte, 0, 256+64*len(fields)), `{"":{"t":[`...)
+	for i, v := range s.versions {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(appendText(b, name), `:{"v":`...)
+		b = appendVersion(b, v)
+	}
+	b = append(appendTexts(append(b, `],"m":`...), s.mappings), '}')
+	for _, name := range names {
+		f := fields[name]
+		b = append(appendText(append(b, ','), name), `:{"v":`...)
 		b = append(b, f.Wanted.JSON...)
-		b = appendVersion(append(b, `,"t":`...), f.Version)
-		b = appendText(append(b, `,"m":`...), f.Mapping)
-		b = appendText(append(b, `,"r":`...), f.Rule)
+		if at := s.version(f.Version); at > 0 {
+			b = appendPlace(b, "t", at)
+		}
+		if at := s.mapping(f.Mapping); at > 0 {
+			b = appendPlace(b, "m", at)
+		}
+		if f.Rule != string(mappers.Set) {
+			b = appendText(append(b, `,"r":`...), f.Rule)
+		}
 		switch {
 		case f.AckedAt.IsZero() && f.HadAt.IsZero():
 		case f.AckedAt.IsZero():
 			b = append(append(b, `,"a":`...), f.Acked.JSON...)
-			b = appendVersion(append(b, `,"h":`...), f.HadAt)
+			b = appendPlace(b, "h", s.version(f.HadAt))
 		case f.AckedAt == f.Version && f.Acked.Equal(f.Wanted):
 			b = append(b, `,"k":true`...)
 		default:
 			b = append(append(b, `,"a":`...), f.Acked.JSON...)
-			b = appendVersion(append(b, `,"b":`...), f.AckedAt)
+			b = appendPlace(b, "b", s.version(f.AckedAt))
 		}
 		if f.Refused != uuid.Nil {
 			b = appendText(append(b, `,"x":`...), f.Refused.String())
@@ -221,9 +282,16 @@ func readTexts(d *jsontext.Decoder) ([]string, error) {
 
 func decodeFields(data []byte) (map[string]*Field, error) {
 	fields := map[string]*Field{}
+	var s sharing
 	d := jsontext.NewDecoder(bytes.NewReader(data))
 	err := eachKey(d, func(name string) error {
+		if name == shared { // it comes first: jsonb has short names before long ones
+			return s.read(d)
+		}
 		f := &Field{}
+		if len(s.versions) > 0 {
+			f.Version, f.Mapping, f.Rule = s.versions[0], s.mappings[0], string(mappers.Set)
+		}
 		fields[name] = f
 		acked, refused := false, false
 		err := eachKey(d, func(part string) (err error) {
@@ -231,15 +299,15 @@ func decodeFields(data []byte) (map[string]*Field, error) {
 			case "v":
 				f.Wanted, err = readValue(d)
 			case "t":
-				f.Version, err = readVersion(d)
+				f.Version, err = s.readVersion(d)
 			case "a":
 				f.Acked, err = readValue(d)
 			case "b":
-				f.AckedAt, err = readVersion(d)
+				f.AckedAt, err = s.readVersion(d)
 			case "h":
-				f.HadAt, err = readVersion(d)
+				f.HadAt, err = s.readVersion(d)
 			case "m":
-				f.Mapping, err = readText(d)
+				f.Mapping, err = s.readMapping(d)
 			case "r":
 				f.Rule, err = readText(d)
 			case "k":
@@ -272,6 +340,71 @@ func decodeFields(data []byte) (map[string]*Field, error) {
 		return err
 	})
 	return fields, err
+}
+
+var errPlace = errors.New("a field names what is not there")
+
+func (s *sharing) read(d *jsontext.Decoder) error {
+	err := eachKey(d, func(part string) (err error) {
+		switch part {
+		case "t":
+			if _, err = d.ReadToken(); err != nil { // [
+				return err
+			}
+			for d.PeekKind() == '[' {
+				v, err := readVersion(d)
+				if err != nil {
+					return err
+				}
+				s.versions = append(s.versions, v)
+			}
+			_, err = d.ReadToken()
+		case "m":
+			s.mappings, err = readTexts(d)
+		default:
+			err = d.SkipValue()
+		}
+		return err
+	})
+	if err == nil && (len(s.versions) == 0 || len(s.mappings) == 0) {
+		err = errPlace
+	}
+	return err
+}
+
+// readPlace reads which of n a field has.
+func readPlace(d *jsontext.Decoder, n int) (int, error) {
+	raw, err := readAny(d)
+	if err != nil {
+		return 0, err
+	}
+	i, ok := raw.(int64)
+	if !ok || i < 0 || i >= int64(n) {
+		return 0, errPlace
+	}
+	return int(i), nil
+}
+
+func (s *sharing) readVersion(d *jsontext.Decoder) (Version, error) {
+	if d.PeekKind() == '[' {
+		return readVersion(d)
+	}
+	i, err := readPlace(d, len(s.versions))
+	if err != nil {
+		return Version{}, err
+	}
+	return s.versions[i], nil
+}
+
+func (s *sharing) readMapping(d *jsontext.Decoder) (string, error) {
+	if d.PeekKind() == '"' {
+		return readText(d)
+	}
+	i, err := readPlace(d, len(s.mappings))
+	if err != nil {
+		return "", err
+	}
+	return s.mappings[i], nil
 }
 
 // A link is {"o":to,"p":property,"y":key,"as":as,"t":version,"m":mapping}, with "rm" where it
