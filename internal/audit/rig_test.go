@@ -86,7 +86,7 @@ func crms() []crm {
 		},
 		{
 			name: "dataverse", auth: "{tenant: acme, " + client + ", token_url: \"URL/{auth.tenant}/oauth2/v2.0/token\"}", object: "contacts", key: "new_partnerkey",
-			needed: "lastname", title: "jobtitle", firms: "accounts", firmKey: "new_partnerkey", firmName: "name",
+			needed: "lastname", title: "jobtitle", firms: "accounts", firmKey: "new_partnerkey", firmName: "name", linked: "parentcustomerid_account",
 			custom: map[string][]sandbox.Property{"dataverse/contacts": {key("new_partnerkey")}, "dataverse/accounts": {key("new_partnerkey")}},
 		},
 	}
