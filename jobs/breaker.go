@@ -63,6 +63,8 @@ type breaker struct {
 	every   time.Duration    // pause before the next probe
 	since   time.Time        // of the first of the failures since the last answer
 	changed chan struct{}    // wakes run
+
+	found string // the state that load has found; jobs may wait for its end
 }
 
 func newBreaker(sink string, l stateStore, m *metrics, log *slog.Logger) *breaker {
@@ -209,7 +211,7 @@ func (b *breaker) load(ctx context.Context) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.state = s
+	b.state, b.found = s, s.State
 	if s.State == held || (s.State == parked && s.Until.IsZero()) {
 		b.probing, b.every = true, b.firstProbe
 		b.state.Until = time.Now()
@@ -233,7 +235,7 @@ func (b *breaker) run(ctx context.Context) {
 			wait = max(time.Until(s.Until), 0)
 		}
 		if s != stored {
-			switch err := b.apply(ctx, s, stored.State != ""); {
+			switch err := b.apply(ctx, s, stored.State != "" || b.found != ready); {
 			case err == nil:
 				b.logChange(stored, s)
 				stored = s
