@@ -27,6 +27,9 @@ func (b *batch) commit(ctx context.Context) error {
 			r.close(j)
 			b.reportRoute(r, report)
 		}
+		if j.result() == nil && j.id != 0 {
+			report.Done = append(report.Done, j.id)
+		}
 		if again := j.part(); again != nil {
 			report.Requeue = append(report.Requeue, *again)
 		}

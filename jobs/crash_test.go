@@ -256,7 +256,7 @@ func (p *process) work(id uuid.UUID) {
 			}
 			wait := time.Second
 			var snooze *river.JobSnoozeError
-			if err := p.owner.do(p.ctx, []uuid.UUID{id}); errors.As(err, &snooze) {
+			if err := p.owner.do(p.ctx, 0, []uuid.UUID{id}); errors.As(err, &snooze) {
 				wait = max(snooze.Duration, time.Millisecond)
 			}
 			time.Sleep(wait)

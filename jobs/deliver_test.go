@@ -320,7 +320,9 @@ func TestEventsPerJob(t *testing.T) {
 	if n := len(r.writes("/orders/")); n > 6 {
 		t.Errorf("%d requests for 250 rows", n)
 	}
-	r.until("the jobs are done", func() bool { return r.count(`river_job WHERE state = 'completed'`) == 3 })
+	if n := r.count(`river_job`); n != 0 {
+		t.Errorf("%d jobs are left of which nothing is to be done", n)
+	}
 }
 
 // Postgres may refuse what no check of ours has foreseen; only that event is dead then.

@@ -67,6 +67,7 @@ type owner struct {
 // job is one job of River in the hands of the owner. Whoever has taken it uses it: run, then one
 // batch, then perhaps another. The goroutine of River only tries to take it, and waits for done.
 type job struct {
+	id      int64 // in River; 0: it has none
 	events  []uuid.UUID
 	arrived time.Time
 	taken   atomic.Bool // by a batch, or by the job itself giving up
@@ -101,11 +102,11 @@ func newOwner(lease ledger.Lease, announced []ledger.Announcement, l store, plan
 
 // do works the open routes of events. It returns nil when they have ended, a snooze where they
 // have to wait, and any other error for a failure that counts.
-func (o *owner) do(ctx context.Context, events []uuid.UUID) error {
+func (o *owner) do(ctx context.Context, id int64, events []uuid.UUID) error {
 	if wait, stopped := o.breaker.stopped(); stopped {
 		return river.JobSnooze(wait)
 	}
-	j := &job{events: events, arrived: time.Now(), done: make(chan error, 1)}
+	j := &job{id: id, events: events, arrived: time.Now(), done: make(chan error, 1)}
 	select {
 	case o.inbox <- j:
 	case <-ctx.Done():

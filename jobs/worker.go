@@ -275,7 +275,7 @@ func (d *deliverWorker) Work(ctx context.Context, job *river.Job[DeliverArgs]) e
 	}
 	d.workers.inHand.Store(job.ID, true)
 	defer d.workers.inHand.Delete(job.ID)
-	return o.do(ctx, job.Args.EventIDs)
+	return o.do(ctx, job.ID, job.Args.EventIDs)
 }
 
 // retryPolicy backs off to an hour; the attempts that River counts are those of

@@ -91,6 +91,10 @@ WITH woken AS (
 )
 SELECT ` + notifyQueue + ` FROM woken`
 
+// endJobs deletes jobs that are done. River's client would set them to completed and delete them a day later; it finds
+// none, which is nothing to it. The routes are the history.
+const endJobs = `DELETE FROM river_job WHERE id = ANY($1) AND state = ` + runningState
+
 // cancelJobs ends the jobs of a queue, whoever runs them.
 const cancelJobs = `
 UPDATE river_job SET state = ` + cancelledState + `, finalized_at = now() WHERE queue = $1 AND state IN (` + liveStates + `)`

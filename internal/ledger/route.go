@@ -155,6 +155,7 @@ type Report struct {
 	Closings   []Closing
 	Erasures   []Erasure
 	Requeue    []Requeue
+	Done       []int64 // jobs of River that nothing is left of
 
 	Observations []Observation // of a sink that observes
 	Identities   []Identity    // of records that it would have written
@@ -241,6 +242,9 @@ func (l *Ledger) Write(ctx context.Context, lease Lease, report *Report) error {
 	queueClosings(batch, sink, report.Closings)
 	for _, r := range report.Requeue {
 		batch.Queue(scheduleJobs, sink, asUUIDs(r.Events), r.After, livePriority)
+	}
+	if len(report.Done) > 0 {
+		batch.Queue(endJobs, report.Done)
 	}
 	if report.Announced != uuid.Nil {
 		if len(report.InDoubt) > 0 {
