@@ -66,7 +66,7 @@ type Options struct {
 }
 
 const (
-	fetchCooldown = 5 * time.Millisecond
+	fetchCooldown = 15 * time.Millisecond
 	jobTimeout    = 5 * time.Minute
 	sweepRoutes   = 2000
 )
