@@ -50,9 +50,9 @@ func TestShortRun(t *testing.T) {
 		delivered bool
 	}{
 		{"receive", r.Receive, []string{formOurs, formPlain, formBare}, true, false},
-		{"work", r.Work, []string{formOurs, formOurs100, formPlain}, false, true},
+		{"work", r.Work, []string{formOurs, formOurs100, formOne, formPlain}, false, true},
 		{"steady", r.Steady, steadyForms, true, true},
-		{"together", r.Together, []string{formOurs, formOurs100, formPlain}, true, true},
+		{"together", r.Together, []string{formOurs, formOurs100, formOne, formPlain}, true, true},
 	} {
 		if part.part == nil {
 			t.Errorf("%s: no result", part.name)

@@ -132,7 +132,7 @@ func (b *bench) startMinimal(ctx context.Context) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	path, err := b.writeConfig(fmt.Sprintf(configText, b.database.url, "http://"+b.crm.address, token, 1))
+	path, err := b.writeConfig(b.config(formOurs))
 	if err != nil {
 		return nil, err
 	}

@@ -55,7 +55,7 @@ func (b *bench) steadyOnce(ctx context.Context, form, label string) (_ *window, 
 // workers, CRM and Postgres share the machine. The rate is that of events which have
 // come all the way, those included that had piled up when the load ended.
 func (b *bench) everything(ctx context.Context) (err error) {
-	b.report.Together, err = b.takeTurns(ctx, "together", b.rounds, []string{formOurs, formOurs100, formPlain}, b.everythingOnce)
+	b.report.Together, err = b.takeTurns(ctx, "together", b.rounds, []string{formOurs, formOurs100, formOne, formPlain}, b.everythingOnce)
 	return err
 }
 

@@ -13,6 +13,7 @@ import (
 const (
 	formOurs    = "partnersync"
 	formOurs100 = "partnersync, events_per_job: 100"
+	formOne     = "partnersync, webhook: one POST per event"
 	formPlain   = "plain River"
 	formBare    = "bare handler"
 )
@@ -31,17 +32,13 @@ const configText = `
 database: {url: %[1]q}
 receiver: {listen: "127.0.0.1:0"}
 admin: {listen: "127.0.0.1:0"}
-jobs: {events_per_job: %[4]d}
+jobs: {events_per_job: %[3]d}
 sources:
   partnerstack:
     preset: partnerstack
-    verify: {token: %[3]q}
+    verify: {token: %[2]q}
 sinks:
-  crm:
-    preset: hubspot
-    auth: {token: %[3]q}
-    base_url: %[2]q
-    limits: [{requests: 1000000, per: 1s, burst: 1000000}]
+  crm:%[4]s
 tables:
   deal_stages: {map: {Working: qualifiedtobuy, Closed Won: closedwon}, else: skip}
 mappings:
@@ -59,6 +56,23 @@ mappings:
       first_partner: event.partner_key
 `
 
+// The sinks of our forms: batches of a hundred, and a target that takes one record per request.
+const (
+	batchSink = `
+    preset: hubspot
+    auth: {token: %[2]q}
+    base_url: %[1]q
+    limits: [{requests: 1000000, per: 1s, burst: 1000000}]`
+	oneSink = `
+    preset: webhook
+    url: %[1]s/one
+    headers: {Authorization: "Bearer %[2]s"}
+    operations: {upsert: {body: record.fields}}`
+)
+
+// ours reports whether a form is one of ours.
+func ours(form string) bool { return form == formOurs || form == formOurs100 || form == formOne }
+
 // start starts the program of a form; halves are "receive", "work", or "receive,work".
 func (b *bench) start(ctx context.Context, form, halves string) (*child, error) {
 	self, err := os.Executable()
@@ -74,7 +88,16 @@ func (b *bench) start(ctx context.Context, form, halves string) (*child, error) 
 			roleVariable + "=" + rolePlain, databaseVariable + "=" + b.database.url, crmVariable + "=" + crm, halvesVariable + "=" + halves,
 		}, self)
 	}
-	return b.startOurs(ctx, fmt.Sprintf(configText, b.database.url, crm, token, eventsPerJob(form)), halves)
+	return b.startOurs(ctx, b.config(form), halves)
+}
+
+// config is that of a form of ours.
+func (b *bench) config(form string) string {
+	crm, sink := "http://"+b.crm.address, batchSink
+	if form == formOne {
+		sink = oneSink
+	}
+	return fmt.Sprintf(configText, b.database.url, token, eventsPerJob(form), fmt.Sprintf(sink, crm, token))
 }
 
 // startOurs starts partnersync with a config.

@@ -183,7 +183,7 @@ func (b *bench) receiveOnce(ctx context.Context, form, label string) (_ *window,
 }
 
 func (b *bench) profilesOf(form string) string {
-	if form == formOurs || form == formOurs100 {
+	if ours(form) {
 		return b.profiles
 	}
 	return ""
@@ -191,7 +191,7 @@ func (b *bench) profilesOf(form string) string {
 
 // work measures workers on a queue that is full already.
 func (b *bench) work(ctx context.Context) (err error) {
-	b.report.Work, err = b.takeTurns(ctx, "work", b.rounds, []string{formOurs, formOurs100, formPlain}, b.workOnce)
+	b.report.Work, err = b.takeTurns(ctx, "work", b.rounds, []string{formOurs, formOurs100, formOne, formPlain}, b.workOnce)
 	return err
 }
 

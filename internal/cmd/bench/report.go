@@ -188,7 +188,7 @@ func (r *Report) judge() {
 			continue
 		}
 		for _, f := range p.Forms {
-			if f.Name == formOurs || f.Name == formOurs100 {
+			if ours(f.Name) {
 				r.PeakBytes = max(r.PeakBytes, f.PeakBytes)
 			}
 		}
@@ -210,10 +210,12 @@ func (r *Report) judge() {
 	most("receiving, p99", r.Receive.form(formOurs).Answer, p99, 30)
 	least(r.Work, formOurs, "working, against plain River", 2)
 	least(r.Work, formOurs100, "the same with events_per_job: 100", 2)
+	least(r.Work, formOne, "the same, one POST per event as plain River", 1)
 	most("at a steady rate, time to answer, p50", r.Steady.form(formOurs).Answer, p50, 5)
 	most("at a steady rate, received to the CRM's answer, p50", r.Steady.form(formOurs).Delivery, p50, 20)
 	least(r.Together, formOurs, "everything at once, against plain River", 3)
 	least(r.Together, formOurs100, "the same with events_per_job: 100", 5)
+	least(r.Together, formOne, "the same, one POST per event as plain River", 2)
 	if r.PeakBytes > 0 {
 		r.aim("resident memory of partnersync", "≤ 100 MB", fmt.Sprintf("%.0f MB", megabytes(r.PeakBytes)), megabytes(r.PeakBytes) <= 100)
 	}

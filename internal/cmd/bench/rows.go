@@ -216,7 +216,7 @@ func (b *bench) timesOnRows(ctx context.Context, until int64) error {
 const tooLong = 2 * time.Minute
 
 func (b *bench) timeCommand(ctx context.Context, t *Table, args []string) error {
-	path, err := b.writeConfig(fmt.Sprintf(configText, b.database.url, "http://"+b.crm.address, token, 1))
+	path, err := b.writeConfig(b.config(formOurs))
 	if err != nil {
 		return err
 	}

@@ -115,15 +115,14 @@ func (b *bench) besideOnce(ctx context.Context, form string) (_ *window, err err
 
 // besideConfig is that of formOurs with a second sink, and the sinks that it has.
 func (b *bench) besideConfig(form string) (string, []string) {
-	crm := "http://" + b.crm.address
-	text := fmt.Sprintf(configText, b.database.url, crm, token, 1)
+	text := b.config(formOurs)
 	path := map[string]string{formSlow: "/slow", formQuick: "/quick"}[form]
 	if path == "" {
 		return text, []string{"crm"}
 	}
 	second := fmt.Sprintf(`
   second: {preset: hubspot, auth: {token: %q}, base_url: %q, timeout: 2m, limits: [{requests: 1000000, per: 1s, burst: 1000000}]}
-tables:`, token, crm+path)
+tables:`, token, "http://"+b.crm.address+path)
 	text = strings.Replace(text, "\ntables:", second, 1)
 	mapping := text[strings.Index(text, "  - name: deals"):]
 	mapping = strings.Replace(strings.Replace(mapping, "name: deals", "name: deals to the second", 1), "to: crm", "to: second", 1)
